@@ -1,0 +1,1 @@
+"""Doped-crystal phonon spectra at scale: parents, potentials, force constants, densities of states."""

@@ -1,0 +1,1 @@
+"""The `defectnet` command line: one file a verb, each a thin skin over a Python function."""

@@ -1,0 +1,104 @@
+"""The exception tree of DefectNet.
+
+DefectNetError                    anything this project raises on purpose
+├── InputError                    what the caller gave is wrong; names the field and the fix
+│   ├── UnitError                 an unknown or missing unit
+│   ├── SpectrumError             a spectrum that is empty, not finite, negative or not increasing
+│   ├── CompositionError          a host, element or concentration that makes no sense
+│   └── TableError                a Parquet or Arrow table that breaks its contract
+├── SettingsError                 a configuration file with an unknown or impossible value
+├── ArtifactError                 a model folder that is incomplete, altered or of another version
+├── SimulationError               one sample cannot be simulated; the row keeps this message
+│   ├── PotentialError            a potential cannot be loaded or lacks an element
+│   └── UnstableError             a crystal is not dynamically stable
+└── RegistryError                 the model registry refused or cannot be reached
+
+The command line turns an `InputError` or `SettingsError` into exit code 2 and any other into exit code 1, one sentence
+each and never a traceback; the HTTP service turns an `InputError` into a 4xx answer.
+"""
+
+__all__ = [
+    "ArtifactError",
+    "CompositionError",
+    "DefectNetError",
+    "InputError",
+    "PotentialError",
+    "RegistryError",
+    "SettingsError",
+    "SimulationError",
+    "SpectrumError",
+    "TableError",
+    "UnitError",
+    "UnstableError",
+]
+
+
+class DefectNetError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InputError(DefectNetError):
+    """What the caller gave is wrong.
+
+    Args:
+        message: what was wrong and where, with no final stop.
+        fix: what the caller can do about it, an imperative clause.
+        field: the name of the offending field or option, where there is one.
+    """
+
+    def __init__(self, message: str, *, fix: str = "", field: str = "") -> None:
+        self.field = field
+        self.fix = fix
+        text = f"{field}: {message}" if field else message
+        super().__init__(f"{text}; {fix}" if fix else text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process borders in Ray; the default would call __init__ with the joined text alone.
+        return (_rebuild, (type(self), str(self), self.fix, self.field))
+
+
+def _rebuild(cls: type[InputError], text: str, fix: str, field: str) -> InputError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, text)
+    error.fix, error.field = fix, field
+    return error
+
+
+class UnitError(InputError):
+    """An unknown or missing unit."""
+
+
+class SpectrumError(InputError):
+    """A spectrum that is empty, not finite, negative or not increasing in frequency."""
+
+
+class CompositionError(InputError):
+    """A host, element or concentration that makes no sense."""
+
+
+class TableError(InputError):
+    """A Parquet or Arrow table that breaks its contract."""
+
+
+class SettingsError(DefectNetError):
+    """A configuration file with an unknown or impossible value."""
+
+
+class ArtifactError(DefectNetError):
+    """A model folder that is incomplete, altered or of another version."""
+
+
+class SimulationError(DefectNetError):
+    """One sample cannot be simulated."""
+
+
+class PotentialError(SimulationError):
+    """A potential cannot be loaded, or does not know an element."""
+
+
+class UnstableError(SimulationError):
+    """A crystal is not dynamically stable."""
+
+
+class RegistryError(DefectNetError):
+    """The model registry refused, or cannot be reached."""

@@ -1,0 +1,46 @@
+"""Settings read from `configs/*.yaml`: frozen pydantic models that refuse what they do not know."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from defectnet.errors import SettingsError
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseModel):
+    """Base of every group of settings; subclasses document each field with its unit and the reason of its default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path | None = None, **overrides: Any) -> Self:
+        """Read settings from a YAML file; `overrides` that are not None win over the file.
+
+        Raises:
+            SettingsError: the file cannot be read, is not a mapping, or has an unknown or impossible value.
+        """
+        values: dict[str, Any] = {}
+        where = "the settings"
+        if path is not None:
+            where = str(path)
+            try:
+                loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            except OSError as error:
+                raise SettingsError(f"cannot read {path}: {error.strerror}; check the path") from None
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                reason = str(error).replace("\n", " ")[:160]
+                raise SettingsError(f"{path} is not YAML ({reason}); repair it") from None
+            if loaded is not None and not isinstance(loaded, dict):
+                raise SettingsError(f"{path} holds no settings; write one `name: value` a line")
+            values = loaded or {}
+        values |= {name: value for name, value in overrides.items() if value is not None}
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "settings"
+            raise SettingsError(f"{name} in {where}: {first['msg']}; see configs/ for an example") from None

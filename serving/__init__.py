@@ -1,0 +1,1 @@
+"""The DefectNet HTTP service and batch scoring."""

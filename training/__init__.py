@@ -1,0 +1,1 @@
+"""Training, evaluation, registry and promotion of the DefectNet model."""
