@@ -1,0 +1,252 @@
+"""What a dopant changes in the force constants, found once in a small cell and laid over every dopant of a large one.
+
+Φ(doped) = Φ_DFT(host) + Σ_sites [Φ_pot(host with one dopant) − Φ_pot(host)] + strain × dΦ_pot(host)/dstrain
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from datagen.force_constants import (
+    Equivalence,
+    Stiffness,
+    compact_by_displacement,
+    full_by_displacement,
+    impose_sum_rule,
+    relax,
+    strained,
+    symmetry_operations,
+)
+from datagen.parents import IMAGINARY_THZ, Parent, compact_solve
+from datagen.potentials import Potential
+from datagen.supercells import Supercell
+from defectnet.errors import PotentialError, UnstableError
+
+__all__ = ["Fragment", "PotentialHost", "Site", "compute_fragment", "compute_potential_host", "superpose"]
+
+Array = NDArray[np.float64]
+
+# For the derivative of force constants and pressure by strain: well above noise, well below anharmonic.
+_STRAIN_STEP = 0.005
+
+
+@dataclass(frozen=True, eq=False)
+class PotentialHost:
+    """The pristine host as the potential sees it, in the cell in which fragments are computed.
+
+    Attributes:
+        supercell: the fragments' cell.
+        stiffness: its force constants as the metric of relaxations there.
+        offsets: where the basis atoms sit relative to the DFT structure, shape (n_basis, 3), Å. Zero where the
+            potential is stable on the DFT structure; else its own positions of rest in the DFT cell.
+        residual: forces of the potential there, shape (n_basis, 3), eV/Å; subtracted everywhere.
+        compact: compact force constants, eV/Å².
+        compact_per_strain: their derivative by linear isotropic strain.
+        pressure: mean pressure there, eV/Å³; subtracted everywhere.
+        pressure_per_strain: its derivative by linear isotropic strain, −3 times the bulk modulus.
+        imaginary_weight: share of imaginary modes of the potential's own pristine host: the measure of the gate.
+    """
+
+    supercell: Supercell
+    stiffness: Stiffness
+    offsets: Array
+    residual: Array
+    compact: Array
+    compact_per_strain: Array
+    pressure: float
+    pressure_per_strain: float
+    imaginary_weight: float
+
+    def atoms_in(self, supercell: Supercell) -> Atoms:
+        """Any supercell of the pristine host with the atoms where the potential is asked about it."""
+        return _shifted(supercell, self.offsets)
+
+    def residual_in(self, supercell: Supercell) -> Array:
+        """The residual forces on every atom of a supercell, shape (n_atoms, 3), eV/Å."""
+        return np.tile(self.residual, (supercell.n_points, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Fragment:
+    """The change that one dopant makes.
+
+    Attributes:
+        element: the dopant.
+        basis: the basis atom whose site it takes, in the cell at the origin.
+        change: change of the full force constants of the fragments' cell, shape (3 n_atoms, 3 n_atoms), eV/Å².
+        strain_per_fraction: linear strain of the crystal for each unit of the dopant's share of all atoms.
+    """
+
+    element: str
+    basis: int
+    change: NDArray[np.float32]
+    strain_per_fraction: float
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """A dopant on a site of a large cell: the index of the lattice point, the basis atom, and the element."""
+
+    point: int
+    basis: int
+    element: str
+
+
+def pressure_of(stress: Array) -> float:
+    """Mean pressure, eV/Å³, of a stress tensor that is positive under tension."""
+    return -float(np.trace(stress)) / 3.0
+
+
+def compute_potential_host(
+    parent: Parent, potential: Potential, supercell: Supercell, max_imaginary: float
+) -> PotentialHost:
+    """Ask the potential about the pristine host, at its own positions of rest if it fails the gate at DFT's.
+
+    Raises:
+        PotentialError: an element that the potential does not know, or forces that are not finite.
+        UnstableError: more imaginary modes than `max_imaginary` at both: its gate.
+    """
+    unknown = [symbol for symbol in parent.host.elements if not potential.knows(symbol)]
+    if unknown:
+        raise PotentialError(f"{potential.name} does not know {', '.join(unknown)}")
+    offsets = np.zeros((supercell.n_basis, 3))
+    compact, imaginary = _host_constants(potential, supercell, offsets)
+    if imaginary > max_imaginary:
+        # A third of the hosts that fail on the DFT structure are stable at the potential's own positions of rest.
+        rest = relax(supercell.atoms, potential, np.zeros((supercell.n_atoms, 3)))
+        moved = (rest.positions - supercell.atoms.positions).reshape(supercell.n_points, -1, 3)
+        offsets = moved.mean(axis=0)
+        compact, imaginary = _host_constants(potential, supercell, offsets)
+        if imaginary > max_imaginary:
+            raise UnstableError(f"{parent.parent_id}: {potential.name} fails its gate on the pristine host")
+    atoms = _shifted(supercell, offsets)
+    forces, stresses = potential.evaluate([atoms])
+    residual = forces[0].reshape(supercell.n_points, -1, 3).mean(axis=0)
+    stiffness = Stiffness(supercell.expand(compact), supercell.n_atoms)
+    everywhere = np.tile(residual, (supercell.n_points, 1))
+    at_strain, pressures = [], []
+    for strain in (_STRAIN_STEP, -_STRAIN_STEP):
+        scaled = relax(strained(atoms, strain), potential, everywhere, stiffness)
+        at_strain.append(compact_by_displacement(supercell, scaled, potential))
+        pressures.append(pressure_of(potential.evaluate([scaled])[1][0]))
+    return PotentialHost(
+        supercell=supercell,
+        stiffness=stiffness,
+        offsets=offsets,
+        residual=residual,
+        compact=compact,
+        compact_per_strain=(at_strain[0] - at_strain[1]) / (2 * _STRAIN_STEP),
+        pressure=pressure_of(stresses[0]),
+        pressure_per_strain=(pressures[0] - pressures[1]) / (2 * _STRAIN_STEP),
+        imaginary_weight=imaginary,
+    )
+
+
+def _shifted(supercell: Supercell, offsets: Array) -> Atoms:
+    atoms = supercell.atoms.copy()
+    atoms.positions += np.tile(offsets, (supercell.n_points, 1))
+    return atoms
+
+
+def _host_constants(potential: Potential, supercell: Supercell, offsets: Array) -> tuple[Array, float]:
+    compact = compact_by_displacement(supercell, _shifted(supercell, offsets), potential)
+    if not np.isfinite(compact).all():
+        raise PotentialError(f"{supercell.atoms.get_chemical_formula()}: {potential.name} gives forces not finite")
+    frequencies, _ = compact_solve(compact, supercell, supercell.commensurate_q())
+    return compact, float((frequencies < IMAGINARY_THZ).mean())
+
+
+def compute_fragment(host: PotentialHost, potential: Potential, basis: int, element: str) -> Fragment:
+    """Put one dopant on a site of the fragments' cell, relax it and take the change of the force constants.
+
+    Raises:
+        SimulationError: the potential does not know the element, or the atoms do not come to rest.
+    """
+    if not potential.knows(element):
+        raise PotentialError(f"{potential.name} does not know {element}")
+    doped = host.atoms_in(host.supercell)
+    doped.symbols[basis] = element
+    operations = symmetry_operations(doped)
+    relaxed = relax(doped, potential, host.residual_in(host.supercell), host.stiffness)
+    doped_phi = full_by_displacement(relaxed, potential, operations)
+    excess = pressure_of(potential.evaluate([relaxed])[1][0]) - host.pressure
+    strain = -excess / host.pressure_per_strain if host.pressure_per_strain < 0 else 0.0
+    return Fragment(
+        element=element,
+        basis=basis,
+        change=(doped_phi - host.supercell.expand(host.compact)).astype(np.float32),
+        strain_per_fraction=strain * host.supercell.n_atoms,
+    )
+
+
+def place(fragment: Fragment, source: Supercell, target: Supercell, equivalence: Equivalence) -> NDArray[np.float32]:
+    """The fragment's change in another cell, turned by `equivalence` onto its basis atom in the cell at the origin.
+
+    Atoms go to their nearest image from the dopant, and from there each pair to its nearest image; equally near images
+    share. Nothing is cut off, so that each atom's row still sums to zero.
+    """
+    n, n_basis = source.n_atoms, source.n_basis
+    vectors, weights = source.nearest_images
+    home = vectors[fragment.basis, :, :, 0]  # (L, k, 3): nearest image of each atom from the dopant
+    pair = source.differences
+    # (L1, k1, L2, k2, m): where the second atom of each pair lies
+    relative = vectors[:, pair].transpose(1, 0, 2, 3, 4, 5)
+    share = weights[:, pair].transpose(1, 0, 2, 3, 4)
+    shifts = equivalence.shifts - equivalence.shifts[fragment.basis]
+    seconds = (home[:, :, None, None, None, :] + relative) @ equivalence.turn + shifts[:, None, :]
+    columns = target.index_of(seconds) * n_basis + equivalence.images[:, None]
+    columns = columns.reshape(n, n, -1)
+    share = share.reshape(n, n, -1)
+    rows = (target.index_of(home @ equivalence.turn + shifts) * n_basis + equivalence.images).reshape(n)
+    flat = (rows[:, None, None] * target.n_atoms + columns).ravel()
+    turn = equivalence.rotation
+    blocks = np.einsum("xa,iajb,yb->ixjy", turn, fragment.change.reshape(n, 3, n, 3), turn, optimize=True)
+    placed = np.empty((target.n_atoms, 3, target.n_atoms, 3), dtype=np.float32)
+    for a in range(3):
+        for b in range(3):
+            spread = (share * blocks[:, a, :, b][:, :, None]).ravel()
+            total = np.bincount(flat, weights=spread, minlength=target.n_atoms**2)
+            placed[:, a, :, b] = total.reshape(target.n_atoms, target.n_atoms)
+    return placed.reshape(3 * target.n_atoms, 3 * target.n_atoms)
+
+
+def superpose(
+    host_compact: Array,
+    host: PotentialHost,
+    fragments: dict[tuple[int, str], Fragment],
+    sites: Sequence[Site],
+    target: Supercell,
+    equivalences: Sequence[Equivalence],
+) -> tuple[Array, float]:
+    """Force constants of a doped crystal in the cell `target`.
+
+    Args:
+        host_compact: DFT force constants of the pristine host in `target`.
+        host: the potential's view of the host.
+        fragments: by (representative basis atom, element), every kind of dopant among `sites`.
+        sites: the dopants.
+        target: the large cell.
+        equivalences: for each basis atom, how its representative is carried onto it.
+
+    Returns:
+        full force constants, shape (3 n_atoms, 3 n_atoms), and the linear strain.
+    """
+
+    def fragment_of(basis: int, element: str) -> Fragment:
+        return fragments[equivalences[basis].representative, element]
+
+    strain = sum(fragment_of(site.basis, site.element).strain_per_fraction for site in sites) / target.n_atoms
+    phi = target.expand(host_compact + strain * host.supercell.transfer(host.compact_per_strain, target))
+    for kind in sorted({(site.basis, site.element) for site in sites}):
+        placed = place(fragment_of(*kind), host.supercell, target, equivalences[kind[0]])
+        for site in sites:
+            if (site.basis, site.element) != kind:
+                continue
+            moved = target.index_of(target.points + target.points[site.point])
+            order = (moved[:, None] * target.n_basis + np.arange(target.n_basis)).ravel()
+            components = (order[:, None] * 3 + np.arange(3)).ravel()
+            phi[np.ix_(components, components)] += placed
+    return impose_sum_rule(0.5 * (phi + phi.T)), float(strain)

@@ -1,0 +1,272 @@
+"""Parents: pristine crystals with their force constants, from which doped ones are made."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import phonopy
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ase import Atoms
+from numpy.typing import NDArray
+from phonopy import Phonopy
+from phonopy.file_IO import parse_BORN_from_strings, parse_FORCE_SETS_from_strings
+from phonopy.harmonic.dynamical_matrix import get_dynamical_matrices_at_qpoints
+from phonopy.interface.vasp import read_vasp_from_strings
+from phonopy.physical_units import get_physical_units
+
+from datagen.supercells import Supercell, symmetrise_compact
+from defectnet.errors import SimulationError, TableError
+from defectnet.host import Host
+
+__all__ = [
+    "IMAGINARY_THZ",
+    "Parent",
+    "from_folder",
+    "from_phonopy",
+    "from_row",
+    "list_parents",
+    "load_parents",
+    "packaged_folder",
+]
+
+Array = NDArray[np.float64]
+
+# A mode below this is imaginary; what lies between it and zero is numerical noise of the acoustic modes.
+IMAGINARY_THZ = -0.05
+_UNITS = get_physical_units()
+# Gonze and Lee's dipole term is exact away from q = 0; exactly there it has no direction, so meshes avoid the point.
+_NAC_FACTOR = _UNITS.Hartree * _UNITS.Bohr
+
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """A pristine crystal.
+
+    Attributes:
+        parent_id: unique name, such as "mp-149".
+        host: its composition.
+        primitive: the primitive cell, Å.
+        phonons: phonopy's object with symmetrised force constants and, where known, Born charges.
+        source: where the force constants come from, for the record.
+    """
+
+    parent_id: str
+    host: Host
+    primitive: Atoms
+    phonons: Phonopy
+    source: str = field(default="", repr=False)
+
+    def frequencies_and_weights(self, q: Array) -> tuple[Array, Array]:
+        """Frequencies in THz and the share of each basis atom in each mode.
+
+        Args:
+            q: shape (n_q, 3), units of the primitive reciprocal vectors.
+
+        Returns:
+            frequencies, shape (n_q, 3n), negative where imaginary; weights, shape (n_q, n, 3n), summing to 1 over n.
+        """
+        return _solve(self.dynamical_matrices(q), len(self.primitive))
+
+    def dynamical_matrices(self, q: Array) -> NDArray[np.complex128]:
+        """Dynamical matrices in phonopy's convention (eV/Å²/u, Gonze–Lee where Born charges are known)."""
+        matrices = get_dynamical_matrices_at_qpoints(
+            self.phonons.dynamical_matrix, np.ascontiguousarray(q, dtype=float)
+        )
+        return np.asarray(matrices, dtype=np.complex128)
+
+    def compact_force_constants(self, supercell: Supercell) -> Array:
+        """DFT force constants of the pristine crystal in any supercell, by way of D(q) at its commensurate q-points.
+
+        The long-range dipole part enters through D(q), so the constants of a large cell hold it up to the cell's size.
+
+        Returns:
+            shape (n, 3, n_points, n, 3), eV/Å², symmetric, obeying the acoustic sum rule.
+        """
+        n = len(self.primitive)
+        q = supercell.commensurate_q()
+        matrices = self.dynamical_matrices(q).reshape(len(q), n, 3, n, 3)
+        masses = self.primitive.get_masses()
+        matrices = matrices * np.sqrt(masses[:, None] * masses[None, :])[None, :, None, :, None]
+        # phonopy's phases run over atoms' positions: D_kk'(q) = Σ_L Φ exp(2πi q·(L + r_k' - r_k)).
+        positions = self.primitive.get_scaled_positions(wrap=False)
+        offset = positions[None, :, :] - positions[:, None, :]
+        matrices = matrices * np.exp(-2j * np.pi * np.einsum("qx,ijx->qij", q, offset))[:, :, None, :, None]
+        phases = np.exp(-2j * np.pi * q @ supercell.points.T)  # (q, L)
+        compact = np.einsum("qL,qiajb->iaLjb", phases, matrices, optimize=True).real / len(q)
+        return symmetrise_compact(compact, supercell)
+
+    def imaginary_weight(self, mesh: int = 4) -> float:
+        """Share of modes below `IMAGINARY_THZ` on a coarse mesh shifted off the zone centre."""
+        frequencies, _ = self.frequencies_and_weights(shifted_mesh((mesh,) * 3))
+        return float((frequencies < IMAGINARY_THZ).mean())
+
+    def lowest_thz(self, mesh: int = 4) -> float:
+        """Lowest frequency on a coarse mesh, negative where imaginary."""
+        return float(self.frequencies_and_weights(shifted_mesh((mesh,) * 3))[0].min())
+
+    def top_thz(self) -> float:
+        """Highest frequency, with longitudinal modes at the zone centre approached along the three axes."""
+        near = np.eye(3) * 1e-3
+        return float(self.frequencies_and_weights(np.vstack([near, shifted_mesh((8, 8, 8))]))[0].max())
+
+
+def _solve(matrices: NDArray[np.complex128], n: int) -> tuple[Array, Array]:
+    values, vectors = np.linalg.eigh(matrices)
+    frequencies = np.sign(values) * np.sqrt(np.abs(values)) * _UNITS.DefaultToTHz
+    weights = (np.abs(vectors) ** 2).reshape(len(matrices), n, 3, -1).sum(axis=2)
+    return frequencies, weights
+
+
+def compact_solve(compact: Array, supercell: Supercell, q: Array) -> tuple[Array, Array]:
+    """Frequencies (THz) and atoms' weights at `q` from compact force constants, with phases over nearest images.
+
+    Shapes as in `Parent.frequencies_and_weights`.
+    """
+    n = supercell.n_basis
+    vectors, weights = supercell.nearest_images
+    masses = supercell.primitive.get_masses()
+    phases = (weights * np.exp(2j * np.pi * np.einsum("qx,kLjmx->qkLjm", q, vectors))).sum(axis=-1)
+    matrices = np.einsum("qkLj,kaLjb->qkajb", phases, compact, optimize=True)
+    matrices = matrices / np.sqrt(masses[:, None] * masses[None, :])[None, :, None, :, None]
+    matrices = matrices.reshape(len(q), 3 * n, 3 * n)
+    return _solve(0.5 * (matrices + matrices.conj().transpose(0, 2, 1)), n)
+
+
+def shifted_mesh(divisions: tuple[int, int, int]) -> Array:
+    """An even mesh of q-points shifted off the zone centre, shape (n, 3)."""
+    axes = [(np.arange(n) + 0.5) / n for n in divisions]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+
+
+def from_phonopy(phonons: Phonopy, parent_id: str, source: str) -> Parent:
+    """Make a parent of a phonopy object that has forces or force constants; symmetrises them.
+
+    Raises:
+        SimulationError: no forces, or force constants that are not finite.
+    """
+    try:
+        if phonons.force_constants is None:
+            phonons.produce_force_constants(calculate_full_force_constants=False)
+        phonons.symmetrize_force_constants()
+    except Exception as error:  # phonopy raises several unrelated types for incomplete displacement sets
+        raise SimulationError(f"{parent_id}: no force constants from these displacements ({error})") from None
+    if not np.isfinite(phonons.force_constants).all():
+        raise SimulationError(f"{parent_id}: force constants are not finite")
+    cell = phonons.primitive
+    primitive = Atoms(numbers=cell.numbers, scaled_positions=cell.scaled_positions, cell=cell.cell, pbc=True)
+    # phonopy's own masses enter its dynamical matrix; the same must divide the doped one.
+    primitive.set_masses(cell.masses)
+    return Parent(parent_id, Host(primitive.get_chemical_formula()), primitive, phonons, source)
+
+
+def _matrix(text: str, name: str, parent_id: str) -> Array:
+    try:
+        values = [float(Fraction(item)) for item in text.split()]
+        return np.diag(values) if len(values) == 3 else np.array(values).reshape(3, 3)
+    except (ValueError, ZeroDivisionError):
+        raise SimulationError(f"{parent_id}: {name} {text!r} is not 3 or 9 numbers") from None
+
+
+def from_row(row: dict[str, Any]) -> Parent:
+    """A parent from one row of a Parquet file of phonopy calculations.
+
+    The columns are `material_id`, `poscar_unitcell`, `supercell_matrix`, `primitive_axis` (may be empty), `force_sets`
+    and `born` (may be null), each the text of phonopy's own file or tag.
+
+    Raises:
+        SimulationError: the texts are incomplete or contradict each other.
+    """
+    name = row["material_id"]
+    axis = (row.get("primitive_axis") or "").strip()
+    try:
+        phonons = Phonopy(
+            read_vasp_from_strings(row["poscar_unitcell"]),
+            np.rint(_matrix(row["supercell_matrix"], "supercell_matrix", name)).astype(int),
+            _matrix(axis, "primitive_axis", name) if axis else np.eye(3),
+            log_level=0,
+        )
+        phonons.dataset = parse_FORCE_SETS_from_strings(row["force_sets"], natom=len(phonons.supercell))
+        if row.get("born"):
+            charges = parse_BORN_from_strings(row["born"], phonons.primitive)
+            if charges.get("factor") is None:
+                charges["factor"] = _NAC_FACTOR
+            phonons.nac_params = charges
+    except SimulationError:
+        raise
+    except Exception as error:  # phonopy's parsers raise whatever the first bad line leads to
+        raise SimulationError(f"{name}: not a readable phonopy calculation ({error})") from None
+    return from_phonopy(phonons, name, "phonopy displacements")
+
+
+def from_folder(folder: str | Path) -> Parent:
+    """A parent from a folder of a phonopy calculation (`phonopy.yaml`, `phonopy_params.yaml`, with what lies beside it).
+
+    Raises:
+        SimulationError: no such file, or one that phonopy cannot read.
+    """
+    folder = Path(folder)
+    names = ("phonopy_params.yaml", "phonopy_params.yaml.xz", "phonopy.yaml", "phonopy_disp.yaml")
+    for name in names:
+        path = folder / name
+        if path.exists():
+            break
+    else:
+        raise SimulationError(f"{folder} holds no phonopy calculation; put one of {', '.join(names)} there")
+    beside = {
+        "force_sets_filename": folder / "FORCE_SETS",
+        "force_constants_filename": folder / "FORCE_CONSTANTS",
+        "born_filename": folder / "BORN",
+    }
+    given = {name: str(file) for name, file in beside.items() if file.exists()}
+    try:
+        phonons = phonopy.load(path, log_level=0, symmetrize_fc=False, **given)
+    except Exception as error:  # as above
+        raise SimulationError(f"{path}: not a readable phonopy calculation ({error})") from None
+    return from_phonopy(phonons, folder.name, f"phonopy calculation {path.name}")
+
+
+def packaged_folder() -> Path:
+    """The folder of parents that ship with the package."""
+    return Path(str(files("datagen") / "library"))
+
+
+def list_parents(source: str | Path, max_basis: int | None = None) -> list[str]:
+    """Names of the parents in a Parquet file, or a folder of phonopy folders; "packaged" names the package's own.
+
+    Where the file has a column `n_atoms_primitive`, parents with more than `max_basis` atoms are left out unread.
+
+    Raises:
+        TableError: the source does not exist or is no such file.
+    """
+    path = packaged_folder() if str(source) == "packaged" else Path(source)
+    if path.is_dir():
+        names = [entry.name for entry in path.iterdir() if entry.is_dir() and any(entry.glob("phonopy*.yaml*"))]
+        if not names:
+            raise TableError(f"{path} holds no phonopy folders", fix="put one folder a parent there", field="parents")
+        return sorted(names)
+    try:
+        sized = max_basis is not None and "n_atoms_primitive" in pq.read_schema(path).names
+        filters = [("n_atoms_primitive", "<=", max_basis)] if sized else None
+        table = pq.read_table(path, columns=["material_id"], filters=filters)
+        return [str(name) for name in table["material_id"].to_pylist()]
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise TableError(f"{path} is no file of parents ({reason})", fix="see the README", field="parents") from None
+
+
+def load_parents(source: str | Path, names: list[str]) -> Iterator[tuple[str, Callable[[], Parent]]]:
+    """For each of `names`, a function that loads it; nothing is computed until it is called."""
+    path = packaged_folder() if str(source) == "packaged" else Path(source)
+    if path.is_dir():
+        for name in names:
+            yield name, lambda name=name: from_folder(path / name)  # type: ignore[misc]
+        return
+    table = pq.read_table(path, filters=[("material_id", "in", names)])
+    rows = {row["material_id"]: row for row in table.to_pylist()}
+    for name in names:
+        yield name, lambda name=name: from_row(rows[name])  # type: ignore[misc]

@@ -1,0 +1,275 @@
+"""The distributed run: parents → spectra → Parquet shards, by Ray Data, resumable.
+
+Every sample's id is known before anything is computed (a hash of parent, configuration and index), so a run first
+asks the output folder which samples it already holds and does the rest. A shard appears whole or not at all.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from datagen.dopants import candidates
+from datagen.engine import Outcome, Workbench
+from datagen.parents import list_parents, load_parents
+from datagen.potentials import load_potential
+from datagen.sampling import draw_palette, draw_plan, identity
+from datagen.settings import SimulateSettings
+from defectnet.errors import DefectNetError, TableError
+from defectnet.tables import SPECTRA_SCHEMA, write_table
+
+__all__ = ["Report", "finished_samples", "simulate", "simulate_parent"]
+
+_LOG = logging.getLogger(__name__)
+
+# Numerical libraries that start a thread a core each would fight over the cores that Ray has given to others.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
+
+
+@dataclass
+class Report:
+    """What a run did; written beside the shards as `report.json`."""
+
+    output: str
+    parents: int
+    samples: int
+    skipped: int
+    failed: int
+    seconds: float
+    samples_per_core_second: float
+    methods: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+def simulate(settings: SimulateSettings) -> Report:
+    """Simulate every missing sample of `settings` into `settings.output`.
+
+    Ray is started locally where it is not running. A sample that fails is a row with its `error`.
+
+    Raises:
+        TableError: the parents or the shards already there cannot be read.
+        PotentialError: the potential cannot be loaded.
+    """
+    started = time.monotonic()
+    output = Path(settings.output)
+    output.mkdir(parents=True, exist_ok=True)
+    load_potential(settings.potential)  # a wrong name is one error here, not one for each sample
+    done = finished_samples(output)
+    tasks = _tasks(settings, done)
+    wanted = sum(len(task["indices"]) for task in tasks)
+    skipped = len(done)
+    _LOG.info("%d samples of %d parents to simulate, %d already there", wanted, len(tasks), skipped)
+    methods: Counter[str] = Counter()
+    failures: Counter[str] = Counter()
+    if tasks:
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, logging_level=logging.WARNING, runtime_env={"env_vars": _ONE_THREAD})
+        for row in _run(tasks, settings):
+            methods[row["method"]] += row["count"]
+            if row["cause"]:
+                failures[row["cause"]] += row["count"]
+    seconds = time.monotonic() - started
+    report = Report(
+        output=str(output),
+        parents=len(tasks),
+        samples=wanted,
+        skipped=skipped,
+        failed=sum(failures.values()),
+        seconds=round(seconds, 1),
+        samples_per_core_second=round(wanted / seconds / settings.workers, 4),
+        methods=dict(methods),
+        failures=dict(failures.most_common()),
+    )
+    (output / "report.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def finished_samples(output: Path) -> set[str]:
+    """Ids of the samples in the shards of `output`.
+
+    Raises:
+        TableError: a shard cannot be read; it names the file, to be deleted.
+    """
+    done: set[str] = set()
+    for shard in sorted(output.glob("*.parquet")):
+        try:
+            done.update(pq.read_table(shard, columns=["sample_id"])["sample_id"].to_pylist())
+        except (OSError, pa.ArrowInvalid, KeyError):
+            raise TableError(
+                f"{shard} is not a readable shard", fix="delete it and run again", field="output"
+            ) from None
+    return done
+
+
+def _tasks(settings: SimulateSettings, done: set[str]) -> list[dict[str, Any]]:
+    names = list_parents(settings.parents, settings.max_basis)
+    if settings.parent_ids:
+        missing = sorted(set(settings.parent_ids) - set(names))
+        if missing:
+            raise TableError(f"no parent {missing[0]!r} in {settings.parents}", fix="check its id", field="parent_ids")
+        names = [name for name in names if name in set(settings.parent_ids)]
+    # The order is random but fixed: however far a run comes, its parents are a fair sample.
+    names.sort(key=lambda name: hashlib.sha256(f"{settings.seed}/{name}".encode()).digest())
+    tasks = []
+    for name in names[: settings.max_parents]:
+        indices = [i for i in range(settings.samples_per_parent) if identity(name, i, settings)[0] not in done]
+        if indices:
+            tasks.append({"parent_id": name, "indices": indices})
+    return tasks
+
+
+def _run(tasks: list[dict[str, Any]], settings: SimulateSettings) -> Iterator[dict[str, Any]]:
+    size = settings.parents_per_shard
+    batches = [{"tasks": json.dumps(tasks[start : start + size])} for start in range(0, len(tasks), size)]
+    # Its own progress lines would bury ours.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    dataset = ray.data.from_items(batches, override_num_blocks=len(batches))
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    ray.data.DataContext.get_current().execution_options.preserve_order = False
+    summaries = dataset.flat_map(
+        _ShardWriter,
+        fn_constructor_kwargs={"settings": settings.model_dump()},
+        compute=ray.data.ActorPoolStrategy(size=min(settings.workers, len(batches))),
+        num_cpus=1,
+    )
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not os.isatty(2)) as progress:
+        bar = progress.add_task("parents", total=len(tasks))
+        finished = 0
+        for row in summaries.iter_rows():
+            if row["parent_id"]:
+                finished += 1
+                progress.update(bar, completed=finished)
+                if finished % 50 == 0:
+                    _LOG.info("%d of %d parents done", finished, len(tasks))
+            yield row
+
+
+class _ShardWriter:
+    """An actor that keeps the potential and the settings, and writes one shard for each batch of parents."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        os.environ.update(_ONE_THREAD)
+        self._settings = SimulateSettings(**settings)
+        self._potential = load_potential(self._settings.potential)
+
+    def __call__(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        tasks = json.loads(batch["tasks"])
+        rows: list[dict[str, Any]] = []
+        summaries = []
+        loaders = dict(load_parents(self._settings.parents, [task["parent_id"] for task in tasks]))
+        for task in tasks:
+            name = task["parent_id"]
+            made = simulate_parent(name, loaders[name], task["indices"], self._potential, self._settings)
+            rows += made
+            counts = Counter((row["origin"]["method"], _cause(row["error"])) for row in made)
+            for position, ((method, cause), count) in enumerate(counts.items()):
+                # One row a parent carries its name, so that the driver can count parents.
+                summaries.append(
+                    {"parent_id": "" if position else name, "method": method, "cause": cause, "count": count}
+                )
+        key = hashlib.sha256("".join(row["sample_id"] for row in rows).encode()).hexdigest()[:16]
+        table = pa.Table.from_pylist(rows, schema=storage_schema(self._settings.half_precision))
+        write_table(table, Path(self._settings.output) / f"spectra-{key}.parquet")
+        return summaries
+
+
+def _cause(error: str | None) -> str:
+    """The kind of a failure: its message without the parent's name and figures."""
+    return error.partition(": ")[2].partition(" (")[0] if error else ""
+
+
+def storage_schema(half_precision: bool) -> pa.Schema:
+    """The spectra schema, its densities as float16 if `half_precision`."""
+    if not half_precision:
+        return SPECTRA_SCHEMA
+    half = pa.list_(pa.float16())
+    types = {
+        "dos": half,
+        "reference_dos": half,
+        "partial_dos": pa.list_(pa.struct([pa.field("element", pa.string()), pa.field("dos", half)])),
+    }
+    fields = [pa.field(f.name, types.get(f.name, f.type), nullable=f.nullable) for f in SPECTRA_SCHEMA]
+    return pa.schema(fields, metadata=SPECTRA_SCHEMA.metadata)
+
+
+def simulate_parent(
+    parent_id: str, load: Any, indices: list[int], potential: Any, settings: SimulateSettings
+) -> list[dict[str, Any]]:
+    """Rows of the spectra table for samples `indices` of one parent; a failure is a row with its `error`."""
+    try:
+        parent = load()
+        bench = Workbench(parent, potential, settings)
+        palette = draw_palette(parent_id, candidates(parent.host, potential), settings)
+    except DefectNetError as error:
+        return [_failed(parent_id, index, settings, potential.name, "", str(error)) for index in indices]
+    rows = []
+    for index in indices:
+        sample_id, seed = identity(parent_id, index, settings)
+        rng = np.random.default_rng(seed)
+        try:
+            outcome = bench.simulate(draw_plan(parent.host, palette, settings, rng), rng)
+            rows.append(_row(sample_id, seed, bench, outcome, potential.name, settings.half_precision))
+        except DefectNetError as error:
+            rows.append(_failed(parent_id, index, settings, potential.name, parent.host.formula, str(error)))
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+            # A numerical failure in one configuration must not cost the others of this parent.
+            message = f"{parent_id}: numerical failure ({type(error).__name__}: {error})"
+            rows.append(_failed(parent_id, index, settings, potential.name, parent.host.formula, message))
+    return rows
+
+
+def _row(
+    sample_id: str, seed: int, bench: Workbench, outcome: Outcome, potential: str, half_precision: bool
+) -> dict[str, Any]:
+    dos, reference = outcome.dos, bench.reference
+    used = np.flatnonzero((dos.total > 0) | (reference.total > 0))[-1] + 1
+    kind = np.float16 if half_precision else np.float32
+    return {
+        "sample_id": sample_id,
+        "parent_id": bench.parent.parent_id,
+        "host": bench.parent.host.formula,
+        "defects": [asdict(defect) for defect in outcome.defects],
+        "frequency_step_thz": dos.bins.step_thz,
+        "dos": dos.total[:used].astype(kind),
+        "partial_dos": [{"element": e, "dos": d[:used].astype(kind)} for e, d in sorted(dos.partial.items())],
+        "reference_dos": reference.total[:used].astype(kind),
+        "kind": "vibrational",
+        "candidates": None,
+        "origin": {
+            "method": outcome.method,
+            "potential": potential,
+            "n_atoms": outcome.n_atoms,
+            "n_configurations": 1,
+            "imaginary_weight": dos.imaginary_weight,
+            "strain": outcome.strain,
+            "heterovalent": outcome.heterovalent,
+            "seed": seed,
+        },
+        "error": None,
+    }
+
+
+def _failed(
+    parent_id: str, index: int, settings: SimulateSettings, potential: str, host: str, message: str
+) -> dict[str, Any]:
+    sample_id, seed = identity(parent_id, index, settings)
+    return {
+        "sample_id": sample_id,
+        "parent_id": parent_id,
+        "host": host,
+        "origin": {"method": "none", "potential": potential, "seed": seed},
+        "error": message,
+    }

@@ -1,0 +1,52 @@
+"""Settings of a simulation run, read from `configs/simulate.yaml`."""
+
+import hashlib
+import json
+
+from pydantic import Field
+
+from defectnet.settings import Settings
+
+__all__ = ["SimulateSettings"]
+
+
+class SimulateSettings(Settings):
+    """What to simulate and how. One YAML file of these makes a dataset again."""
+
+    parents: str = Field("packaged", description='Parquet of phonopy calculations, folder of them, or "packaged".')
+    parent_ids: tuple[str, ...] = Field((), description="Only these parents; empty for all.")
+    max_parents: int | None = Field(None, ge=1, description="At most so many parents, drawn at random by `seed`.")
+    potential: str = Field("nep89", description="nep89, nep:PATH, or package.module:Calculator(key=value).")
+    dopants: tuple[str, ...] = Field((), description="Only these dopant elements; empty for every sensible one.")
+    output: str = Field("runs/spectra", description="Folder of Parquet shards; finished samples there are kept.")
+    samples_per_parent: int = Field(6, ge=1, description="Spectra of each parent, pristine ones included.")
+    dopants_per_parent: int = Field(6, ge=1, description="Dopant elements drawn for a parent, shared by its samples.")
+    seed: int = Field(1, description="Seed of every random choice; part of every sample's identity.")
+    pristine_share: float = Field(0.04, ge=0, le=1, description="Share of samples without a dopant.")
+    max_defects: int = Field(6, ge=1, le=6, description="Most dopant elements in a sample.")
+    min_concentration: float = Field(0.002, gt=0, le=0.25, description="Least share of all atoms.")
+    max_concentration: float = Field(0.25, gt=0, le=0.5, description="Greatest share of all atoms.")
+    concentration_ratio: float = Field(
+        20.0, ge=1, description="Greatest ratio of two dopants in one sample; a trace beside 5 % is not resolved."
+    )
+    fragment_atoms: int = Field(220, ge=16, description="Atoms of the cell in which one dopant's change is found.")
+    max_atoms: int = Field(500, ge=32, description="Atoms of the largest doped cell: 500 resolves 0.2 %.")
+    min_atoms: int = Field(250, ge=16, description="Atoms of the smallest embedded cell; fewer are noisy.")
+    direct_atoms: int = Field(120, ge=16, description="Atoms of the smallest cell computed directly.")
+    max_host_imaginary: float = Field(
+        0.005, ge=0, description="Gate: the potential's own pristine host, share of modes."
+    )
+    max_doped_imaginary: float = Field(0.01, ge=0, description="Gate: the doped crystal, share of modes.")
+    lowest_host_thz: float = Field(-0.3, le=0, description="Gate: the DFT host's lowest frequency, THz.")
+    allow_masses: bool = Field(False, description="Fall back on masses alone where a gate fails, and mark the row.")
+    max_basis: int = Field(20, ge=1, description="Parents with larger primitive cells are left out.")
+    parents_per_shard: int = Field(4, ge=1, description="Parents written together; what a kill can lose.")
+    workers: int = Field(2, ge=1, description="Actors, one thread each.")
+    half_precision: bool = Field(True, description="Store densities as float16 (relative error 5e-4).")
+
+    def digest(self) -> str:
+        """Hash of what decides a sample's physics; where it is stored and by how many workers does not."""
+        skipped = {"output", "workers", "parents", "parent_ids", "max_parents", "parents_per_shard", "half_precision"}
+        # The number of samples a parent is left out too, so that a dataset can be grown.
+        values = self.model_dump(mode="json", exclude=skipped | {"samples_per_parent"})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
