@@ -204,7 +204,7 @@ def from_row(row: dict[str, Any]) -> Parent:
 
 
 def from_folder(folder: str | Path) -> Parent:
-    """A parent from a folder of a phonopy calculation (`phonopy.yaml`, `phonopy_params.yaml`, with what lies beside it).
+    """A parent from a folder of a phonopy calculation: `phonopy_params.yaml` or `phonopy.yaml` and what lies beside it.
 
     Raises:
         SimulationError: no such file, or one that phonopy cannot read.

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -106,7 +106,7 @@ class AsePotential:
 class PotentialCalculator(Calculator):
     """A potential as an ASE calculator for ASE's optimisers, which step by forces and stress; the energy reads 0."""
 
-    implemented_properties = ["energy", "forces", "stress"]
+    implemented_properties: ClassVar = ["energy", "forces", "stress"]
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()

@@ -46,7 +46,8 @@ class SimulateSettings(Settings):
 
     def digest(self) -> str:
         """Hash of what decides a sample's physics; where it is stored and by how many workers does not."""
-        skipped = {"output", "workers", "parents", "parent_ids", "max_parents", "parents_per_shard", "half_precision"}
-        # The number of samples a parent is left out too, so that a dataset can be grown.
-        values = self.model_dump(mode="json", exclude=skipped | {"samples_per_parent"})
+        where = {"output", "workers", "parents_per_shard", "half_precision"}
+        # Neither which parents nor how many samples of each: a dataset can be grown without making it again.
+        which = {"parents", "parent_ids", "max_parents", "max_basis", "samples_per_parent"}
+        values = self.model_dump(mode="json", exclude=where | which)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

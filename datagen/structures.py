@@ -98,7 +98,7 @@ def _relax(atoms: Atoms, parent_id: str, potential: Potential) -> Atoms:
 
 
 def save_parent(parent: Parent, folder: str | Path) -> None:
-    """Write a parent as a folder that `datagen.parents.from_folder` reads: displacements and forces, as phonopy does."""
+    """Write a parent as a folder that `datagen.parents.from_folder` reads, in phonopy's own format."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     contents = {"displacements": True, "force_sets": True, "force_constants": False, "born_effective_charge": True}

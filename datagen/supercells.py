@@ -1,7 +1,7 @@
 """Supercells of a primitive cell, and the bookkeeping that every stage of the simulator shares.
 
-An atom of a supercell is (lattice point L, basis atom k) and has the index `L * n_basis + k`. Force constants come in two
-shapes, both in eV/Å²:
+An atom of a supercell is (lattice point L, basis atom k) and has the index `L * n_basis + k`. Force constants come in
+two shapes, both in eV/Å²:
 
 - *compact*, shape (n_basis, 3, n_points, n_basis, 3): the rows of the atoms in the cell at the origin, which say all
   where the crystal has translation symmetry;
