@@ -55,13 +55,15 @@ class Stiffness:
     def __init__(self, phi: Array | None, n_atoms: int) -> None:
         identity = np.eye(3 * n_atoms)
         # Acoustic modes cost nothing and soft ones little; the floor keeps steps along them short.
-        for floor in _STIFFNESS_FLOORS if phi is not None else ():
+        self._factor = cho_factor(_PLAIN_STIFFNESS * identity)
+        if phi is None:
+            return
+        for floor in _STIFFNESS_FLOORS:
             try:
                 self._factor = cho_factor(phi + floor * identity, overwrite_a=True, check_finite=False)
-                return
+                break
             except np.linalg.LinAlgError:
                 continue
-        self._factor = cho_factor(_PLAIN_STIFFNESS * identity)
 
     def step(self, gradient: Array) -> Array:
         """The displacement, shape (3 n_atoms,), Å, that answers a gradient in eV/Å."""
@@ -225,7 +227,7 @@ def full_by_displacement(
     operations = operations or Operations(np.eye(3)[None], np.arange(n)[None])
     signs = (1, -1) if central else (1,)
     first = operations.images.min(axis=0)  # the lowest index that each atom can be carried to
-    irreducible = np.flatnonzero(first == np.arange(n))
+    irreducible = np.flatnonzero(first == np.arange(n)).tolist()
     structures = [_displaced(atoms, i, axis, sign) for i in irreducible for axis in range(3) for sign in signs]
     if not central:
         structures.append(atoms)
@@ -244,15 +246,22 @@ def full_by_displacement(
                 turned = np.einsum("xa,ajb,yb->xjy", rotation, rows, rotation)
                 phi[target][:, image] = turned
                 done[target] = True
-    phi = phi.reshape(3 * n, 3 * n)
-    return impose_sum_rule(0.5 * (phi + phi.T))
+    full = phi.reshape(3 * n, 3 * n)
+    return impose_sum_rule(0.5 * (full + full.T))
 
 
 def impose_sum_rule(phi: Array) -> Array:
-    """Set each atom's own block so that a rigid shift of the crystal costs nothing."""
+    """Make symmetric full force constants cost nothing under a rigid shift of the crystal; they stay symmetric.
+
+    Each atom's own block takes the symmetric part of what is missing. The antisymmetric part has no place there, and is
+    projected out: it is spread evenly over all pairs.
+    """
     n = len(phi) // 3
-    blocks = phi.reshape(n, 3, n, 3)
-    total = blocks.sum(axis=2)
+    blocks = phi.reshape(n, 3, n, 3).copy()
+    missing = blocks.sum(axis=2)  # (i, a, b)
     own = np.arange(n)
-    blocks[own, :, own, :] -= 0.5 * (total + total.transpose(0, 2, 1))
+    blocks[own, :, own, :] -= 0.5 * (missing + missing.transpose(0, 2, 1))
+    left = blocks.sum(axis=2)
+    blocks -= (left[:, :, None, :] + left.transpose(2, 0, 1)[None]) / n
+    blocks += left.sum(axis=0)[None, :, None, :] / n**2
     return blocks.reshape(3 * n, 3 * n)
