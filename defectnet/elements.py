@@ -61,6 +61,6 @@ def descriptors() -> np.ndarray:
             ]
         )
     table = np.asarray(rows)
-    table = (table - table.mean(axis=0)) / table.std(axis=0)
+    table = ((table - table.mean(axis=0)) / table.std(axis=0)).astype(np.float32)
     table.setflags(write=False)
-    return table.astype(np.float32)
+    return table

@@ -32,7 +32,7 @@ _HIGHEST_PLAUSIBLE_THZ = 200.0
 
 def bin_centres_thz(n_bins: int, step_thz: float) -> NDArray[np.float64]:
     """Centres of `n_bins` bins of width `step_thz` that start at 0 THz, shape (n_bins,)."""
-    return (np.arange(n_bins) + 0.5) * step_thz
+    return np.asarray((np.arange(n_bins) + 0.5) * step_thz, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,9 @@ class Spectrum:
         """Make a spectrum from bins of width `step_thz` that start at 0 THz, as the spectra table stores them."""
         density = _as_floats(dos, "dos")
         if not (np.isfinite(step_thz) and step_thz > 0):
-            raise SpectrumError(f"{step_thz!r} is no bin width", fix="give a positive number", field="frequency_step_thz")
+            raise SpectrumError(
+                f"{step_thz!r} is no bin width", fix="give a positive number", field="frequency_step_thz"
+            )
         return cls(bin_centres_thz(density.size, step_thz), density)
 
     def in_unit(self, unit: FrequencyUnit | str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -141,7 +143,8 @@ class Spectrum:
         `n_bins` defaults to what reaches the end of the axis. Density beyond the last bin is lost.
         """
         if n_bins is None:
-            n_bins = max(int(np.ceil(self.frequency_thz[-1] / step_thz - 1e-9)), _MIN_POINTS)
+            end_thz = 1.5 * self.frequency_thz[-1] - 0.5 * self.frequency_thz[-2]  # of the last point's cell
+            n_bins = max(int(np.ceil(end_thz / step_thz - 1e-9)), _MIN_POINTS)
         counts = np.diff(self.cumulative(np.arange(n_bins + 1) * step_thz))
         return Spectrum.from_bins(counts / step_thz, step_thz)
 
@@ -158,6 +161,8 @@ class Spectrum:
         steps = np.diff(self.frequency_thz)
         if not np.allclose(steps, steps[0], rtol=1e-3):
             raise SpectrumError("the axis is not evenly spaced", fix="resample it first", field="frequency")
+        if sigma < 0.1 * steps[0]:
+            return self  # five sigma reach no neighbour, and the kernel of a vanishing width is not a number
         smooth = gaussian_filter1d(self.dos, sigma / steps[0], mode="reflect", truncate=5.0)
         return Spectrum(self.frequency_thz, smooth)
 

@@ -98,9 +98,7 @@ PREDICTIONS_SCHEMA = pa.schema(
 )
 
 # What a table of measured spectra may leave out; it is filled with nulls.
-_OPTIONAL = frozenset(
-    {"parent_id", "defects", "partial_dos", "reference_dos", "kind", "candidates", "origin", "error"}
-)
+_OPTIONAL = frozenset({"parent_id", "defects", "partial_dos", "reference_dos", "kind", "candidates", "origin", "error"})
 
 
 def conform(table: pa.Table, schema: pa.Schema = SPECTRA_SCHEMA, *, where: str = "table") -> pa.Table:

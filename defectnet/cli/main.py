@@ -2,11 +2,13 @@
 
 import importlib
 import logging
+import os
 import sys
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 
 from defectnet.errors import DefectNetError, InputError, SettingsError
 
@@ -33,6 +35,7 @@ for _verb in _VERBS:
 
 @app.callback()
 def _set_up(verbose: bool = typer.Option(False, "--verbose", "-v", help="Also log debugging details.")) -> None:
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it reports every step of making a new store
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(message)s",
@@ -45,5 +48,5 @@ def main() -> None:
     try:
         app()
     except DefectNetError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_BAD_INPUT if isinstance(error, (InputError, SettingsError)) else EXIT_FAILED)

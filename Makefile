@@ -1,0 +1,57 @@
+# DefectNet from a fresh clone: `make demo` or `make test`, nothing else to install but Python 3.11 or later.
+# Every target works from any folder through `make -C`. Another interpreter: `make demo PYTHON=python3.12`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+# Newer than the environment's two sources when the environment is complete; an interrupted installation has none.
+STAMP := $(VENV)/.complete
+
+# The wheel that carries the weights of NEP89 (GPL-3.0). Its file is read where it lies and never imported, so that the
+# wheel comes without its own dependencies, a desktop program's.
+NEP89_WHEEL := neptrainkit==2.5.4
+
+# Many small processes: a second thread in each only makes them wait for one another (several times slower).
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test pipeline lint install clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+demo: $(STAMP)  ## register, promote and serve the released model, and score the example spectra
+	$(RUN) examples/demo.py
+
+test: $(STAMP)  ## run the tests
+	$(RUN) -m pytest
+
+pipeline: $(STAMP)  ## the whole chain, small: simulate, train, evaluate, register, promote, serve, score
+	$(RUN) examples/pipeline.py
+
+lint: $(STAMP)  ## style, formatting, types and the import rules
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "DefectNet needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing)." \
+	       "Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[nep,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(NEP89_WHEEL)
+	@touch $(STAMP)
+
+clean:  ## remove the environment, the caches and what demo and pipeline wrote
+	rm -rf $(VENV) runs/demo runs/pipeline .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,37 @@
+"""`defectnet train`: fit the network to a spectra table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+__all__ = ["train"]
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="A Parquet file of spectra, or a folder of them.")],
+    config: Annotated[Path | None, typer.Option(help="Settings, such as configs/train.yaml.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints, the model and its figures.")] = Path(
+        "runs/train"
+    ),
+    workers: Annotated[int | None, typer.Option(help="Ray Train workers; 0 trains in this process.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data at most.")] = None,
+    register: Annotated[bool, typer.Option("--register", help="Register the model when it is done.")] = False,
+) -> None:
+    """Fit the network to simulated spectra, calibrate it, and evaluate it on hosts it never saw.
+
+    The same command goes on where a killed one stopped. The run is recorded in MLflow (MLFLOW_TRACKING_URI, by default
+    sqlite:///runs/mlflow.db).
+
+    Example: defectnet train runs/spectra --config configs/train.yaml --output runs/first
+    """
+    from training.loop import train as run
+    from training.registry import register as register_artifact
+    from training.settings import TrainSettings
+
+    artifact = run(data, output, TrainSettings.from_yaml(config, workers=workers, epochs=epochs))
+    console = Console()
+    console.print(f"model: {artifact}", highlight=False, soft_wrap=True)
+    if register:
+        console.print(f"registered as defectnet/{register_artifact(artifact)}", highlight=False)

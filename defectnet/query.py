@@ -1,0 +1,194 @@
+"""One question to the model: a host, its spectrum, and what the user may already know.
+
+A query is made from a row of the spectra table or from a JSON object; both readers name the field that is wrong.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from defectnet.elements import VOCABULARY, check_element
+from defectnet.errors import CompositionError, InputError, SpectrumError
+from defectnet.host import Host
+from defectnet.spectrum import Spectrum
+
+__all__ = ["KINDS", "Query", "iterate_rows"]
+
+# "vibrational": a density of states, each mode counted once. "neutron": the generalised density that neutrons measure,
+# each element's partial density weighted by its scattering cross-section over its mass.
+KINDS = ("vibrational", "neutron")
+
+_JSON_KEYS = frozenset({"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind"})
+_REFERENCE_KEYS = frozenset({"unit", "frequency", "dos"})
+# Columns of the spectra table that hold one density a row; read without a detour through Python floats.
+_DENSITY_COLUMNS = ("dos", "reference_dos")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A spectrum to be read, checked when it is made.
+
+    Attributes:
+        sample_id: the caller's name for the sample; may be empty.
+        host: the pristine crystal's composition.
+        spectrum: the sample's density of states, on any axis in THz and any scale.
+        reference: the pristine host's density of states, where it is known.
+        candidates: the elements that may be present, in the order of the vocabulary; None means every element.
+        kind: one of `KINDS`.
+
+    Raises:
+        CompositionError: an empty candidate list, or a candidate that is no element.
+        InputError: an unknown kind of spectrum.
+    """
+
+    sample_id: str
+    host: Host
+    spectrum: Spectrum
+    reference: Spectrum | None = None
+    candidates: tuple[str, ...] | None = None
+    kind: str = "vibrational"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            if isinstance(self.kind, str) and self.kind.lower() == "raman":
+                # Selection rules hide and reveal modes: such a spectrum looks doped to a model of densities.
+                raise InputError(
+                    "a Raman spectrum is not a density of states",
+                    fix="give a neutron or computed density of states",
+                    field="kind",
+                )
+            raise InputError(f"unknown kind of spectrum {self.kind!r}", fix=f"use {' or '.join(KINDS)}", field="kind")
+        if self.candidates is not None:
+            if not self.candidates:
+                raise CompositionError(
+                    "the list is empty",
+                    fix="name at least one element, or leave it out to weigh all",
+                    field="candidates",
+                )
+            named = {check_element(symbol, field="candidates") for symbol in self.candidates}
+            # One order for one set: the answer cannot depend on how the user sorted the guess.
+            object.__setattr__(self, "candidates", tuple(symbol for symbol in VOCABULARY if symbol in named))
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Query":
+        """Read a row of the spectra table (`SPECTRA_SCHEMA`) given as Python or numpy values.
+
+        Raises:
+            InputError: a value is missing or impossible, or the row carries the `error` of an earlier stage.
+        """
+        if row.get("error"):
+            raise InputError(f"the row has no spectrum ({row['error']})", fix="make it again", field="error")
+        for name in ("host", "dos", "frequency_step_thz"):
+            if row.get(name) is None:
+                raise InputError("is missing", fix="fill it in", field=name)
+        step_thz = row["frequency_step_thz"]
+        reference = row.get("reference_dos")
+        return cls(
+            sample_id=_text(row.get("sample_id") or "", "sample_id"),
+            host=Host(row["host"]),
+            spectrum=Spectrum.from_bins(row["dos"], step_thz),
+            reference=None if reference is None else _of_reference(Spectrum.from_bins, reference, step_thz),
+            candidates=_candidates(row.get("candidates")),
+            kind=row.get("kind") or "vibrational",
+        )
+
+    @classmethod
+    def from_json(cls, obj: Any) -> "Query":
+        """Read the JSON object of the HTTP interface.
+
+        Args:
+            obj: {"id": text, "host": formula, "unit": "THz", "frequency": [...], "dos": [...],
+                "reference": {"unit", "frequency", "dos"} or null, "candidates": [...] or null, "kind": text};
+                `host`, `frequency` and `dos` are required, `unit` too: a guessed unit would be a silent error.
+
+        Raises:
+            InputError: not an object, an unknown or missing key, or an impossible value.
+        """
+        fields = _object(obj, _JSON_KEYS, required=("host", "unit", "frequency", "dos"), where="spectrum")
+        spectrum = Spectrum.from_unit(fields["frequency"], fields["dos"], fields["unit"])
+        reference = None
+        if fields.get("reference") is not None:
+            parts = _object(fields["reference"], _REFERENCE_KEYS, required=("frequency", "dos"), where="reference")
+            unit = parts.get("unit", fields["unit"])
+            reference = _of_reference(Spectrum.from_unit, parts["frequency"], parts["dos"], unit)
+        return cls(
+            sample_id=_text("" if fields.get("id") is None else fields["id"], "id"),
+            host=Host(fields["host"]),
+            spectrum=spectrum,
+            reference=reference,
+            candidates=_candidates(fields.get("candidates")),
+            kind="vibrational" if fields.get("kind") is None else fields["kind"],
+        )
+
+
+def iterate_rows(table: pa.Table, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a spectra table as dictionaries, densities as float64 arrays (a null inside one becomes NaN).
+
+    `pa.Table.to_pylist` would make a Python float of every bin, some hundred times slower.
+    """
+    names = [name for name in (columns or table.column_names) if name in table.column_names]
+    readers = []
+    for name in names:
+        column = table[name].combine_chunks()
+        readers.append(_density_reader(column) if name in _DENSITY_COLUMNS else _plain_reader(column))
+    for index in range(table.num_rows):
+        yield {name: read(index) for name, read in zip(names, readers, strict=True)}
+
+
+def _plain_reader(column: pa.Array) -> Any:
+    return lambda index: column[index].as_py()
+
+
+def _density_reader(column: pa.Array) -> Any:
+    if pa.types.is_null(column.type):
+        return lambda index: None
+    offsets = column.offsets.to_numpy()
+    values = column.values.to_numpy(zero_copy_only=False)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+
+    def read(index: int) -> NDArray[np.float64] | None:
+        if not present[index]:
+            return None
+        return np.asarray(values[offsets[index] : offsets[index + 1]], dtype=np.float64)
+
+    return read
+
+
+def _object(value: Any, known: frozenset[str], *, required: tuple[str, ...], where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError("is not an object", fix=f"give keys such as {', '.join(required)}", field=where)
+    for key in value:
+        if key not in known:
+            raise InputError(f"unknown key {key!r}", fix=f"use {', '.join(sorted(known))}", field=where)
+    for key in required:
+        if value.get(key) is None:
+            raise InputError("is missing", fix="fill it in", field=key if where == "spectrum" else f"{where}.{key}")
+    return value
+
+
+def _of_reference(make: Any, *arguments: Any) -> Spectrum:
+    """Make a spectrum, telling the reference's mistakes from the sample's."""
+    try:
+        spectrum: Spectrum = make(*arguments)
+    except InputError as error:
+        message = str(error).removeprefix(f"{error.field}: ").removesuffix(f"; {error.fix}" if error.fix else "")
+        raise SpectrumError(message, fix=error.fix, field=f"reference.{error.field}") from None
+    return spectrum
+
+
+def _text(value: Any, field: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{value!r} is not text", fix="give a string", field=field)
+    return value
+
+
+def _candidates(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+        raise CompositionError(f"{value!r} is not a list", fix='give symbols such as ["Ge", "Sn"]', field="candidates")
+    return tuple(value)

@@ -1,0 +1,71 @@
+"""Requests that wait are computed together.
+
+One batch computes at a time, in a thread of its own; whatever arrives meanwhile makes the next. So a lone request never
+waits for company, and under load batches grow by themselves. (`serve.batch` closes a batch before the one ahead of it
+has finished: without a waiting time, which every lone request would pay, 1,975 of 1,987 batches under a load of 16
+clients held a single spectrum.)
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+__all__ = ["Batcher"]
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Batcher(Generic[Item, Answer]):
+    """Gathers groups of items into batches; belongs to one event loop.
+
+    Args:
+        compute: answers a batch, one answer an item, in order; called in a thread.
+        max_batch_size: items of a batch; a group that alone is larger makes a batch of its own.
+    """
+
+    def __init__(self, compute: Callable[[Sequence[Item]], Sequence[Answer]], max_batch_size: int) -> None:
+        self._compute, self._max_batch_size = compute, max_batch_size
+        self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Answer]]]] = deque()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
+        self._task: asyncio.Task[None] | None = None
+
+    async def submit(self, group: Sequence[Item]) -> list[Answer]:
+        """Answer a group; raises what `compute` raised for its batch. A group whose caller has gone is not computed."""
+        future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((group, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while batch := self._next():
+            items = [item for group, _ in batch for item in group]
+            try:
+                answers = iter(await loop.run_in_executor(self._worker, self._compute, items))
+            except Exception as error:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for group, future in batch:
+                own = [next(answers) for _ in group]
+                if not future.done():
+                    future.set_result(own)
+        self._task = None  # no `await` since the queue was seen empty, so nothing can have been missed
+
+    def _next(self) -> list[tuple[Sequence[Item], "asyncio.Future[list[Answer]]"]]:
+        batch: list[tuple[Sequence[Item], asyncio.Future[list[Answer]]]] = []
+        size = 0
+        while self._waiting:
+            group, future = self._waiting[0]
+            if batch and size + len(group) > self._max_batch_size:
+                break
+            self._waiting.popleft()
+            if not future.done():
+                batch.append((group, future))
+                size += len(group)
+        return batch

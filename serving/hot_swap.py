@@ -1,0 +1,147 @@
+"""Following a moving alias without dropping a request.
+
+A thread looks at the source every few seconds. A new version is fetched, its sums are checked, it is loaded and warmed
+up, all beside the requests; then one reference is replaced. Requests take that reference once and keep it, so that an
+answer is always one version's. Whatever goes wrong leaves the old version serving and a sentence in `problem`.
+"""
+
+import logging
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from defectnet.errors import ArtifactError, DefectNetError
+from defectnet.predictor import Predictor
+from serving.models_source import ModelSource, ModelVersion, weights_sha256
+
+__all__ = ["HotSwap", "LoadedModel", "load_model"]
+
+logger = logging.getLogger(__name__)
+
+# A refused version is tried again after this long: someone may have repaired its files in place.
+RETRY_REFUSED_AFTER_S = 60.0
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to answer."""
+
+    predictor: Predictor
+    version: ModelVersion
+    weights_sha256: str
+    loaded_at: datetime
+
+
+def load_model(source: ModelSource, version: ModelVersion) -> LoadedModel:
+    """Fetch, verify, load and warm up one version; its files are not kept.
+
+    Raises:
+        ArtifactError: the files are incomplete or altered, or the model cannot answer.
+        RegistryError: the files cannot be fetched.
+    """
+    with tempfile.TemporaryDirectory(prefix="defectnet-model-") as folder:
+        try:
+            path = source.fetch(version, Path(folder))
+            predictor = Predictor.load(path, name=version.name, version=version.version)
+            digest = weights_sha256(path)
+        except ArtifactError as error:  # it names the copy, which means nothing to the reader
+            text = re.sub(rf"{re.escape(folder)}[^\s:;]*", f"version {version.version} of {version.name}", str(error))
+            raise ArtifactError(text) from error
+    try:
+        predictor.warm_up()
+    except Exception as error:  # whatever it is, a model that cannot answer must not be swapped in
+        raise ArtifactError(
+            f"version {version.version} of {version.name} fails on a plain spectrum ({error})"
+        ) from error
+    return LoadedModel(predictor, version, digest, datetime.now(UTC))
+
+
+class HotSwap:
+    """Holds the model that answers, and keeps it up to date.
+
+    Args:
+        source: which model to serve.
+        poll_interval_s: seconds between two looks.
+        load: fetches, verifies, loads and warms up a version.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        poll_interval_s: float,
+        *,
+        load: Callable[[ModelSource, ModelVersion], LoadedModel] = load_model,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source, self._interval_s, self._load, self._clock = source, poll_interval_s, load, clock
+        self._refused: tuple[ModelVersion, float] | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="hot-swap", daemon=True)
+        self.problem: str | None = None
+        self.current = self._first()
+
+    def start(self) -> None:
+        """Begin to follow the source."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following it; the model stays."""
+        self._stop.set()
+
+    def check(self) -> bool:
+        """Look once and swap if there is something new; returns whether it did. Never raises."""
+        try:
+            wanted = self._source.current()
+        except Exception as error:
+            self._complain("the model registry does not answer", error)
+            return False
+        serving = self.current.version
+        if wanted == serving:
+            self.problem = self._refused = None
+            return False
+        if self._refused and self._refused[0] == wanted and self._clock() < self._refused[1] + RETRY_REFUSED_AFTER_S:
+            return False
+        try:
+            loaded = self._load(self._source, wanted)
+        except ArtifactError as error:
+            self._refused = (wanted, self._clock())
+            self._complain(f"version {wanted.version} is broken or altered and was refused", error)
+            return False
+        except Exception as error:  # the registry or the disk, perhaps: tried again at the next look
+            self._complain(f"version {wanted.version} cannot be loaded", error)
+            return False
+        self.current, self.problem, self._refused = loaded, None, None
+        logger.info("version %s of %s serves, after %s", wanted.version, wanted.name, serving.version)
+        return True
+
+    def _first(self) -> LoadedModel:
+        wanted = self._source.current()
+        try:
+            return self._load(self._source, wanted)
+        except DefectNetError as error:
+            # A process that starts (or restarts) after a bad promotion must not take the service down with it.
+            fallback = self._source.fallback()
+            if fallback is None or fallback == wanted:
+                raise
+            loaded = self._load(self._source, fallback)
+            self._refused = (wanted, self._clock())
+            self.problem = f"version {wanted.version} cannot be loaded; version {fallback.version} serves in its place"
+            logger.warning("%s (%s)", self.problem, error)
+            return loaded
+
+    def _complain(self, what: str, error: Exception) -> None:
+        # The sentence is public: what the exception says (paths, hosts) goes to the log only, once for each change.
+        problem = f"{what}; version {self.current.version.version} goes on serving"
+        if problem != self.problem:
+            logger.error("%s (%s)", problem, error)
+        self.problem = problem
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self.check()

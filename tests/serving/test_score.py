@@ -1,0 +1,144 @@
+"""Batch scoring over Ray Data: every row once, whatever happens."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from random_models import Registry, random_artifact
+from typer.testing import CliRunner
+
+from defectnet.errors import InputError, SettingsError, TableError
+from defectnet.predictor import Predictor
+from defectnet.tables import PREDICTIONS_SCHEMA, write_table
+from serving.local import local_ray
+from serving.score import ScoreReport, score, score_table
+from serving.settings import ScoreSettings
+
+Table = Callable[..., pa.Table]
+
+
+class Fragile(Predictor):
+    """Fails in an unforeseen way wherever the sample named `poison` is among the rows."""
+
+    def predict_table(self, table: pa.Table) -> pa.Table:
+        if "poison" in table["sample_id"].to_pylist():
+            raise ZeroDivisionError
+        return super().predict_table(table)
+
+
+def test_a_row_that_makes_the_model_fail_costs_only_itself(artifact: Path, spectra_table: Table):
+    table = pa.concat_tables([spectra_table(2), spectra_table(1, prefix="poison").slice(0, 1), spectra_table(1)])
+    table = table.set_column(0, table.schema.field(0), pa.array(["s0", "s1", "poison", "s3"]))
+    scored = score_table(Fragile.load(artifact), table)
+    assert scored.schema.equals(PREDICTIONS_SCHEMA)
+    assert scored["sample_id"].to_pylist() == ["s0", "s1", "poison", "s3"]
+    assert [error is not None for error in scored["error"].to_pylist()] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a table"])
+def test_not_parquet_is_one_sentence_and_exit_code_2(tmp_path: Path, content: bytes, monkeypatch, capsys):
+    from defectnet.cli import main
+
+    path = tmp_path / "a.parquet"
+    path.write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["defectnet", "score", str(path), str(tmp_path / "out"), "--model", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "not a readable Parquet file" in said
+    assert "Traceback" not in said
+
+
+def test_no_such_model(tmp_path: Path, spectra_table: Table):
+    write_table(spectra_table(1), tmp_path / "a.parquet")
+    with pytest.raises(SettingsError, match="no folder"):
+        score(tmp_path / "a.parquet", tmp_path / "out", settings=ScoreSettings(model="nothing"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def ray_session() -> Iterator[None]:
+    with local_ray(3):
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("ray_session")
+class TestOverRay:
+    """One Ray for all of them."""
+
+    def run(self, tmp_path: Path, model: str, workers: int = 2) -> ScoreReport:
+        settings = ScoreSettings(model=model, workers=workers, shard_rows=10)
+        return score(tmp_path / "in", tmp_path / "out", settings=settings)
+
+    def output(self, tmp_path: Path) -> pa.Table:
+        return pq.read_table(tmp_path / "out")  # as any reader would: the folder
+
+    def test_every_row_once_in_order_and_resumed(self, tmp_path: Path, artifact: Path, spectra_table: Table):
+        write_table(spectra_table(47, bad=(3, 44)), tmp_path / "in" / "a.parquet")
+        write_table(spectra_table(0), tmp_path / "in" / "b.parquet")
+        write_table(spectra_table(8, prefix="t"), tmp_path / "in" / "c.parquet")
+        ids = [f"s{i}" for i in range(47)] + [f"t{i}" for i in range(8)]
+
+        report = self.run(tmp_path, str(artifact))
+        assert (report.rows, report.scored, report.skipped, report.errors) == (55, 55, 0, 2)
+        whole = self.output(tmp_path)
+        assert whole["sample_id"].to_pylist() == ids
+        assert [i for i, error in zip(ids, whole["error"].to_pylist(), strict=True) if error] == ["s3", "s44"]
+        assert "formula" in whole["error"][3].as_py()
+        assert json.loads((tmp_path / "out" / "_report.json").read_text()) == asdict(report)
+
+        metadata = pq.ParquetFile(tmp_path / "out" / "part-000000.parquet").schema_arrow.metadata
+        assert metadata[b"defectnet_model_name"] == b"defectnet"
+        assert metadata[b"defectnet_model_version"] == report.model_version.encode()
+        assert metadata[b"defectnet_weights_sha256"] == report.weights_sha256.encode()
+        assert metadata[b"defectnet_schema"] == b"predictions"
+
+        (tmp_path / "out" / "part-000002.parquet").unlink()
+        again = self.run(tmp_path, str(artifact))
+        assert (again.rows, again.scored, again.skipped, again.errors) == (55, 10, 45, 2)
+        assert self.output(tmp_path).equals(whole)
+        nothing = self.run(tmp_path, str(artifact))
+        assert (nothing.scored, nothing.skipped, nothing.errors) == (0, 55, 2)
+
+        with pytest.raises(InputError, match="another model"):
+            self.run(tmp_path, str(random_artifact(tmp_path / "other", 9)))
+
+    def test_no_rows(self, tmp_path: Path, artifact: Path, spectra_table: Table):
+        write_table(spectra_table(0), tmp_path / "in" / "a.parquet")
+        assert self.run(tmp_path, str(artifact)).rows == 0
+        assert self.output(tmp_path).schema.names == PREDICTIONS_SCHEMA.names
+        assert self.output(tmp_path).num_rows == 0
+
+    def test_damage_inside_one_file_does_not_cost_the_others(
+        self, tmp_path: Path, artifact: Path, spectra_table: Table
+    ):
+        write_table(spectra_table(12), tmp_path / "in" / "b.parquet")
+        path = tmp_path / "in" / "a.parquet"
+        write_table(spectra_table(12), path)
+        content = bytearray(path.read_bytes())
+        content[4:2000] = bytes(1996)
+        path.write_bytes(content)
+        with pytest.raises(TableError, match=r"a\.parquet is not a readable Parquet file"):
+            self.run(tmp_path, str(artifact))
+        assert self.output(tmp_path)["sample_id"].to_pylist() == [f"s{i}" for i in range(12)]
+
+    def test_champion_from_the_command_line(
+        self, tmp_path: Path, artifact: Path, registry: Registry, spectra_table: Table, monkeypatch
+    ):
+        from defectnet.cli.main import app
+
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.uri)
+        version = registry.register(artifact, "champion")
+        write_table(spectra_table(5), tmp_path / "in" / "a.parquet")
+        ended = CliRunner().invoke(app, ["score", str(tmp_path / "in"), str(tmp_path / "out")])
+        assert ended.exit_code == 0, ended.output
+        assert "5 scored at" in ended.output
+        assert f"defectnet version {version}" in ended.output
+        assert set(self.output(tmp_path)["model_version"].to_pylist()) == {version}

@@ -1,0 +1,98 @@
+"""`defectnet serve` as a person uses it: started, asked, stopped with Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving.proxy import free_port
+
+
+def descendants(root: int) -> set[int]:
+    """Process ids of everything that `root` started, and what that started."""
+    children: dict[int, set[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        parent = int(text.rpartition(")")[2].split()[1])
+        children.setdefault(parent, set()).add(int(stat.parent.name))
+    found, todo = set(), [root]
+    while todo:
+        fresh = children.get(todo.pop(), set()) - found
+        found |= fresh
+        todo += fresh
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those that still run; a zombie that nobody has waited for does not."""
+    running = set()
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if state != "Z":
+            running.add(pid)
+    return running
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's list of processes")
+@pytest.mark.timeout(240)
+def test_ctrl_c_stops_it_and_leaves_nothing_running(artifact: Path, tmp_path: Path):
+    port = free_port()
+    command = [sys.executable, "-c", "from defectnet.cli.main import main; main()"]
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*command, "serve", "--port", str(port), "--model", str(artifact)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=tmp_path,
+            start_new_session=True,
+        )
+        started: set[int] = set()
+        try:
+            url = f"http://127.0.0.1:{port}/v2/health/ready"
+            while process.poll() is None:
+                try:
+                    if httpx.get(url, trust_env=False).status_code == httpx.codes.OK:
+                        break
+                except httpx.HTTPError:
+                    time.sleep(0.2)
+            assert process.poll() is None, log.read_text()
+            while "Ctrl-C stops it" not in log.read_text():
+                time.sleep(0.1)
+            started = descendants(process.pid)
+            assert started
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+            assert process.wait(timeout=60) == 0
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    deadline = time.monotonic() + 10
+    while alive(started) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(started)
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_wrong_setting_is_one_sentence_and_exit_code_2(monkeypatch: pytest.MonkeyPatch, capsys):
+    from defectnet.cli import main
+
+    monkeypatch.setattr("sys.argv", ["defectnet", "serve", "--host", "0.0.0.0"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "refusing to listen on 0.0.0.0 without a token" in said
+    assert "Traceback" not in said

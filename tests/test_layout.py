@@ -1,0 +1,75 @@
+"""The shape of the project: who imports whom, what is public, how long a file may be, what the command line shows."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from defectnet.cli.main import app
+
+PACKAGES = ("defectnet", "datagen", "training", "serving")
+FOLDERS = (*PACKAGES, "tests", "examples", "benchmarks")
+MAX_LINES = 500
+VERBS = sorted(command.name or "" for command in app.registered_commands)
+
+
+def _modules() -> list[str]:
+    names = list(PACKAGES)
+    for package in PACKAGES:
+        folder = importlib.import_module(package).__path__
+        names += [module.name for module in pkgutil.walk_packages(folder, f"{package}.")]
+    return names
+
+
+def test_import_contracts(repository: Path) -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"]
+    result = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name", _modules())
+def test_public_names_exist(name: str) -> None:
+    module = importlib.import_module(name)
+    public = getattr(module, "__all__", [])
+    assert len(set(public)) == len(public)
+    assert [entry for entry in public if not hasattr(module, entry)] == []
+
+
+@pytest.mark.parametrize("name", [name for name in _modules() if name.startswith("defectnet.")])
+def test_every_library_module_says_what_is_public(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert hasattr(module, "__all__") or Path(module.__file__ or "").name == "__init__.py"
+
+
+def test_the_library_starts_no_heavy_machinery() -> None:
+    code = (
+        "import sys, defectnet.cli.main; print([m for m in ('ray', 'mlflow', 'torch', 'phonopy') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout.strip() == "[]"
+
+
+def test_no_file_is_long(repository: Path) -> None:
+    lengths = {
+        str(path.relative_to(repository)): len(path.read_text(encoding="utf-8").splitlines())
+        for folder in FOLDERS
+        for path in (repository / folder).rglob("*.py")
+    }
+    assert lengths
+    assert {path: lines for path, lines in lengths.items() if lines > MAX_LINES} == {}
+
+
+def test_the_verbs() -> None:
+    assert {"simulate", "train", "evaluate", "promote", "serve", "score", "predict", "plot"} <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_an_example(verb: str) -> None:
+    result = CliRunner().invoke(app, [verb, "--help"])
+    assert result.exit_code == 0, result.output
+    assert f"defectnet {verb}" in result.output.split("Example")[1]

@@ -1,0 +1,81 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from synthetic import synthetic_table
+from typer.testing import CliRunner, Result
+
+from defectnet.cli.evaluate import evaluate
+from defectnet.cli.promote import promote
+from defectnet.cli.train import train
+from defectnet.errors import ArtifactError, InputError, RegistryError, SettingsError, TableError
+from defectnet.tables import write_table
+
+pytestmark = pytest.mark.slow
+
+TINY = """
+epochs: 1
+batch_size: 32
+workers: 0
+network: {width: 16, encoder_layers: 1, decoder_layers: 1, stem_channels: 4, patch_bins: 16}
+"""
+
+
+def run(verb: Callable[..., None], *arguments: object) -> Result:
+    app = typer.Typer()
+    app.command()(verb)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_train_evaluate_promote(tmp_path: Path) -> None:
+    write_table(synthetic_table(120), tmp_path / "spectra.parquet")
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    trained = run(train, "spectra.parquet", "--config", "tiny.yaml", "--output", "out", "--register")
+    assert trained.exit_code == 0, trained.output
+    assert "registered as defectnet/1" in trained.output
+
+    evaluated = run(evaluate, "out/model", "spectra.parquet", "--output", "figures")
+    assert evaluated.exit_code == 0, evaluated.output
+    figures = json.loads((tmp_path / "figures" / "evaluation.json").read_text())
+    assert figures == json.loads((tmp_path / "out" / "evaluation.json").read_text())
+
+    assert "defectnet/1" in run(promote, "1").output
+    assert "defectnet/2" in run(promote, "--artifact", "out/model").output
+    assert "defectnet/1" in run(promote, "--rollback").output
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "error"),
+    [
+        (train, ("missing.parquet",), TableError),
+        (train, ("missing.parquet", "--config", "missing.yaml"), SettingsError),
+        (train, ("missing.parquet", "--workers", "-1"), SettingsError),
+        (evaluate, ("nowhere", "missing.parquet"), TableError),
+        (evaluate, ("nowhere", "missing.parquet", "--split", "all"), InputError),
+        (promote, (), InputError),
+        (promote, ("3", "--rollback"), InputError),
+        (promote, ("3",), RegistryError),
+        (promote, ("--artifact", "nowhere"), ArtifactError),
+    ],
+)
+def test_mistakes_are_the_projects_own_errors(
+    verb: Callable[..., None], arguments: tuple[str, ...], error: type[Exception]
+) -> None:
+    # `defectnet.cli.main` turns these into one sentence and an exit code.
+    result = run(verb, *arguments)
+    assert isinstance(result.exception, error), result.output
+    assert "\n" not in str(result.exception)
+
+
+def test_the_released_settings_are_readable(repository: Path) -> None:
+    from training.settings import TrainSettings
+
+    assert TrainSettings.from_yaml(repository / "configs" / "train.yaml").workers == 2

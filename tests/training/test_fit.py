@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from synthetic import synthetic_table
+
+from defectnet.elements import VOCABULARY
+from defectnet.features import FrequencyGrid
+from defectnet.metrics import score_answers
+from defectnet.network import LOG_CONCENTRATION_BOUNDS, Answer, NetworkSettings
+from training.calibrate import calibrate
+from training.candidates import everything
+from training.dataset import SpectraArrays
+from training.fit import Trainer, fit
+from training.inference import ask, judge
+from training.losses import answer_loss
+from training.settings import TrainSettings
+
+TINY = NetworkSettings(width=32, encoder_layers=1, decoder_layers=1, stem_channels=8, patch_bins=16)
+SETTINGS = TrainSettings(
+    network=TINY, epochs=2, batch_size=16, warmup_steps=2, workers=0, reference_dropout=0.0, learning_rate=3e-3
+)
+
+
+@pytest.fixture(scope="module")
+def arrays() -> SpectraArrays:
+    return SpectraArrays.from_table(synthetic_table(80, n_hosts=40), FrequencyGrid())
+
+
+def test_the_network_can_learn_thirty_two_spectra_by_heart() -> None:
+    data = SpectraArrays.from_table(synthetic_table(32, n_hosts=32), FrequencyGrid())
+    data.split[:] = "train"
+    data = SpectraArrays(**{**vars(data), "split": np.where(np.arange(32) < 31, "train", "validation")})
+    off = {f"{name}_probability": 0.0 for name in ("energy_scale", "resolution", "noise", "background")}
+    settings = SETTINGS.model_copy(
+        update={
+            "network": NetworkSettings(width=64, encoder_layers=1, decoder_layers=1, stem_channels=16, patch_bins=16),
+            "epochs": 150,
+            "patience": 150,
+            "batch_size": 31,
+            "augment": SETTINGS.augment.model_copy(update=off),
+            "guess_free_share": 1.0,
+        }
+    )
+    trainer = Trainer(settings, data)
+    fit(trainer, report=lambda trainer, metrics: None)
+    trainer.network.load_state_dict(trainer.average)
+    known = np.isin(VOCABULARY, trainer.train.dopants)
+    calibration = calibrate(trainer.network, trainer.train, trainer.train, known, seed=0).with_reference
+    answers = ask(trainer.network, trainer.train, everything(trainer.train.host, known))
+    figures = score_answers(judge(answers, trainer.train.truth, calibration, calibration.guess_free))
+    assert figures["f1"] > 0.95
+    assert figures["mae_pct"] < 0.6
+
+
+def test_the_best_answer_has_the_least_loss() -> None:
+    truth = torch.zeros(1, 94)
+    truth[0, 3] = 0.05
+
+    def loss(logit: float, concentration: float) -> float:
+        logits = torch.full((1, 94), -8.0)
+        logits[0, 3] = logit
+        means = torch.full((1, 94), LOG_CONCENTRATION_BOUNDS[0])
+        means[0, 3] = np.log(concentration)
+        answer = Answer(logits, means, torch.full((1, 94), -1.0), torch.zeros(1, 8))
+        return float(answer_loss(answer, truth, concentration_weight=1.0).total)
+
+    assert loss(8.0, 0.05) < loss(8.0, 0.02) < loss(-8.0, 0.02)
+    assert loss(8.0, 0.05) < loss(0.0, 0.05)
+
+
+def test_a_batch_without_dopants_has_a_finite_loss() -> None:
+    answer = Answer(*(torch.zeros(2, 94, requires_grad=True) for _ in range(4)))
+    loss = answer_loss(answer, torch.zeros(2, 94), concentration_weight=1.0)
+    loss.total.backward()
+    assert torch.isfinite(loss.total)
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(arrays: SpectraArrays, tmp_path: Path) -> None:
+    unbroken = Trainer(SETTINGS, arrays)
+    fit(unbroken, report=lambda trainer, metrics: None)
+
+    first = Trainer(SETTINGS, arrays)
+    first.run_epoch(first.network)
+    first.save(tmp_path)
+    resumed = Trainer(SETTINGS, arrays)
+    resumed.load(tmp_path)
+    fit(resumed, report=lambda trainer, metrics: None)
+
+    assert resumed.progress.epoch == unbroken.progress.epoch == 2
+    for name, value in unbroken.average.items():
+        torch.testing.assert_close(resumed.average[name], value)
+    assert resumed.progress.best_loss == pytest.approx(unbroken.progress.best_loss)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
+
+
+def test_workers_take_different_rows_of_one_order(arrays: SpectraArrays) -> None:
+    seen: list[list[str]] = []
+    for rank in range(2):
+        trainer = Trainer(SETTINGS, arrays, rank=rank, world=2)
+        rows: list[str] = []
+        trainer._step = lambda model, batch, *rest, rows=rows: rows.extend(batch.sample_id) or np.zeros(3)  # type: ignore[method-assign,misc]
+        trainer.run_epoch(trainer.network)
+        seen.append(rows)
+    assert set(seen[0]) | set(seen[1]) == set(arrays.of_split("train").sample_id)
+    assert len(seen[0]) == len(seen[1])
+
+
+def test_training_stops_when_validation_does_not_improve(arrays: SpectraArrays) -> None:
+    trainer = Trainer(SETTINGS.model_copy(update={"patience": 1, "epochs": 50}), arrays)
+    trainer.validate = lambda: {"validation_loss": 1.0}  # type: ignore[method-assign]
+    fit(trainer, report=lambda trainer, metrics: None)
+    assert trainer.progress.epoch == 2

@@ -1,0 +1,31 @@
+"""Which elements the model is asked about: everything, or a guess that holds every true dopant and some distractors."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MAX_DISTRACTORS", "everything", "guesses"]
+
+# The protocol of the published precursor: the mask holds every true dopant and up to about ten distractors.
+MAX_DISTRACTORS = 10
+
+
+def everything(host: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Guess-free: each known dopant that is not part of the host. host: (n, V); known: (V,); returns (n, V)."""
+    return known[None, :] & (host <= 0)
+
+
+def guesses(
+    truth: NDArray[np.float32],
+    host: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    rng: np.random.Generator,
+    *,
+    n_distractors: int | NDArray[np.intp] = MAX_DISTRACTORS,
+) -> NDArray[np.bool_]:
+    """Candidate lists: the true dopants, and `n_distractors` other known dopants drawn at random; all (n, V)."""
+    eligible = everything(host, known) & (truth <= 0)
+    # A random key orders the eligible elements of each row; the first n of them are its distractors.
+    keys = np.where(eligible, rng.random(truth.shape), np.inf)
+    rank = keys.argsort(axis=1).argsort(axis=1)
+    count = np.broadcast_to(np.asarray(n_distractors), (truth.shape[0],))[:, None]
+    return (truth > 0) | (eligible & (rank < count))

@@ -1,0 +1,63 @@
+"""The model's card: what it was trained on, how good it is on hosts it never saw, and what it cannot do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from defectnet.artifact import ModelConfig
+from defectnet.elements import VOCABULARY
+from defectnet.host import MAX_CONCENTRATION, MAX_DEFECTS, MIN_CONCENTRATION
+from training.evaluate import markdown
+
+__all__ = ["write_card"]
+
+_TEMPLATE = """# DefectNet model
+
+Reads a crystal's vibrational density of states and says which foreign elements sit on its sites, and how much of each.
+
+## Trained on
+- {n_spectra} simulated spectra of {n_hosts} hosts, kinds: {kinds}; {n_dopants} elements as dopants, up to
+  {max_defects} at a time, {low:g} to {high:g} % of all atoms each.
+- Data {dataset}, settings {config}, source {revision}.
+- Host parents are DFT phonon calculations of the Kyoto phonon database (A. Togo, CC BY 4.0) where the data set says so.
+- Network: {n_parameters:,} parameters; its best epoch was {best_epoch} of {epochs}.
+
+## Figures
+{figures}
+An element called absent counts with concentration 0. "Coverage" is the share of true concentrations inside the 90 %
+interval; ECE is the expected calibration error of the probabilities.
+
+## What it cannot do
+- Its labels are simulated: what the simulator gets wrong about a dopant, the model has learned. It has not been checked
+  on measured spectra.
+- It knows substitution only: no vacancies, interstitials, or host elements on each other's sites.
+- It reads densities of states, not Raman or infrared spectra.
+- Without the pristine host's spectrum it is far weaker; compare the rows above.
+- Elements that were never a dopant in training are weighed only on request, and with a warning:
+  {unseen}.
+- Dopants of near-equal mass and chemistry are easily mistaken for each other, most of all below 0.5 %.
+"""
+
+
+def write_card(
+    config: ModelConfig, report: Mapping[str, Any], *, n_parameters: int, best_epoch: int, epochs: int
+) -> str:
+    """The text of `card.md` for a model with this `config` and evaluation `report`."""
+    trained = config.trained_on
+    unseen = [symbol for symbol in VOCABULARY if symbol not in trained.dopants]
+    return _TEMPLATE.format(
+        n_spectra=trained.n_spectra,
+        n_hosts=trained.n_hosts,
+        kinds=", ".join(trained.kinds),
+        n_dopants=len(trained.dopants),
+        max_defects=MAX_DEFECTS,
+        low=100 * MIN_CONCENTRATION,
+        high=100 * MAX_CONCENTRATION,
+        dataset=trained.dataset_sha256[:12] or "unknown",
+        config=trained.config_sha256[:12] or "unknown",
+        revision=trained.git_revision[:12] or "unknown",
+        n_parameters=n_parameters,
+        best_epoch=best_epoch,
+        epochs=epochs,
+        figures=markdown(report),
+        unseen=", ".join(unseen) or "none",
+    )

@@ -1,0 +1,219 @@
+"""The epochs themselves, in plain torch: every worker of a run calls `fit` with its rank and the same arrays.
+
+All randomness is drawn from (seed, epoch, rank), so that a run resumed at an epoch goes on exactly as it would have.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from defectnet.elements import VOCABULARY
+from defectnet.network import DefectNetwork
+from training.augment import Augmenter
+from training.candidates import everything, guesses
+from training.dataset import SpectraArrays
+from training.losses import answer_loss
+from training.settings import TrainSettings
+
+__all__ = ["Progress", "Trainer", "fit"]
+
+_STATE, _PROGRESS = "state.safetensors", "progress.json"
+_GRADIENT_NORM = 1.0  # steps beyond this norm are cut: one odd spectrum must not undo an epoch
+_ADAM_BETAS = (0.9, 0.98)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; kept in every checkpoint."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Weights, their moving average, the optimiser and the progress of one worker."""
+
+    def __init__(self, settings: TrainSettings, data: SpectraArrays, *, rank: int = 0, world: int = 1) -> None:
+        torch.manual_seed(settings.seed)  # the same first weights in every worker
+        self.settings, self.rank, self.world = settings, rank, world
+        self.network = DefectNetwork(settings.network, settings.grid)
+        self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.best = {name: value.clone() for name, value in self.average.items()}
+        self.progress = Progress()
+        self.train, self.validation = data.of_split("train"), data.of_split("validation")
+        self.known = np.isin(VOCABULARY, self.train.dopants)
+        self.augment = Augmenter(settings.augment, settings.grid)
+        self.optimizer = torch.optim.AdamW(
+            _weight_decay_groups(self.network, settings.weight_decay), lr=settings.learning_rate, betas=_ADAM_BETAS
+        )
+        self.steps_per_epoch = math.ceil(len(self.train) / settings.batch_size)
+
+    def run_epoch(self, model: nn.Module) -> dict[str, float]:
+        """Train one epoch and validate; returns its metrics. `model` is `self.network`, wrapped or not."""
+        started = time.perf_counter()
+        epoch = self.progress.epoch
+        rng = np.random.default_rng((self.settings.seed, epoch, self.rank))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        # One order for all workers, each taking its stripe; the tail is filled up from the front, so that no row is
+        # lost and every step has the same number of rows.
+        shared = np.random.default_rng((self.settings.seed, epoch))
+        order = np.resize(shared.permutation(len(self.train)), self.steps_per_epoch * self.settings.batch_size)
+        guess_free = shared.random(self.steps_per_epoch) < self.settings.guess_free_share
+        model.train()
+        sums = np.zeros(3)
+        for step in range(self.steps_per_epoch):
+            batch = order[step * self.settings.batch_size : (step + 1) * self.settings.batch_size]
+            rows = self.train.where(batch[self.rank :: self.world])
+            sums += self._step(model, rows, bool(guess_free[step]), rng, generator)
+        train = sums / self.steps_per_epoch
+        validation = self.validate()
+        seconds = time.perf_counter() - started
+        self.progress.epoch += 1
+        self.progress.seconds += seconds
+        metrics = {
+            "epoch": float(self.progress.epoch),
+            "train_loss": float(train[0]),
+            "train_presence_loss": float(train[1]),
+            "train_concentration_loss": float(train[2]),
+            **validation,
+            "learning_rate": self._learning_rate(),
+            "seconds": seconds,
+            "samples_per_second": order.size / seconds,
+        }
+        if validation["validation_loss"] < self.progress.best_loss:
+            self.progress.best_loss, self.progress.best_epoch = validation["validation_loss"], self.progress.epoch
+            self.best = {name: value.clone() for name, value in self.average.items()}
+        self.progress.history.append(metrics)
+        return metrics
+
+    def validate(self) -> dict[str, float]:
+        """Loss of the averaged weights on the validation rows, half with candidates and half without.
+
+        Every worker does the same sums: sharing them out would save seconds and cost a collective that can hang.
+        """
+        network = DefectNetwork(self.settings.network, self.settings.grid)
+        network.load_state_dict(self.average)
+        network.eval()
+        data = self.validation
+        rng = np.random.default_rng(self.settings.seed)  # the same candidate lists in every epoch
+        free, listed = everything(data.host, self.known), guesses(data.truth, data.host, self.known, rng)
+        losses = {}
+        with torch.inference_mode():
+            for name, asked in (("guess_free", free), ("candidates", listed)):
+                sums, size = 0.0, 4 * self.settings.batch_size
+                for start in range(0, len(data), size):
+                    rows = slice(start, start + size)
+                    truth = torch.from_numpy(data.truth[rows])
+                    arrays = (data.sample, data.reference, data.has_reference, data.host, asked)
+                    answer = network(*(torch.from_numpy(array[rows]) for array in arrays))
+                    loss = answer_loss(answer, truth, concentration_weight=self.settings.concentration_weight)
+                    sums += float(loss.total) * len(truth)
+                losses[f"validation_loss_{name}"] = sums / len(data)
+        return {"validation_loss": float(np.mean(list(losses.values()))), **losses}
+
+    def finished(self) -> bool:
+        """Whether all epochs are done or the validation loss has stopped falling."""
+        progress = self.progress
+        stale = progress.epoch - progress.best_epoch >= self.settings.patience
+        return progress.epoch >= self.settings.epochs or stale
+
+    def save(self, folder: Path) -> None:
+        """Write everything that going on needs; plain tensors and JSON, no pickle."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for name, parameter in self.network.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value
+        whole = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+        safetensors.torch.save_file(whole, str(folder / _STATE))
+        (folder / _PROGRESS).write_text(json.dumps(asdict(self.progress)), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Go on from a folder written by `save`."""
+        tensors = safetensors.torch.load_file(str(folder / _STATE))
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        self.network.load_state_dict(under("network."))
+        self.average, self.best = under("average."), under("best.")
+        for name, parameter in self.network.named_parameters():
+            state = {key: tensors.get(f"optimizer.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            if all(value is not None for value in state.values()):
+                self.optimizer.state[parameter] = state
+        self.progress = Progress(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
+
+    def _step(
+        self,
+        model: nn.Module,
+        rows: SpectraArrays,
+        guess_free: bool,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+    ) -> NDArray[np.float64]:
+        if guess_free:
+            asked = everything(rows.host, self.known)
+        else:
+            n = rng.integers(0, self.settings.max_distractors + 1, size=len(rows))
+            asked = guesses(rows.truth, rows.host, self.known, rng, n_distractors=n)
+        has_reference = rows.has_reference & (rng.random(len(rows)) >= self.settings.reference_dropout)
+        sample, reference = self.augment(torch.from_numpy(rows.sample), torch.from_numpy(rows.reference), generator)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        answer = model(
+            sample, reference, torch.from_numpy(has_reference), torch.from_numpy(rows.host), torch.from_numpy(asked)
+        )
+        loss = answer_loss(
+            answer, torch.from_numpy(rows.truth), concentration_weight=self.settings.concentration_weight
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT_NORM)
+        self.optimizer.step()
+        self.progress.step += 1
+        # The average starts young: with a fixed decay it would carry the random first weights through a short run.
+        decay = min(self.settings.average_decay, (1 + self.progress.step) / (10 + self.progress.step))
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1.0 - decay)
+        return np.array([loss.total.item(), loss.presence.item(), loss.concentration.item()])
+
+    def _learning_rate(self) -> float:
+        """Linear rise, then half a cosine down to zero at the last step."""
+        s, step = self.settings, self.progress.step
+        if step < s.warmup_steps:
+            return s.learning_rate * (step + 1) / s.warmup_steps
+        whole = max(s.epochs * self.steps_per_epoch - s.warmup_steps, 1)
+        return s.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min((step - s.warmup_steps) / whole, 1.0)))
+
+
+def fit(
+    trainer: Trainer,
+    *,
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network,
+    report: Callable[[Trainer, dict[str, float]], None],
+) -> None:
+    """Run the epochs that are left; `report` is called after each, by every worker."""
+    model = wrap(trainer.network)
+    while not trainer.finished():
+        report(trainer, trainer.run_epoch(model))
+
+
+def _weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Decay matrices only: pulling biases and norms towards zero has no use."""
+    matrices = [p for p in network.parameters() if p.ndim >= 2]
+    others = [p for p in network.parameters() if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,0 +1,61 @@
+"""Run a network over many labelled spectra: the shared base of validation, calibration and evaluation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from defectnet.calibration import ModeCalibration, PresenceMap, interval_factor, probabilities
+from defectnet.metrics import Judged
+from defectnet.network import DefectNetwork
+from training.dataset import SpectraArrays
+
+__all__ = ["Answers", "Asker", "ask", "judge"]
+
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Answers:
+    """`network.Answer` of n spectra in numpy: logits, log means and log spreads (n, V), pooled tokens (n, W)."""
+
+    presence_logit: NDArray[np.float64]
+    log_concentration: NDArray[np.float64]
+    log_spread: NDArray[np.float64]
+    pooled: NDArray[np.float64]
+
+
+# Anything that answers for rows and the elements asked of each: the network, or a baseline.
+Asker = Callable[[SpectraArrays, NDArray[np.bool_]], Answers]
+
+
+def ask(network: DefectNetwork, data: SpectraArrays, asked: NDArray[np.bool_]) -> Answers:
+    """Answer every row of `data` for the elements `asked`, shape (n, V)."""
+    parts: list[tuple[NDArray[np.float64], ...]] = []
+    network.eval()
+    with torch.inference_mode():
+        for start in range(0, len(data), _BATCH):
+            rows = slice(start, start + _BATCH)
+            arrays = (data.sample, data.reference, data.has_reference, data.host, asked)
+            answer = network(*(torch.from_numpy(array[rows]) for array in arrays))
+            tensors = (answer.presence_logit, answer.log_concentration, answer.log_spread, answer.pooled)
+            parts.append(tuple(tensor.double().numpy() for tensor in tensors))
+    return Answers(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def judge(answers: Answers, truth: NDArray[np.float32], calibration: ModeCalibration, presence: PresenceMap) -> Judged:
+    """Calibrated verdicts beside the truth, as the predictor would give them."""
+    mean = answers.log_concentration
+    margin = interval_factor(mean, calibration) * np.exp(answers.log_spread)
+    p = probabilities(answers.presence_logit, presence)
+    return Judged(
+        asked=np.isfinite(answers.presence_logit),
+        truth=truth.astype(np.float64),
+        probability=p,
+        present=p >= presence.threshold,
+        concentration=np.exp(mean),
+        low=np.exp(mean - margin),
+        high=np.minimum(np.exp(mean + margin), 1.0),
+    )

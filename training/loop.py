@@ -1,0 +1,265 @@
+"""A training run from a spectra table to a calibrated artifact: Ray Train around `fit`, MLflow beside it.
+
+    output/run.json          what the run is of: hashes of data and settings, its MLflow run
+    output/checkpoints/      one a finished epoch, the latest two kept
+    output/model/            the artifact
+    output/evaluation.*      its figures on the test hosts
+
+The same call goes on where a killed one stopped, and returns at once when the artifact is there.
+"""
+
+import json
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from ray.train.torch import TorchTrainer
+from torch import nn
+
+from defectnet.artifact import ModelConfig, TrainedOn, save_artifact
+from defectnet.elements import VOCABULARY
+from defectnet.errors import SettingsError
+from defectnet.tables import read_spectra
+from training.calibrate import calibrate
+from training.card import write_card
+from training.dataset import SpectraArrays, dataset_sha256, require_rows
+from training.evaluate import evaluate_network, write_report
+from training.fit import Trainer, fit
+from training.registry import ARTIFACT_PATH
+from training.settings import TrainSettings
+from training.tracking import experiment_id, git_revision, tracking_client, tracking_uri
+
+__all__ = ["train"]
+
+logger = logging.getLogger(__name__)
+
+_RUN, _CHECKPOINTS, _MODEL, _LOCAL = "run.json", "checkpoints", "model", "local-checkpoint"
+
+
+def train(data: str | Path, output: str | Path, settings: TrainSettings) -> Path:
+    """Train on the spectra at `data` (a Parquet file or a folder of them); returns the artifact folder.
+
+    Raises:
+        TableError: the table cannot be read, or a split has no rows.
+        SettingsError: `output` holds a run of other data or other settings.
+    """
+    output = Path(output).resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    arrays = SpectraArrays.from_table(read_spectra(data), settings.grid)
+    trained_on = _describe(arrays, data, settings)
+    client, run_id = _open_run(output, trained_on, settings)
+    artifact = output / _MODEL
+    if (artifact / "SHA256SUMS").exists():
+        logger.info("%s is finished already", artifact)
+        return artifact
+    sizes = {split: len(require_rows(arrays, split)) for split in ("train", "validation", "test")}
+    logger.info("spectra: %s; %d dopant elements", sizes, len(trained_on.dopants))
+
+    trainer = Trainer(settings, arrays)
+    if settings.workers == 0:
+        _train_here(trainer, output, client, run_id)
+    else:
+        trainer.load(_train_with_ray(arrays, output, settings, run_id))
+    _finish(trainer, arrays, trained_on, output)
+    for file in ("evaluation.json", "evaluation.md"):
+        client.log_artifact(run_id, str(output / file))
+    client.log_artifacts(run_id, str(artifact), ARTIFACT_PATH)
+    client.set_terminated(run_id)
+    return artifact
+
+
+def _describe(arrays: SpectraArrays, data: str | Path, settings: TrainSettings) -> TrainedOn:
+    rows = require_rows(arrays, "train")
+    return TrainedOn(
+        dopants=rows.dopants,
+        host_elements=rows.host_elements,
+        n_spectra=len(rows),
+        n_hosts=len(set(rows.formula)),
+        dataset_sha256=dataset_sha256(data),
+        config_sha256=settings.sha256,
+        git_revision=git_revision(),
+    )
+
+
+def _open_run(output: Path, trained_on: TrainedOn, settings: TrainSettings) -> tuple[MlflowClient, str]:
+    """The MLflow run of this output folder, made on the first call and found again on the next."""
+    client = tracking_client()
+    identity = {"dataset_sha256": trained_on.dataset_sha256, "config_sha256": trained_on.config_sha256}
+    record = output / _RUN
+    if record.exists():
+        known = json.loads(record.read_text(encoding="utf-8"))
+        if {key: known.get(key) for key in identity} != identity:
+            raise SettingsError(f"{output} holds a run of other data or settings; give another --output or remove it")
+        return client, str(known["mlflow_run_id"])
+    tags = {**identity, "git_revision": trained_on.git_revision}
+    run = client.create_run(experiment_id(client, settings.experiment), run_name=output.name, tags=tags)
+    for name, value in _flat(settings.model_dump()).items():
+        client.log_param(run.info.run_id, name, value)
+    record.write_text(json.dumps({**identity, "mlflow_run_id": run.info.run_id}, indent=2) + "\n", encoding="utf-8")
+    return client, str(run.info.run_id)
+
+
+def _train_here(trainer: Trainer, output: Path, client: MlflowClient, run_id: str) -> None:
+    """Train in this process; one checkpoint is kept."""
+    checkpoint = output / _LOCAL
+    if (checkpoint / "progress.json").exists():
+        trainer.load(checkpoint)
+    torch.set_num_threads(trainer.settings.threads_per_worker)
+
+    def report(trainer: Trainer, metrics: dict[str, float]) -> None:
+        checkpoint.mkdir(exist_ok=True)
+        trainer.save(checkpoint)
+        _log_metrics(client, run_id, metrics)
+        logger.info(_line(trainer, metrics))
+
+    fit(trainer, report=report)
+
+
+def _train_with_ray(arrays: SpectraArrays, output: Path, settings: TrainSettings, run_id: str) -> Path:
+    """Train on Ray workers; returns the folder of the last checkpoint.
+
+    A run of the same name and storage path goes on from its last checkpoint: Ray Train finds it there.
+    """
+    started_here = not ray.is_initialized()
+    if started_here:
+        # A submitted job finds its cluster in RAY_ADDRESS; anyone else gets a cluster that ends with this run.
+        # With the dashboard: without its state API, Ray Train warns every second that it cannot watch the controller.
+        ray.init(address=os.environ.get("RAY_ADDRESS", "local"))
+    try:
+        trainer = TorchTrainer(
+            _worker,
+            # A few thousand binned spectra are some ten megabytes: one copy in the object store serves every worker.
+            train_loop_config={"arrays": ray.put(arrays), "settings": settings.model_dump()},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=settings.workers,
+                use_gpu=settings.use_gpu,
+                resources_per_worker={"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.use_gpu else {}),
+            ),
+            run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed for Train V1
+                name=_CHECKPOINTS,
+                storage_path=str(output),
+                failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+                logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+                callbacks=[_MlflowCallback(tracking_uri(), run_id)],  # type: ignore[list-item]  # typed for Train V1
+            ),
+        )
+        result = trainer.fit()
+        assert result.checkpoint is not None  # every epoch reports one, and there is at least one epoch
+        return Path(result.checkpoint.path)
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What each Ray Train worker runs."""
+    _log_epochs()
+    settings = TrainSettings(**config["settings"])
+    torch.set_num_threads(settings.threads_per_worker)
+    context = ray.train.get_context()
+    trainer = Trainer(
+        settings, ray.get(config["arrays"]), rank=context.get_world_rank(), world=context.get_world_size()
+    )
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            trainer.load(Path(folder))
+
+    def report(trainer: Trainer, metrics: dict[str, float]) -> None:
+        if trainer.rank:
+            ray.train.report(metrics)
+            return
+        logger.info(_line(trainer, metrics))
+        with tempfile.TemporaryDirectory() as folder:
+            trainer.save(Path(folder))
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    def wrap(network: nn.Module) -> nn.Module:
+        # The buffers are constants until calibration; sending them before every step would only cost time.
+        kwargs = {"forward_sync_buffers": False}
+        return ray.train.torch.prepare_model(network, parallel_strategy_kwargs=kwargs if trainer.world > 1 else None)
+
+    fit(trainer, wrap=wrap, report=report)
+
+
+class _MlflowCallback(ray.train.UserCallback):
+    """Logs each epoch's metrics. It runs in the controller, so one run outlives the deaths of its workers."""
+
+    def __init__(self, uri: str, run_id: str) -> None:
+        self.uri, self.run_id = uri, run_id
+        self._client: MlflowClient | None = None
+        self._logged = 0  # epochs that an earlier, killed call logged after its last checkpoint
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        if self._client is None:
+            self._client = tracking_client(self.uri)
+            self._logged = max((m.step for m in self._client.get_metric_history(self.run_id, "epoch")), default=0)
+        if metrics[0]["epoch"] > self._logged:
+            _log_metrics(self._client, self.run_id, metrics[0])
+
+
+def _finish(trainer: Trainer, arrays: SpectraArrays, trained_on: TrainedOn, output: Path) -> None:
+    """Calibrate the best weights, evaluate them on the test hosts, and write the artifact."""
+    settings, network = trainer.settings, trainer.network
+    network.load_state_dict(trainer.best)
+    known = np.isin(VOCABULARY, trained_on.dopants)
+    calibration = calibrate(network, trainer.train, trainer.validation, known, seed=settings.seed)
+    config = ModelConfig(grid=settings.grid, network=settings.network, calibration=calibration, trained_on=trained_on)
+    report = evaluate_network(network, config, arrays, "test")
+    write_report(report, output)
+    card = write_card(
+        config,
+        report,
+        n_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        best_epoch=trainer.progress.best_epoch,
+        epochs=trainer.progress.epoch,
+    )
+    save_artifact(output / _MODEL, network=network, config=config, card=card)
+
+
+def _log_epochs() -> None:
+    """Let this module's lines through to the driver, and hold back what repeats them.
+
+    Ray Train 2.60 says every worker's metrics again through a logger that only the root's level can stop.
+    """
+    logging.getLogger().setLevel(logging.WARNING)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _log_metrics(client: MlflowClient, run_id: str, metrics: dict[str, float]) -> None:
+    step, now = int(metrics["epoch"]), int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
+
+
+def _line(trainer: Trainer, metrics: dict[str, float]) -> str:
+    progress, epochs = trainer.progress, trainer.settings.epochs
+    left = progress.seconds / progress.epoch * (epochs - progress.epoch)
+    best = " (best)" if progress.best_epoch == progress.epoch else ""
+    return (
+        f"epoch {progress.epoch}/{epochs}: loss {metrics['train_loss']:.3f}, validation "
+        f"{metrics['validation_loss']:.3f}{best}, {metrics['samples_per_second']:.0f} spectra/s, "
+        f"at most {left / 60:.1f} min left"
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: str(value)}
+    return flat

@@ -1,0 +1,68 @@
+"""Settings of a training run: `configs/train.yaml`, field by field."""
+
+import hashlib
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from defectnet.features import FrequencyGrid
+from defectnet.network import NetworkSettings
+from defectnet.settings import Settings
+from training.augment import AugmentSettings
+from training.candidates import MAX_DISTRACTORS
+
+__all__ = ["TrainSettings"]
+
+
+class TrainSettings(Settings):
+    """How to train; where the data lies and where the result goes are arguments of `training.loop.train`.
+
+    Attributes:
+        seed: of the weights, the order of the rows, augmentation and candidate lists.
+        epochs: passes over the training rows at most; the learning rate falls to zero over them.
+        patience: epochs without a better validation loss after which training stops.
+        batch_size: spectra per step, over all workers together: the result does not depend on their number.
+        learning_rate: peak of AdamW's.
+        warmup_steps: steps over which the learning rate rises.
+        weight_decay: AdamW's, on matrices only.
+        average_decay: the weights that are kept are an exponential moving average with this decay a step.
+        concentration_weight: of the concentration's loss beside the presence's.
+        guess_free_share: share of the batches in which every element is a candidate; the others carry a list.
+        max_distractors: a list holds the true dopants and at most this many others.
+        reference_dropout: share of the rows that are trained on without their reference.
+        workers: Ray Train workers; 0 trains in this process, without Ray.
+        cpus_per_worker: what each claims of the cluster. Less than one, for claiming every CPU starves whatever else
+            runs on a small machine.
+        threads_per_worker: threads of each worker's arithmetic.
+        use_gpu: give each worker a GPU.
+        max_failures: worker deaths that are survived from the last checkpoint.
+        experiment: MLflow experiment.
+        network, grid, augment: see their own classes.
+    """
+
+    seed: NonNegativeInt = 0
+    epochs: PositiveInt = 40
+    patience: PositiveInt = 10
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-3
+    warmup_steps: NonNegativeInt = 100
+    weight_decay: float = Field(default=0.02, ge=0.0)
+    average_decay: float = Field(default=0.995, ge=0.0, lt=1.0)
+    concentration_weight: PositiveFloat = 1.0
+    guess_free_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    max_distractors: PositiveInt = MAX_DISTRACTORS
+    reference_dropout: float = Field(default=0.2, ge=0.0, le=1.0)
+    workers: NonNegativeInt = 2
+    cpus_per_worker: PositiveFloat = 0.5
+    threads_per_worker: PositiveInt = 1
+    use_gpu: bool = False
+    max_failures: NonNegativeInt = 2
+    experiment: str = "defectnet"
+    network: NetworkSettings = NetworkSettings()
+    grid: FrequencyGrid = FrequencyGrid()
+    augment: AugmentSettings = AugmentSettings()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of every setting that can change the weights."""
+        about_machines = {"workers", "cpus_per_worker", "threads_per_worker", "use_gpu", "max_failures", "experiment"}
+        return hashlib.sha256(self.model_dump_json(exclude=about_machines).encode()).hexdigest()
