@@ -19,10 +19,10 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test pipeline lint install clean
+.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 demo: $(STAMP)  ## register, promote and serve the released model, and score the example spectra
 	$(RUN) examples/demo.py
@@ -38,6 +38,15 @@ lint: $(STAMP)  ## style, formatting, types and the import rules
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
+
+# Where the DFT parents lie; the README says where to get them.
+PARENTS ?= ../shared/data/phonondb_parents.parquet
+
+bench-potentials: $(STAMP)  ## potentials against DFT force constants (PARENTS=FILE; pip install chgnet sevenn to add them)
+	$(RUN) -W ignore benchmarks/potentials.py $(PARENTS)
+
+bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supercells beside the converged one
+	$(RUN) benchmarks/sampling.py
 
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 

@@ -113,9 +113,10 @@ def _r2(found: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
 
 def _table(rows: list[dict[str, object]], count: int) -> str:
     head = (
-        f"Potentials against the DFT force constants of {count} crystals, on the DFT structure, cells of {N_ATOMS} atoms "
-        "at most.\n\n"
-        "| potential | crystals | top frequency error, median / mean | rms error / top | DOS R² | pass gate | ms a call |\n"
+        f"Potentials against the DFT force constants of {count} crystals, on the DFT structure, in cells of at most "
+        f"{N_ATOMS} atoms. `make bench-potentials` makes this table.\n\n"
+        "| potential | crystals | top frequency error, median / mean | rms error / top | DOS R² | pass gate "
+        "| ms a call |\n"
         "|---|---|---|---|---|---|---|\n"
     )
     lines = []

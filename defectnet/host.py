@@ -1,6 +1,7 @@
 """Hosts (the pristine crystal's composition) and defects (a foreign element on one of its sites)."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,9 +48,12 @@ class Host:
             raise _not_a_formula(self.formula)
         for element in composition.elements:
             check_element(element.symbol, field="host")
-        # Fractions are rounded to 1/10,000, so that Si0.9Ge0.1 and Si9Ge1 are one host.
-        integral = composition.get_integer_formula_and_factor(max_denominator=10_000)[0]
-        object.__setattr__(self, "formula", Composition(integral).reduced_formula)
+        with warnings.catch_warnings():
+            # pymatgen orders a formula by electronegativity and warns that noble gases have none.
+            warnings.simplefilter("ignore")
+            # Fractions are rounded to 1/10,000, so that Si0.9Ge0.1 and Si9Ge1 are one host.
+            integral = composition.get_integer_formula_and_factor(max_denominator=10_000)[0]
+            object.__setattr__(self, "formula", Composition(integral).reduced_formula)
 
     @cached_property
     def fractions(self) -> Mapping[str, float]:

@@ -68,7 +68,7 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("ray_session")
 class TestOverRay:
     """One Ray for all of them."""

@@ -14,7 +14,7 @@ from random_models import Registry, random_artifact, tamper
 from serving.local import running_service
 from serving.settings import ServiceSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 Make = Callable[..., dict[str, Any]]
 
