@@ -106,7 +106,7 @@ class Workbench:
         self._fragments: dict[tuple[int, str], Fragment] = {}
         self._failed: dict[tuple[int, str], SimulationError] = {}
         self._cells: dict[int, _Cell] = {}
-        self._direct_hosts: dict[int, tuple[Array, Stiffness]] = {}
+        self._direct_hosts: dict[bytes, tuple[Array, Stiffness]] = {}
         if len(parent.primitive) > settings.max_basis:
             raise SimulationError(f"{parent.parent_id}: {len(parent.primitive)} atoms in the primitive cell")
         lowest = parent.lowest_thz()
@@ -262,12 +262,13 @@ class Workbench:
     def _directly(self, cell: _Cell, sites: list[Site], doped: Atoms) -> tuple[Array, float]:
         host = self.potential_host
         supercell = cell.supercell
-        if supercell.n_atoms not in self._direct_hosts:
+        key = supercell.matrix.tobytes()
+        if key not in self._direct_hosts:
             pristine = host.atoms_in(supercell)
             compact = compact_by_displacement(supercell, pristine, self._potential)
             stiffness = Stiffness(supercell.expand(compact), supercell.n_atoms)
-            self._direct_hosts[supercell.n_atoms] = (compact, stiffness)
-        compact, stiffness = self._direct_hosts[supercell.n_atoms]
+            self._direct_hosts[key] = (compact, stiffness)
+        compact, stiffness = self._direct_hosts[key]
         residual = host.residual_in(supercell)
         # Vegard's strain from the dopants alone, then one Newton step on the pressure for their interaction. Atoms put
         # into a cell that is too small can fall into another structure.

@@ -34,7 +34,12 @@ def made(tmp_path: Path, spectra: pa.Table) -> Path:
 
 
 def test_make_examples(made: Path) -> None:
-    assert sorted(path.name for path in made.iterdir()) == ["Si-pristine.csv", "Si.csv", "batch.parquet", "request.json"]
+    assert sorted(path.name for path in made.iterdir()) == [
+        "Si-pristine.csv",
+        "Si.csv",
+        "batch.parquet",
+        "request.json",
+    ]
     sample, pristine = read_spectrum(made / "Si.csv"), read_spectrum(made / "Si-pristine.csv")
     assert sample.modes == pytest.approx(3.0, rel=1e-3)
     assert pristine.modes == pytest.approx(3.0, rel=1e-3)
@@ -97,7 +102,10 @@ def test_the_examples_of_the_repository() -> None:
     assert {item["unit"] for item in spectra} == {"THz", "meV", "cm-1"}
     for query in queries:
         name = query.host.formula
-        for path, spectrum in ((HERE / f"{name}.csv", query.spectrum), (HERE / f"{name}-pristine.csv", query.reference)):
+        for path, spectrum in (
+            (HERE / f"{name}.csv", query.spectrum),
+            (HERE / f"{name}-pristine.csv", query.reference),
+        ):
             assert spectrum is not None
             assert read_spectrum(path).dos.tolist() == spectrum.dos.tolist()
     batch = read_spectra(HERE / "batch.parquet")

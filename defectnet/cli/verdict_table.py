@@ -10,7 +10,7 @@ __all__ = ["verdict_table"]
 
 # Elements that were ruled out are listed only where the model hesitated, unless all are asked for.
 _HESITATION = 0.1
-_CAPTION = "at.%: share of all atoms, if the element is present; p: probability that it is"
+_CAPTION = "at.%: share of all atoms if the element is present, with its 90 % interval; p: probability that it is"
 
 
 def verdict_table(predictions: Iterable[Mapping[str, Any]], *, title: str = "", every_element: bool = False) -> Table:
@@ -27,8 +27,7 @@ def verdict_table(predictions: Iterable[Mapping[str, Any]], *, title: str = "", 
     table.add_column("sample", overflow="fold")
     table.add_column("host", overflow="fold")
     table.add_column("element")
-    table.add_column("at.%", justify="right", no_wrap=True)
-    table.add_column("90 % interval", justify="right", no_wrap=True)
+    table.add_column("at.% (interval)", justify="right", no_wrap=True)
     table.add_column("p", justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for prediction in predictions:
@@ -42,11 +41,11 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
     # As `Text`: a sample's name or an error may hold square brackets, which rich would read as markup.
     start: list[Text | str] = [Text(prediction["sample_id"] or ""), Text(prediction["host"] or "")]
     if prediction["error"]:
-        yield [*start, "", "", "", "", Text(prediction["error"], style="red")]
+        yield [*start, "", "", "", Text(prediction["error"], style="red")]
         return
     elements = prediction["elements"]
     if not any(verdict["present"] for verdict in elements):
-        yield [*start, "none", "", "", "", "nothing foreign found"]
+        yield [*start, "none", "", "", "nothing foreign found"]
         start = ["", ""]
     for verdict in elements:
         if not (every_element or verdict["present"] or verdict["probability"] >= _HESITATION):
@@ -56,11 +55,10 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
         yield [
             *start,
             Text(verdict["element"], style=style),
-            Text(f"{value:.2f}", style=style),
-            Text(f"{low:.2f} – {high:.2f}", style=style),
+            Text(f"{value:.2f} ({low:.2f} – {high:.2f})", style=style),
             Text(f"{verdict['probability']:.2f}", style=style),
             Text("present" if verdict["present"] else "ruled out", style=style),
         ]
         start = ["", ""]
     for warning in prediction["warnings"]:
-        yield ["", "", "", "", "", "", Text(warning, style="yellow")]
+        yield ["", "", "", "", "", Text(warning, style="yellow")]

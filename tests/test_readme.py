@@ -1,0 +1,48 @@
+"""What the README tells people to type works, and what it points to is there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCUMENTS = ("README.md", "examples/README.md", "CHANGELOG.md", "docs/serving.md")
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def test_the_python_of_the_readme(repository: Path) -> None:
+    (code,) = blocks(repository / "README.md", "python")
+    result = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "at.%" in result.stdout
+
+
+@pytest.mark.parametrize("document", ["README.md", "examples/README.md"])
+def test_the_commands_that_need_no_server(repository: Path, tmp_path: Path, document: str) -> None:
+    lines = [line for block in blocks(repository / document, "bash") for line in block.splitlines()]
+    commands = [line for line in lines if line.startswith(("defectnet predict", "defectnet plot"))]
+    assert commands
+    for command in commands:
+        words = shlex.split(command.replace("examples/", f"{repository}/examples/"))
+        words[0] = str(Path(sys.executable).with_name("defectnet"))
+        result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, f"{command}\n{result.stderr}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(repository: Path, document: str) -> None:
+    path = repository / document
+    targets = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (path.parent / target).exists()] == []
+
+
+def test_the_targets_of_the_makefile_are_listed(repository: Path) -> None:
+    listed = subprocess.run(["make", "-C", repository], capture_output=True, text=True, check=True).stdout
+    for target in set(re.findall(r"`make (\w+)`", (repository / "README.md").read_text(encoding="utf-8"))):
+        assert f"make {target} " in listed
