@@ -36,6 +36,7 @@ _HESITATION = 0.1
 _MAX_ELEMENTS = 8
 _MAX_PANELS = 24
 _PANEL_COLUMNS = 4
+_MAX_TITLE_DEFECTS = 3  # as many as fit above a panel
 
 
 def plot_prediction(query: "Query", prediction: "Prediction", path: str | Path) -> None:
@@ -169,8 +170,12 @@ def _reference_of(row: Mapping[str, Any]) -> Spectrum | None:
 
 
 def _row_title(row: Mapping[str, Any]) -> str:
-    defects = ", ".join(f"{d['element']} {100 * d['concentration']:.1f} %" for d in row["defects"] or [])
-    return f"{_subscripted(row['host'])}: {defects or 'nothing known'}"
+    host, defects = _subscripted(row["host"]), row["defects"]
+    if not defects:
+        return host if defects is None else f"{host}, pristine"
+    largest = sorted(defects, key=lambda defect: -defect["concentration"])
+    named = [f"{defect['element']} {100 * defect['concentration']:.1f} %" for defect in largest[:_MAX_TITLE_DEFECTS]]
+    return f"{host}: {', '.join(named)}" + (" …" if len(largest) > _MAX_TITLE_DEFECTS else "")
 
 
 def _subscripted(formula: str) -> str:

@@ -1,6 +1,6 @@
 """Write this folder's examples from rows of a simulated spectra table.
 
-    python examples/make_examples.py SPECTRA --sample ID --sample ID --sample ID --batch 64
+    python examples/make_examples.py SPECTRA --sample ID --sample ID --sample ID --candidate Ge --batch 64
 
 Each sample becomes a CSV of two columns beside one of its pristine host, in THz, meV and cm-1 in turn, and an item of
 `request.json`, the body of `POST /v1/predict`; `batch.parquet` holds further rows for batch scoring.
@@ -42,8 +42,12 @@ class Example:
     truth: str
 
 
-def make_examples(table: pa.Table, sample_ids: Sequence[str], batch: int, folder: Path) -> list[Example]:
+def make_examples(
+    table: pa.Table, sample_ids: Sequence[str], batch: int, folder: Path, candidates: Sequence[str] = ()
+) -> list[Example]:
     """Write the examples of `sample_ids`, and `batch` other rows, into `folder`.
+
+    `candidates` is the list that goes with the first example in `request.json`; the others are asked without one.
 
     Raises:
         InputError: a sample is not in the table or has no spectrum, or two samples have the same host.
@@ -63,6 +67,8 @@ def make_examples(table: pa.Table, sample_ids: Sequence[str], batch: int, folder
         for suffix, spectrum in (("", example.spectrum), ("-pristine", example.reference)):
             (folder / f"{example.host.formula}{suffix}.csv").write_text(_csv(example, spectrum), encoding="utf-8")
     body = {"spectra": [_item(example) for example in examples]}
+    if candidates:
+        body["spectra"][0]["candidates"] = list(candidates)
     (folder / "request.json").write_text(json.dumps(body, indent=None, separators=(",", ":")) + "\n", encoding="utf-8")
     rest = sound.filter(pc.invert(pc.is_in(sound["sample_id"], pa.array(list(sample_ids)))))
     chosen = np.unique(np.linspace(0, rest.num_rows - 1, min(batch, rest.num_rows)).astype(int))
@@ -118,8 +124,9 @@ def _main(
     sample: Annotated[list[str], typer.Option(help="Id of a sample to make an example of; may be repeated.")],
     batch: Annotated[int, typer.Option(help="Rows of batch.parquet.")] = 64,
     output: Annotated[Path, typer.Option(help="Folder to write into.")] = HERE,
+    candidate: Annotated[list[str] | None, typer.Option(help="Asked about the first sample; may be repeated.")] = None,
 ) -> None:
-    for example in make_examples(read_spectra(spectra), sample, batch, output):
+    for example in make_examples(read_spectra(spectra), sample, batch, output, candidate or ()):
         typer.echo(f"{example.host.formula}.csv: {example.truth}")
 
 

@@ -22,6 +22,9 @@ Reads a crystal's vibrational density of states and says which foreign elements 
 - Network: {n_parameters:,} parameters; its best epoch was {best_epoch} of {epochs}.
 
 ## Figures
+**On hosts that it never saw, presence F1 at 0.5 % and above is {f1_candidate:.2f} among listed candidates (the same answer
+for every spectrum: {f1_candidate_constant:.2f}), and {f1_free:.2f} without a list ({f1_free_constant:.2f}).**
+
 {figures}
 An element called absent counts with concentration 0. "Coverage" is the share of true concentrations inside the 90 %
 interval; ECE is the expected calibration error of the probabilities.
@@ -58,6 +61,14 @@ def write_card(
         n_parameters=n_parameters,
         best_epoch=best_epoch,
         epochs=epochs,
+        f1_candidate=_f1(report, "model", "candidate"),
+        f1_candidate_constant=_f1(report, "constant", "candidate"),
+        f1_free=_f1(report, "model", "guess_free"),
+        f1_free_constant=_f1(report, "constant", "guess_free"),
         figures=markdown(report),
         unseen=", ".join(unseen) or "none",
     )
+
+
+def _f1(report: Mapping[str, Any], answers: str, mode: str) -> float:
+    return float(report[answers][mode]["headline"]["f1"])

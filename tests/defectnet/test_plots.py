@@ -71,6 +71,7 @@ def test_an_overview_counts_what_it_cannot_draw(tmp_path: Path, spectra: pa.Tabl
     assert (tmp_path / "overview.png").read_bytes().startswith(PNG)
     assert "4 of 5 spectra, 1 without a spectrum" in words
     assert "Si: Ge 5.0 %" in words
+    assert "Si, pristine" in words
 
 
 def test_a_large_table_is_sampled(tmp_path: Path, spectra: pa.Table, words: list[str]) -> None:
