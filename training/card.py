@@ -22,8 +22,8 @@ Reads a crystal's vibrational density of states and says which foreign elements 
 - Network: {n_parameters:,} parameters; its best epoch was {best_epoch} of {epochs}.
 
 ## Figures
-**On hosts that it never saw, presence F1 at 0.5 % and above is {f1_candidate:.2f} among listed candidates (the same answer
-for every spectrum: {f1_candidate_constant:.2f}), and {f1_free:.2f} without a list ({f1_free_constant:.2f}).**
+**On hosts that it never saw, presence F1 at 0.5 % and above is {f1_candidate:.2f} among listed candidates (the same
+answer for every spectrum: {f1_candidate_constant:.2f}), and {f1_free:.2f} without a list ({f1_free_constant:.2f}).**
 
 {figures}
 An element called absent counts with concentration 0. "Coverage" is the share of true concentrations inside the 90 %
