@@ -6,6 +6,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
+# Ray starts its workers, and Ray Serve its proxy, through command lines that do not survive a space in a path.
+ifneq ($(words $(CURDIR)),1)
+$(error DefectNet cannot run in a folder whose path has a space ($(CURDIR)); move it)
+endif
+
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python

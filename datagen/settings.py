@@ -3,8 +3,9 @@
 import hashlib
 import json
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from defectnet.elements import check_element
 from defectnet.settings import Settings
 
 __all__ = ["SimulateSettings"]
@@ -43,6 +44,11 @@ class SimulateSettings(Settings):
     parents_per_shard: int = Field(4, ge=1, description="Parents written together; what a kill can lose.")
     workers: int = Field(2, ge=1, description="Actors, one thread each.")
     half_precision: bool = Field(True, description="Store densities as float16 (relative error 5e-4).")
+
+    @field_validator("dopants")
+    @classmethod
+    def _are_elements(cls, dopants: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_element(symbol, field="dopants") for symbol in dopants)
 
     def digest(self) -> str:
         """Hash of what decides a sample's physics; where it is stored and by how many workers does not."""
