@@ -6,6 +6,7 @@ Everything is written under one folder, nothing is left running.
 """
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -81,6 +82,10 @@ def use_registry(folder: Path) -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it reports every table of a new store
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray Data makes an error of a property of its own actors; what really fails also arrives as an exception.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # That a local cluster asks for the token in ~/.ray, as it should.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
 
 
 def register_and_promote(artifact: Path) -> str:
