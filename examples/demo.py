@@ -77,13 +77,11 @@ def demo(
 
 
 def use_registry(folder: Path) -> None:
-    """Keep MLflow's store in `folder`, and third parties from telling of themselves."""
+    """Keep MLflow's store in `folder`, and third parties from telling of themselves; before any stage is imported."""
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it reports every table of a new store
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray Data makes an error of a property of its own actors; what really fails also arrives as an exception.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # That a local cluster asks for the token in ~/.ray, as it should.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
 

@@ -36,6 +36,11 @@ def pipeline(
     workers: Annotated[int, typer.Option(help="Simulating and training processes.")] = 2,
 ) -> None:
     """Simulate spectra from the packaged parents, train on them, and put the model to work."""
+    started = time.monotonic()
+    output = output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    use_registry(output)
+
     from datagen.pipeline import simulate
     from datagen.settings import SimulateSettings
     from serving.local import local_ray
@@ -43,10 +48,6 @@ def pipeline(
     from training.loop import train
     from training.settings import TrainSettings
 
-    started = time.monotonic()
-    output = output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
-    use_registry(output)
     spectra = output / "spectra"
 
     step("Simulate doped crystals from the parents in the package")
