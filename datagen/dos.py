@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from datagen.parents import IMAGINARY_THZ, Parent, compact_solve, shifted_mesh
 from datagen.supercells import Supercell
+from defectnet.errors import SimulationError
 from defectnet.spectrum import MODES_PER_ATOM
 
 __all__ = [
@@ -38,8 +39,9 @@ _TO_THZ = get_physical_units().DefaultToTHz
 # an FWHM of 1.4 % of the top frequency: the resolution of a good chopper spectrometer.
 _BINS_TO_TOP = 256
 _SIGMA_BINS = 1.5
-# Room above the host's top for the local modes of light dopants, as a factor.
-_HEADROOM = 1.6
+# Room above the host's top for the local modes of light dopants, as a factor: hydrogen for caesium needs more than 3.
+# Empty bins cost nothing, for they are not stored.
+_HEADROOM = 4.0
 # Modes of the pristine crystal that are summed: enough that a bin's statistical error is a few per mille.
 _DENSE_MODES = 45_000
 # L1 distance from the host at which a doped cell no longer shares the host's quadrature error.
@@ -127,6 +129,9 @@ def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], mass
         numbers: atomic numbers, shape (n_atoms,), dopants in place.
         masses: shape (n_atoms,), u.
         bins: where the modes are counted.
+
+    Raises:
+        SimulationError: a mode lies beyond the last bin.
     """
     n = supercell.n_atoms
     root = np.repeat(1.0 / np.sqrt(masses), 3)
@@ -141,6 +146,8 @@ def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], mass
         values, vectors = eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
         frequencies = np.sign(values) * np.sqrt(np.abs(values)) * _TO_THZ
         squares = (vectors * vectors).reshape(n, 3, -1)
+        if frequencies[-1] >= bins.n * bins.step_thz:
+            raise SimulationError(f"a local mode at {frequencies[-1]:.1f} THz lies beyond the frequency bins")
         imaginary += float((frequencies < IMAGINARY_THZ).mean()) / len(HALF_MESH)
         for symbol, atoms in symbols.items():
             share = squares[atoms].sum(axis=(0, 1)) / (n * len(HALF_MESH))
