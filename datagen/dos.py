@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
-from phonopy.physical_units import get_physical_units
 from scipy.linalg import eigh
 from scipy.ndimage import gaussian_filter1d
 
-from datagen.parents import IMAGINARY_THZ, Parent, compact_solve, shifted_mesh
+from datagen.parents import IMAGINARY_THZ, Parent, compact_solve, frequencies_thz, shifted_mesh
 from datagen.supercells import Supercell
 from defectnet.errors import SimulationError
 from defectnet.spectrum import MODES_PER_ATOM
@@ -34,7 +33,6 @@ Array = NDArray[np.float64]
 # even at 216 atoms.
 HALF_MESH: tuple[tuple[int, int, int], ...] = tuple(product((0, 1), repeat=3))  # type: ignore[arg-type]
 
-_TO_THZ = get_physical_units().DefaultToTHz
 # Bins are chosen so that the top of the spectrum lies near bin 256, and every density is smoothed by 1.5 bins (sigma),
 # an FWHM of 1.4 % of the top frequency: the resolution of a good chopper spectrometer.
 _BINS_TO_TOP = 256
@@ -84,8 +82,10 @@ def choose_bins(top_thz: float) -> Bins:
 
 def _histogram(frequencies: Array, weights: Array, bins: Bins) -> Array:
     """Smoothed density of weighted modes; modes within noise of zero count as zero, imaginary ones not at all."""
+    if frequencies.max() >= bins.n * bins.step_thz:
+        raise SimulationError(f"a local mode at {frequencies.max():.1f} THz lies beyond the frequency bins")
     real = frequencies >= IMAGINARY_THZ
-    index = np.minimum((np.maximum(frequencies[real], 0.0) / bins.step_thz).astype(int), bins.n - 1)
+    index = (np.maximum(frequencies[real], 0.0) / bins.step_thz).astype(int)
     counts = np.bincount(index, weights=weights[real], minlength=bins.n) / bins.step_thz
     return np.asarray(gaussian_filter1d(counts, _SIGMA_BINS, mode="reflect", truncate=5.0))
 
@@ -136,7 +136,8 @@ def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], mass
     n = supercell.n_atoms
     root = np.repeat(1.0 / np.sqrt(masses), 3)
     dynamical = (phi * root[:, None] * root[None, :]).astype(np.float32).reshape(n, 3, n, 3)
-    symbols = {symbol: np.flatnonzero(numbers == atomic_numbers[symbol]) for symbol in _symbols(numbers)}
+    kinds = sorted((chemical_symbols[z], z) for z in np.unique(numbers))
+    symbols = {symbol: np.flatnonzero(numbers == z) for symbol, z in kinds}
     partial = {symbol: np.zeros(bins.n) for symbol in symbols}
     imaginary = 0.0
     for half in HALF_MESH:
@@ -144,19 +145,13 @@ def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], mass
         matrix = (dynamical * signs[:, None, :, None]).reshape(3 * n, 3 * n)
         # Single precision is exact enough for a density of states, and twice as fast.
         values, vectors = eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
-        frequencies = np.sign(values) * np.sqrt(np.abs(values)) * _TO_THZ
+        frequencies = frequencies_thz(values)
         squares = (vectors * vectors).reshape(n, 3, -1)
-        if frequencies[-1] >= bins.n * bins.step_thz:
-            raise SimulationError(f"a local mode at {frequencies[-1]:.1f} THz lies beyond the frequency bins")
         imaginary += float((frequencies < IMAGINARY_THZ).mean()) / len(HALF_MESH)
         for symbol, atoms in symbols.items():
             share = squares[atoms].sum(axis=(0, 1)) / (n * len(HALF_MESH))
             partial[symbol] += _histogram(frequencies.astype(float), share.astype(float), bins)
     return ElementDos(partial, bins, imaginary)
-
-
-def _symbols(numbers: NDArray[np.int64]) -> list[str]:
-    return sorted(chemical_symbols[z] for z in set(numbers.tolist()))
 
 
 def mesh_error(parent: Parent, supercell: Supercell, dense: ElementDos) -> float:

@@ -47,7 +47,6 @@ class PotentialHost:
         compact_per_strain: their derivative by linear isotropic strain.
         pressure: mean pressure there, eV/Å³; subtracted everywhere.
         pressure_per_strain: its derivative by linear isotropic strain, −3 times the bulk modulus.
-        imaginary_weight: share of imaginary modes of the potential's own pristine host: the measure of the gate.
     """
 
     supercell: Supercell
@@ -58,7 +57,6 @@ class PotentialHost:
     compact_per_strain: Array
     pressure: float
     pressure_per_strain: float
-    imaginary_weight: float
 
     def atoms_in(self, supercell: Supercell) -> Atoms:
         """Any supercell of the pristine host with the atoms where the potential is asked about it."""
@@ -125,7 +123,7 @@ def compute_potential_host(
     atoms = _shifted(supercell, offsets)
     forces, stresses = potential.evaluate([atoms])
     residual = forces[0].reshape(supercell.n_points, -1, 3).mean(axis=0)
-    stiffness = Stiffness(supercell.expand(compact), supercell.n_atoms)
+    stiffness = Stiffness(supercell.expand(compact))
     everywhere = np.tile(residual, (supercell.n_points, 1))
     at_strain, pressures = [], []
     for strain in (_STRAIN_STEP, -_STRAIN_STEP):
@@ -141,7 +139,6 @@ def compute_potential_host(
         compact_per_strain=(at_strain[0] - at_strain[1]) / (2 * _STRAIN_STEP),
         pressure=pressure_of(stresses[0]),
         pressure_per_strain=(pressures[0] - pressures[1]) / (2 * _STRAIN_STEP),
-        imaginary_weight=imaginary,
     )
 
 

@@ -264,18 +264,17 @@ class Workbench:
         supercell = cell.supercell
         key = supercell.matrix.tobytes()
         if key not in self._direct_hosts:
-            pristine = host.atoms_in(supercell)
-            compact = compact_by_displacement(supercell, pristine, self._potential)
-            stiffness = Stiffness(supercell.expand(compact), supercell.n_atoms)
+            compact = compact_by_displacement(supercell, host.atoms_in(supercell), self._potential)
+            stiffness = Stiffness(supercell.expand(compact))
             self._direct_hosts[key] = (compact, stiffness)
         compact, stiffness = self._direct_hosts[key]
         residual = host.residual_in(supercell)
         # Vegard's strain from the dopants alone, then one Newton step on the pressure for their interaction. Atoms put
         # into a cell that is too small can fall into another structure.
-        bases = ((self._equivalences[site.basis].representative, site.element) for site in sites)
-        strain = sum(self._fragment(*kind).strain_per_fraction for kind in bases) / supercell.n_atoms
-        start = doped.copy()
-        start.positions += np.tile(host.offsets, (supercell.n_points, 1))
+        strains = (self._fragment(site.basis, site.element).strain_per_fraction for site in sites)
+        strain = sum(strains) / supercell.n_atoms
+        start = host.atoms_in(supercell)
+        start.numbers = doped.numbers
         relaxed = relax(strained(start, strain), self._potential, residual, stiffness)
         excess = pressure_of(self._potential.evaluate([relaxed])[1][0]) - host.pressure
         correction = -excess / host.pressure_per_strain

@@ -4,6 +4,7 @@ The DFT structure of the host is the reference: a potential's own residual force
 everywhere, so that the pristine host is exactly at rest and only what a dopant changes moves the atoms.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,21 +53,22 @@ class Stiffness:
     need 30 to 120 (Si:Ge, Si:C, MgO:Ca, ZnS:Cd, AlAs:In, TiO2:Zr in 120 atoms).
     """
 
-    def __init__(self, phi: Array | None, n_atoms: int) -> None:
-        identity = np.eye(3 * n_atoms)
+    def __init__(self, phi: Array | None = None) -> None:
+        self._factor = None  # the same stiffness for every displacement
         # Acoustic modes cost nothing and soft ones little; the floor keeps steps along them short.
-        self._factor = cho_factor(_PLAIN_STIFFNESS * identity)
         if phi is None:
             return
         for floor in _STIFFNESS_FLOORS:
             try:
-                self._factor = cho_factor(phi + floor * identity, overwrite_a=True, check_finite=False)
+                self._factor = cho_factor(phi + floor * np.eye(len(phi)), overwrite_a=True, check_finite=False)
                 break
             except np.linalg.LinAlgError:
                 continue
 
     def step(self, gradient: Array) -> Array:
         """The displacement, shape (3 n_atoms,), Å, that answers a gradient in eV/Å."""
+        if self._factor is None:
+            return gradient / _PLAIN_STIFFNESS
         return np.asarray(cho_solve(self._factor, gradient, check_finite=False))
 
 
@@ -79,7 +81,7 @@ def relax(atoms: Atoms, potential: Potential, residual: Array, stiffness: Stiffn
         SimulationError: not converged, or an atom moved farther than a defect's neighbour ever does.
     """
     name = atoms.get_chemical_formula()
-    stiffness = stiffness or Stiffness(None, len(atoms))
+    stiffness = stiffness or Stiffness()
     moved = atoms.copy()
     history: list[tuple[Array, Array]] = []
     last: tuple[Array, Array] | None = None
@@ -151,23 +153,36 @@ class Operations:
     images: NDArray[np.int64]
 
 
-def symmetry_operations(atoms: Atoms) -> Operations:
-    """The space-group operations of `atoms`, the identity alone where none is found."""
+def _space_group(atoms: Atoms) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """The space-group operations of a structure that carry its atoms onto one another.
+
+    Yields:
+        the rotation in fractional coordinates, shape (3, 3); which atom each atom becomes, shape (n_atoms,); and the
+        cell in which it lands, shape (n_atoms, 3).
+    """
     cell = np.asarray(atoms.cell)
     fractions = atoms.get_scaled_positions(wrap=False)
     found = spglib.get_symmetry((cell, fractions, atoms.numbers), symprec=_SYMMETRY_ANGSTROM)
-    rotations, images = [], []
-    for rotation, shift in zip(found["rotations"], found["translations"], strict=True) if found else []:
-        difference = (fractions @ rotation.T + shift)[:, None, :] - fractions[None, :, :]
-        difference -= np.rint(difference)
-        distance = np.linalg.norm(difference @ cell, axis=-1)
-        image = distance.argmin(axis=1)
-        if distance.min(axis=1).max() < 10 * _SYMMETRY_ANGSTROM and len(set(image)) == len(image):
-            rotations.append(cell.T @ rotation @ np.linalg.inv(cell.T))
-            images.append(image)
-    if not rotations:
+    for rotation, shift in zip(found["rotations"], found["translations"], strict=True) if found else ():
+        landed = fractions @ rotation.T + shift
+        difference = landed[:, None, :] - fractions[None, :, :]
+        distance = np.linalg.norm((difference - np.rint(difference)) @ cell, axis=-1)
+        images = distance.argmin(axis=1)
+        if distance.min(axis=1).max() < 10 * _SYMMETRY_ANGSTROM and len(set(images)) == len(images):
+            yield rotation, images, np.rint(landed - fractions[images]).astype(np.int64)
+
+
+def _cartesian(rotation: NDArray[np.int64], atoms: Atoms) -> Array:
+    cell = np.asarray(atoms.cell)
+    return np.asarray(cell.T @ rotation @ np.linalg.inv(cell.T))
+
+
+def symmetry_operations(atoms: Atoms) -> Operations:
+    """The space-group operations of `atoms`, the identity alone where none is found."""
+    found = [(_cartesian(rotation, atoms), images) for rotation, images, _ in _space_group(atoms)]
+    if not found:
         return Operations(np.eye(3)[None], np.arange(len(atoms))[None])
-    return Operations(np.array(rotations), np.array(images))
+    return Operations(*(np.array(part) for part in zip(*found, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -191,27 +206,15 @@ class Equivalence:
 
 def equivalent_sites(primitive: Atoms) -> list[Equivalence]:
     """For each basis atom, the operation that carries the first atom equivalent to it onto it."""
-    cell = np.asarray(primitive.cell)
-    x = primitive.get_scaled_positions(wrap=False)
     n = len(primitive)
     identity = Equivalence(0, np.eye(3, dtype=np.int64), np.zeros((n, 3), dtype=np.int64), np.arange(n), np.eye(3))
     found: dict[int, Equivalence] = {}
-    symmetry = spglib.get_symmetry((cell, x, primitive.numbers), symprec=_SYMMETRY_ANGSTROM)
-    operations = zip(symmetry["rotations"], symmetry["translations"], strict=True) if symmetry else []
-    for rotation, translation in operations:
-        landed = x @ rotation.T + translation
-        difference = landed[:, None, :] - x[None, :, :]
-        distance = np.linalg.norm((difference - np.rint(difference)) @ cell, axis=-1)
-        images = distance.argmin(axis=1)
-        if distance.min(axis=1).max() > 10 * _SYMMETRY_ANGSTROM or len(set(images)) < n:
-            continue
-        shifts = np.rint(landed - x[images]).astype(np.int64)
+    for rotation, images, shifts in _space_group(primitive):
         for start in range(n):
             k = int(images[start])
             if start < k and (k not in found or start < found[k].representative):
-                found[k] = Equivalence(
-                    start, rotation.T.astype(np.int64), shifts, images, cell.T @ rotation @ np.linalg.inv(cell.T)
-                )
+                turn = rotation.T.astype(np.int64)
+                found[k] = Equivalence(start, turn, shifts, images, _cartesian(rotation, primitive))
     return [found.get(k) or replace(identity, representative=k) for k in range(n)]
 
 
@@ -221,7 +224,8 @@ def full_by_displacement(
     """Full force constants of any structure, shape (3 n_atoms, 3 n_atoms), symmetric, acoustic sum rule imposed.
 
     Atoms that `operations` carry into one another are displaced once. One-sided differences cost half and carry a
-    third-order error that largely cancels in the average with the transpose.
+    third-order error: on one Ge in 216 Si an L1 distance of 0.018 between densities, where the change of the bonds
+    makes 0.069. That is too much for a fragment, and small beside the change in a concentrated cell.
     """
     n = len(atoms)
     operations = operations or Operations(np.eye(3)[None], np.arange(n)[None])

@@ -1,7 +1,7 @@
 """Parents: pristine crystals with their force constants, from which doped ones are made."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
@@ -52,14 +52,12 @@ class Parent:
         host: its composition.
         primitive: the primitive cell, Å.
         phonons: phonopy's object with symmetrised force constants and, where known, Born charges.
-        source: where the force constants come from, for the record.
     """
 
     parent_id: str
     host: Host
     primitive: Atoms
     phonons: Phonopy
-    source: str = field(default="", repr=False)
 
     def frequencies_and_weights(self, q: Array) -> tuple[Array, Array]:
         """Frequencies in THz and the share of each basis atom in each mode.
@@ -100,14 +98,9 @@ class Parent:
         compact = np.einsum("qL,qiajb->iaLjb", phases, matrices, optimize=True).real / len(q)
         return symmetrise_compact(compact, supercell)
 
-    def imaginary_weight(self, mesh: int = 4) -> float:
-        """Share of modes below `IMAGINARY_THZ` on a coarse mesh shifted off the zone centre."""
-        frequencies, _ = self.frequencies_and_weights(shifted_mesh((mesh,) * 3))
-        return float((frequencies < IMAGINARY_THZ).mean())
-
-    def lowest_thz(self, mesh: int = 4) -> float:
-        """Lowest frequency on a coarse mesh, negative where imaginary."""
-        return float(self.frequencies_and_weights(shifted_mesh((mesh,) * 3))[0].min())
+    def lowest_thz(self) -> float:
+        """Lowest frequency on a coarse mesh shifted off the zone centre, negative where imaginary."""
+        return float(self.frequencies_and_weights(shifted_mesh((4, 4, 4)))[0].min())
 
     def top_thz(self) -> float:
         """Highest frequency, with longitudinal modes at the zone centre approached along the three axes."""
@@ -117,9 +110,13 @@ class Parent:
 
 def _solve(matrices: NDArray[np.complex128], n: int) -> tuple[Array, Array]:
     values, vectors = np.linalg.eigh(matrices)
-    frequencies = np.sign(values) * np.sqrt(np.abs(values)) * _UNITS.DefaultToTHz
     weights = (np.abs(vectors) ** 2).reshape(len(matrices), n, 3, -1).sum(axis=2)
-    return frequencies, weights
+    return frequencies_thz(values), weights
+
+
+def frequencies_thz(eigenvalues: Array) -> Array:
+    """Frequencies, negative where imaginary, from eigenvalues of dynamical matrices in eV/Å²/u."""
+    return np.asarray(np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * _UNITS.DefaultToTHz)
 
 
 def compact_solve(compact: Array, supercell: Supercell, q: Array) -> tuple[Array, Array]:
@@ -143,7 +140,7 @@ def shifted_mesh(divisions: tuple[int, int, int]) -> Array:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def from_phonopy(phonons: Phonopy, parent_id: str, source: str) -> Parent:
+def from_phonopy(phonons: Phonopy, parent_id: str) -> Parent:
     """Make a parent of a phonopy object that has forces or force constants; symmetrises them.
 
     Raises:
@@ -161,7 +158,7 @@ def from_phonopy(phonons: Phonopy, parent_id: str, source: str) -> Parent:
     primitive = Atoms(numbers=cell.numbers, scaled_positions=cell.scaled_positions, cell=cell.cell, pbc=True)
     # phonopy's own masses enter its dynamical matrix; the same must divide the doped one.
     primitive.set_masses(cell.masses)
-    return Parent(parent_id, Host(primitive.get_chemical_formula()), primitive, phonons, source)
+    return Parent(parent_id, Host(primitive.get_chemical_formula()), primitive, phonons)
 
 
 def _matrix(text: str, name: str, parent_id: str) -> Array:
@@ -200,7 +197,7 @@ def from_row(row: dict[str, Any]) -> Parent:
         raise
     except Exception as error:  # phonopy's parsers raise whatever the first bad line leads to
         raise SimulationError(f"{name}: not a readable phonopy calculation ({error})") from None
-    return from_phonopy(phonons, name, "phonopy displacements")
+    return from_phonopy(phonons, name)
 
 
 def from_folder(folder: str | Path) -> Parent:
@@ -227,7 +224,7 @@ def from_folder(folder: str | Path) -> Parent:
         phonons = phonopy.load(path, log_level=0, symmetrize_fc=False, **given)
     except Exception as error:  # as above
         raise SimulationError(f"{path}: not a readable phonopy calculation ({error})") from None
-    return from_phonopy(phonons, folder.name, f"phonopy calculation {path.name}")
+    return from_phonopy(phonons, folder.name)
 
 
 def packaged_folder() -> Path:

@@ -116,10 +116,11 @@ def finished_samples(output: Path) -> set[str]:
 def _tasks(settings: SimulateSettings, done: set[str]) -> list[dict[str, Any]]:
     names = list_parents(settings.parents, settings.max_basis)
     if settings.parent_ids:
-        missing = sorted(set(settings.parent_ids) - set(names))
+        wanted = set(settings.parent_ids)
+        missing = sorted(wanted - set(names))
         if missing:
             raise TableError(f"no parent {missing[0]!r} in {settings.parents}", fix="check its id", field="parent_ids")
-        names = [name for name in names if name in set(settings.parent_ids)]
+        names = [name for name in names if name in wanted]
     # The order is random but fixed: however far a run comes, its parents are a fair sample.
     names.sort(key=lambda name: hashlib.sha256(f"{settings.seed}/{name}".encode()).digest())
     tasks = []

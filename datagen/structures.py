@@ -73,7 +73,7 @@ def from_atoms(atoms: Atoms, parent_id: str, potential: Potential) -> Parent:
     ]
     phonons.forces = potential.evaluate(cells)[0]
     _LOG.info("%s: %d displacements in %d atoms", parent_id, len(cells), len(cells[0]))
-    return from_phonopy(phonons, parent_id, f"finite displacements with {potential.name}")
+    return from_phonopy(phonons, parent_id)
 
 
 def _primitive(atoms: Atoms) -> Atoms:

@@ -79,10 +79,11 @@ class Supercell:
         # Adjugate: L @ adjugate is L in units of 1/determinant of the supercell's vectors, exactly.
         self._adjugate = np.rint(np.linalg.inv(self.matrix) * self.n_points).astype(np.int64)
         self.points = self._find_points()
-        self._index = {tuple(key): i for i, key in enumerate(self._keys(self.points))}
 
-    def _keys(self, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
-        return (vectors @ self._adjugate) % self.n_points
+    def _codes(self, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
+        """One integer for each vector, shape (n, 3); equal where they differ by a vector of the supercell."""
+        keys = (vectors @ self._adjugate) % self.n_points
+        return np.asarray(keys @ np.array([self.n_points**2, self.n_points, 1]))
 
     def _find_points(self) -> NDArray[np.int64]:
         corners = np.array(list(product((0, 1), repeat=3))) @ self.matrix
@@ -95,21 +96,15 @@ class Supercell:
 
     def index_of(self, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
         """Index of the lattice point that each integer vector, shape (..., 3), falls on modulo the supercell."""
-        keys = self._keys(np.asarray(vectors, dtype=np.int64).reshape(-1, 3))
-        scale = np.array([self.n_points**2, self.n_points, 1])
-        return self._lookup[np.searchsorted(self._sorted_codes, keys @ scale)].reshape(np.shape(vectors)[:-1])
+        order, codes = self._lookup
+        found = self._codes(np.asarray(vectors, dtype=np.int64).reshape(-1, 3))
+        return order[np.searchsorted(codes, found)].reshape(np.shape(vectors)[:-1])
 
     @cached_property
-    def _codes(self) -> NDArray[np.int64]:
-        return self._keys(self.points) @ np.array([self.n_points**2, self.n_points, 1])
-
-    @cached_property
-    def _lookup(self) -> NDArray[np.int64]:
-        return np.argsort(self._codes)
-
-    @cached_property
-    def _sorted_codes(self) -> NDArray[np.int64]:
-        return np.sort(self._codes)
+    def _lookup(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        codes = self._codes(self.points)
+        order = np.argsort(codes)
+        return order, codes[order]
 
     @cached_property
     def differences(self) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from defectnet.errors import SettingsError
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "read_yaml"]
 
 
 class Settings(BaseModel):
@@ -27,13 +27,7 @@ class Settings(BaseModel):
         where = "the settings"
         if path is not None:
             where = str(path)
-            try:
-                loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-            except OSError as error:
-                raise SettingsError(f"cannot read {path}: {error.strerror}; check the path") from None
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                reason = str(error).replace("\n", " ")[:160]
-                raise SettingsError(f"{path} is not YAML ({reason}); repair it") from None
+            loaded = read_yaml(path)
             if loaded is not None and not isinstance(loaded, dict):
                 raise SettingsError(f"{path} holds no settings; write one `name: value` a line")
             values = loaded or {}
@@ -44,3 +38,14 @@ class Settings(BaseModel):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "settings"
             raise SettingsError(f"{name} in {where}: {first['msg']}; see configs/ for an example") from None
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file holds; raises `SettingsError` where it cannot be read or is no YAML."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}; check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).replace("\n", " ")[:160]
+        raise SettingsError(f"{path} is not YAML ({reason}); repair it") from None

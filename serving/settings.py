@@ -9,11 +9,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from defectnet.errors import SettingsError
-from defectnet.settings import Settings
+from defectnet.settings import Settings, read_yaml
 
 __all__ = ["Replicas", "ScoreSettings", "ServiceSettings", "is_loopback", "load_service_settings"]
 
@@ -146,13 +145,7 @@ def load_service_settings(path: str | Path | None = None, **overrides: Any) -> S
     """
     if path is None:
         return ServiceSettings.from_yaml(None, **overrides)
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}; check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).replace("\n", " ")[:160]
-        raise SettingsError(f"{path} is not YAML ({reason}); repair it") from None
+    document = read_yaml(path)
     applications = document.get("applications") if isinstance(document, dict) else None
     if not isinstance(applications, list) or len(applications) != 1 or not isinstance(applications[0], dict):
         raise SettingsError(f"{path} must describe one application; see configs/serve.yaml for an example")

@@ -31,7 +31,7 @@ def score(
 
     Example:
 
-        defectnet score examples/spectra.parquet runs/predictions --workers 2
+        defectnet score examples/batch.parquet runs/predictions --workers 2
     """
     from serving.score import score as run
     from serving.settings import ScoreSettings
