@@ -1,6 +1,6 @@
 """From queries to predictions: the one path that the command line, the service and batch scoring share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,12 @@ class Prediction:
             "elements": [asdict(verdict) for verdict in self.elements],
             "warnings": list(self.warnings),
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Prediction":
+        """The inverse of `to_dict`: a row of the predictions table, or an item of the service's answer."""
+        elements = tuple(ElementVerdict(**verdict) for verdict in values["elements"] or ())
+        return cls(**{**values, "elements": elements, "warnings": tuple(values["warnings"] or ())})
 
 
 class Predictor:

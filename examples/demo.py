@@ -22,10 +22,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from defectnet.cli.plot import prediction_from_row
 from defectnet.cli.verdict_table import verdict_table
 from defectnet.errors import DefectNetError
 from defectnet.plots import plot_prediction, plot_table_overview
+from defectnet.predictor import Prediction
 from defectnet.query import Query
 from defectnet.released import released_model
 from defectnet.tables import PREDICTIONS_SCHEMA, read_spectra, write_table
@@ -68,7 +68,7 @@ def demo(
 
     step("Draw each spectrum beside its verdict")
     for item, prediction in zip(body["spectra"], predictions, strict=True):
-        plot_prediction(Query.from_json(item), prediction_from_row(prediction), output / f"{item['id']}.png")
+        plot_prediction(Query.from_json(item), Prediction.from_dict(prediction), output / f"{item['id']}.png")
     plot_table_overview(read_spectra(examples / "batch.parquet"), output / "batch.png")
 
     step(f"Done in {time.monotonic() - started:.0f} s; nothing is left running. Files:")

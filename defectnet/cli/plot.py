@@ -1,7 +1,7 @@
 """`defectnet plot`: pictures of a Parquet of spectra, and of the verdicts on them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,9 +11,7 @@ from defectnet.errors import InputError, TableError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from defectnet.predictor import Prediction
-
-__all__ = ["plot", "prediction_from_row"]
+__all__ = ["plot"]
 
 
 def plot(
@@ -29,6 +27,7 @@ def plot(
     Example: defectnet plot examples/batch.parquet --predictions runs/demo/batch --output runs/plots
     """
     from defectnet.plots import plot_prediction, plot_table_overview
+    from defectnet.predictor import Prediction
     from defectnet.query import Query, iterate_rows
     from defectnet.tables import read_spectra
 
@@ -47,7 +46,7 @@ def plot(
         except InputError:
             continue  # the overview counts the rows without a spectrum
         # A sample's name may hold anything, a slash too: files are named by the row.
-        plot_prediction(query, prediction_from_row(verdict), output / f"row-{number:04d}.png")
+        plot_prediction(query, Prediction.from_dict(verdict), output / f"row-{number:04d}.png")
         n_written += 1
     Console().print(f"{n_written} pictures in {output}", highlight=False, soft_wrap=True)
 
@@ -66,16 +65,3 @@ def _read_predictions(path: Path) -> "pa.Table":
             f"{path} holds no readable Parquet ({reason})", fix="score INPUT again", field="--predictions"
         ) from None
     return conform(table, PREDICTIONS_SCHEMA, where=str(path))
-
-
-def prediction_from_row(row: dict[str, Any]) -> "Prediction":
-    """A row of the predictions table as the predictor's own answer."""
-    from defectnet.predictor import ElementVerdict, Prediction
-
-    return Prediction(
-        **row
-        | {
-            "elements": tuple(ElementVerdict(**verdict) for verdict in row["elements"] or []),
-            "warnings": tuple(row["warnings"] or []),
-        }
-    )

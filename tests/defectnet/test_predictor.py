@@ -10,7 +10,7 @@ from defectnet.elements import VOCABULARY
 from defectnet.errors import TableError
 from defectnet.host import Host
 from defectnet.network import DefectNetwork, NetworkSettings
-from defectnet.predictor import Predictor
+from defectnet.predictor import Prediction, Predictor
 from defectnet.query import Query
 from defectnet.spectrum import Spectrum
 from defectnet.tables import PREDICTIONS_SCHEMA
@@ -86,6 +86,11 @@ def test_batches_and_single_queries_agree(predictor: Predictor) -> None:
     assert [p.sample_id for p in together] == [q.sample_id for q in queries]
     (alone,) = predictor.predict([queries[69]])
     assert alone.elements[0].probability == pytest.approx(together[69].elements[0].probability, rel=1e-4)
+
+
+def test_an_answer_survives_the_way_through_plain_values(predictor: Predictor) -> None:
+    (answer,) = predictor.predict([query(candidates=("Al", "In"))])
+    assert Prediction.from_dict(answer.to_dict()) == answer
 
 
 def test_no_queries_no_predictions(predictor: Predictor) -> None:
