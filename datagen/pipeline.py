@@ -56,7 +56,8 @@ class Report:
 def simulate(settings: SimulateSettings) -> Report:
     """Simulate every missing sample of `settings` into `settings.output`.
 
-    Ray is started locally where it is not running. A sample that fails is a row with its `error`.
+    Where this process has no Ray, it joins the cluster that RAY_ADDRESS names, or starts a local one and ends it. A
+    sample that fails is a row with its `error`.
 
     Raises:
         TableError: the parents or the shards already there cannot be read.
@@ -74,12 +75,23 @@ def simulate(settings: SimulateSettings) -> Report:
     methods: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     if tasks:
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level=logging.WARNING, runtime_env={"env_vars": _ONE_THREAD})
-        for row in _run(tasks, settings):
-            methods[row["method"]] += row["count"]
-            if row["cause"]:
-                failures[row["cause"]] += row["count"]
+        started_here = not ray.is_initialized()
+        if started_here:
+            # A submitted job finds its cluster in RAY_ADDRESS; anyone else gets one that ends with this run.
+            ray.init(
+                address=os.environ.get("RAY_ADDRESS", "local"),
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                runtime_env={"env_vars": _ONE_THREAD},
+            )
+        try:
+            for row in _run(tasks, settings):
+                methods[row["method"]] += row["count"]
+                if row["cause"]:
+                    failures[row["cause"]] += row["count"]
+        finally:
+            if started_here:
+                ray.shutdown()
     seconds = time.monotonic() - started
     report = Report(
         output=str(output),
