@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -30,6 +30,9 @@ from serving.local import local_ray
 from serving.models_source import ModelSource, ModelVersion, open_source, weights_sha256
 from serving.settings import ScoreSettings
 from serving.shards import MANIFEST, REPORT, WEIGHTS_KEY, Shard, finished, plan_shards
+
+if TYPE_CHECKING:
+    import ray
 
 __all__ = ["ScoreReport", "score", "score_table"]
 
@@ -117,8 +120,10 @@ def score(
 
     if pending:
         target.remove(MANIFEST)
-        carried = _Model(files, version, provenance, settings.niceness)
         with local_ray(num_cpus=settings.workers):
+            import ray
+
+            carried = _Model(ray.put(files), version, provenance, settings.niceness)
             seconds = _score_pending(pending, target, carried, settings.workers, done, advance)
         target.sweep()
     scored = total - skipped
@@ -170,9 +175,12 @@ def _score_row(predictor: Predictor, row: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True)
 class _Model:
-    """The model as it travels to the actors: its files, and what each output file says of it."""
+    """The model as it travels to the actors: its files, and what each output file says of it.
 
-    files: dict[str, bytes]
+    The files are a reference, not a value: Ray copies them once to a node, however many actors start there.
+    """
+
+    files: "ray.ObjectRef[dict[str, bytes]]"
     version: ModelVersion
     provenance: dict[str, str]
     niceness: int
@@ -251,12 +259,13 @@ class _Scorer:
     """One process of the pool: holds the model, reads a shard, predicts it, writes it."""
 
     def __init__(self, model: _Model, target: Location) -> None:
+        import ray
         import torch
 
         torch.set_num_threads(1)  # the pool is what scales
         os.nice(model.niceness)
         with tempfile.TemporaryDirectory(prefix="defectnet-model-") as folder:
-            for name, content in model.files.items():
+            for name, content in ray.get(model.files).items():
                 (Path(folder) / name).write_bytes(content)
             self._predictor = Predictor.load(folder, name=model.version.name, version=model.version.version)
         self._provenance, self._target = model.provenance, target
