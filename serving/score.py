@@ -13,13 +13,15 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pyarrow as pa
 
 import defectnet
+from defectnet.artifact import ARTIFACT_FILES
 from defectnet.errors import ArtifactError, DefectNetError, StorageError, TableError
 from defectnet.predictor import Predictor
 from defectnet.storage import Location
@@ -27,12 +29,9 @@ from defectnet.tables import PREDICTIONS_SCHEMA, write_table
 from serving.hot_swap import load_model
 from serving.inputs import Cursor
 from serving.local import local_ray
-from serving.models_source import ModelSource, ModelVersion, open_source, weights_sha256
+from serving.models_source import SUMS, ModelSource, ModelVersion, open_source, weights_sha256
 from serving.settings import ScoreSettings
-from serving.shards import MANIFEST, REPORT, WEIGHTS_KEY, Shard, finished, plan_shards
-
-if TYPE_CHECKING:
-    import ray
+from serving.shards import MANIFEST, MODEL, REPORT, WEIGHTS_KEY, Shard, finished, plan_shards
 
 __all__ = ["ScoreReport", "score", "score_table"]
 
@@ -78,8 +77,8 @@ def score(
 
     Args:
         input: the spectra table (`SPECTRA_SCHEMA`), as path or URI: `.parquet`, `.arrow`, `.ndjson`.
-        output: folder, as path or URI, for `part-*.parquet` (`PREDICTIONS_SCHEMA`), `_report.json` and, once every row
-            is there, `_manifest.json`; what it holds already is kept.
+        output: folder, as path or URI, for `part-*.parquet` (`PREDICTIONS_SCHEMA`), a copy of the model, `_report.json`
+            and, once every row is there, `_manifest.json`; what it holds already is kept.
         model: overrides `settings.model`: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or an artifact folder.
         settings: model, workers and rows a file.
         progress: told how many rows of how many are done.
@@ -98,7 +97,7 @@ def score(
     shards = plan_shards(Location.of(input, field="input"), settings.shard_rows)
     source = open_source(settings.model, settings.tracking_uri)
     version = source.current()  # once: an alias that moves meanwhile must not split the output between two models
-    # Fetched once: whoever takes part gets the files through Ray, and the registry may be away from here on.
+    # Fetched once: whoever takes part reads the copy beside the output, and the registry may be away from here on.
     files, digest = _fetch(source, version)
     done = finished(shards, target, digest)
     pending = [shard for shard in shards if shard.name not in done]
@@ -120,10 +119,11 @@ def score(
 
     if pending:
         target.remove(MANIFEST)
-        with local_ray(num_cpus=settings.workers):
-            import ray
-
-            carried = _Model(ray.put(files), version, provenance, settings.niceness)
+        copy = target.child(MODEL)
+        for name, content in files.items():
+            copy.child(name).write(content)
+        carried = _Model(copy, version, provenance, settings.niceness)
+        with local_ray(num_cpus=settings.workers), _as_error():
             seconds = _score_pending(pending, target, carried, settings.workers, done, advance)
         target.sweep()
     scored = total - skipped
@@ -175,12 +175,9 @@ def _score_row(predictor: Predictor, row: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True)
 class _Model:
-    """The model as it travels to the actors: its files, and what each output file says of it.
+    """What an actor must know of the model: where it is, and what each output file says of it."""
 
-    The files are a reference, not a value: Ray copies them once to a node, however many actors start there.
-    """
-
-    files: "ray.ObjectRef[dict[str, bytes]]"
+    folder: Location
     version: ModelVersion
     provenance: dict[str, str]
     niceness: int
@@ -205,26 +202,20 @@ def _score_pending(
     progress: Callable[[int], None],
 ) -> float:
     """Score the shards, adding each to `done`; returns the seconds from the first one's start to the last one's end."""
-    import ray
-
     failures: list[str] = []
     begun = seconds = 0.0
     rows = {shard.name: shard.rows for shard in pending}
-    try:
-        for row in _run(pending, target, model, workers):
-            if row["fatal"]:  # a full disk: whatever is tried next would be computed for nothing
-                raise StorageError(row["failure"])
-            # The pool loads its models first; the clock starts with the work.
-            begun = begun or time.perf_counter() - row["seconds"]
-            seconds = time.perf_counter() - begun
-            if row["failure"]:
-                failures.append(row["failure"])
-                continue
-            done[row["name"]] = row["errors"]
-            progress(rows[row["name"]])
-    except ray.exceptions.RayError as error:
-        last = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
-        raise DefectNetError(f"scoring was cut off ({last}); what is scored is kept: run again to finish") from error
+    for row in _run(pending, target, model, workers):
+        if row["fatal"]:  # a full disk: whatever is tried next would be computed for nothing
+            raise StorageError(row["failure"])
+        # The pool loads its models first; the clock starts with the work.
+        begun = begun or time.perf_counter() - row["seconds"]
+        seconds = time.perf_counter() - begun
+        if row["failure"]:
+            failures.append(row["failure"])
+            continue
+        done[row["name"]] = row["errors"]
+        progress(rows[row["name"]])
     if failures:
         raise TableError(failures[0], field="input", fix="the rest is scored; run again to finish")
     return seconds
@@ -259,14 +250,14 @@ class _Scorer:
     """One process of the pool: holds the model, reads a shard, predicts it, writes it."""
 
     def __init__(self, model: _Model, target: Location) -> None:
-        import ray
         import torch
 
         torch.set_num_threads(1)  # the pool is what scales
         os.nice(model.niceness)
         with tempfile.TemporaryDirectory(prefix="defectnet-model-") as folder:
-            for name, content in ray.get(model.files).items():
-                (Path(folder) / name).write_bytes(content)
+            for name in (*ARTIFACT_FILES, SUMS):
+                with model.folder.child(name).open() as file:
+                    (Path(folder) / name).write_bytes(file.read())
             self._predictor = Predictor.load(folder, name=model.version.name, version=model.version.version)
         self._provenance, self._target = model.provenance, target
         self._cursor: Cursor | None = None
@@ -296,6 +287,18 @@ class _Scorer:
             self._target.child(shard.name),
         )
         return predictions.num_rows - int(predictions["error"].null_count)
+
+
+@contextmanager
+def _as_error() -> Iterator[None]:
+    """Turn what Ray raises (a lost cluster, a full object store) into one sentence."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        last = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
+        raise DefectNetError(f"scoring was cut off ({last}); what is scored is kept: run again to finish") from error
 
 
 def _json(values: object) -> bytes:

@@ -16,12 +16,12 @@ from defectnet.errors import InputError, TableError
 from defectnet.storage import Location
 from serving.inputs import SUFFIXES, Cursor, count_rows
 
-__all__ = ["MANIFEST", "REPORT", "WEIGHTS_KEY", "Shard", "finished", "plan_shards"]
+__all__ = ["MANIFEST", "MODEL", "REPORT", "WEIGHTS_KEY", "Shard", "finished", "plan_shards"]
 
 # Key of the weights' sum in the metadata of an output file.
 WEIGHTS_KEY = b"defectnet_weights_sha256"
 # Readers of a folder of Parquet pass over names that begin with an underscore.
-MANIFEST, REPORT = "_manifest.json", "_report.json"
+MANIFEST, MODEL, REPORT = "_manifest.json", "_model", "_report.json"
 # A small input is cut into about so many shards, none smaller than the least: with a few large ones, all workers but
 # one would wait for the last.
 _SHARDS_AT_LEAST, _LEAST_ROWS = 64, 256

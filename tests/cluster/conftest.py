@@ -41,10 +41,16 @@ def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
     cluster: RayCluster = request.getfixturevalue("cluster")
     for node in cluster.nodes:
         node.mend()
-        if node.process is None or node.process.poll() is not None:
-            node.kill()
-            cluster.start(node)
-    wait_for(lambda: cluster.alive() == len(cluster.nodes), "the cluster is whole again")
+
+    def whole() -> bool:
+        for node in cluster.nodes:
+            # Killed, or given up: a node that the head took for dead while it was cut off ends itself.
+            if node.process is None or node.process.poll() is not None:
+                node.kill()
+                cluster.start(node)
+        return cluster.alive() == len(cluster.nodes)
+
+    wait_for(whole, "the cluster is whole again")
 
 
 @pytest.fixture(scope="session")

@@ -196,7 +196,7 @@ class RayCluster:
         command = ["ip", "netns", "exec", node.namespace, "unshare", "--mount", "--pid", "--fork", "--kill-child"]
         command += ["--mount-proc", "bash", "-c", prepare, "node", *ray]
         with (self.folder / f"{node.namespace}.log").open("ab") as log:
-            node.process = subprocess.Popen(command, env=self._environ(), stdout=log, stderr=log, cwd=self.folder)
+            node.process = subprocess.Popen(command, env=self.environ(), stdout=log, stderr=log, cwd=self.folder)
 
     def alive(self) -> int:
         """How many nodes the head counts as alive."""
@@ -217,14 +217,15 @@ class RayCluster:
         code = "from defectnet.cli.main import main; main()"
         command = self.command([sys.executable, "-c", code, *arguments])
         with log.open("ab") as file:
-            return subprocess.Popen(command, env=self._environ() | environment, stdout=file, stderr=file)
+            return subprocess.Popen(command, env=self.environ() | environment, stdout=file, stderr=file)
 
     def run(self, code: str) -> None:
         """Run some Python on the head node and wait for it."""
         command = self.command([sys.executable, "-c", code])
-        subprocess.run(command, env=self._environ(), timeout=PATIENCE_S, check=False, capture_output=True)
+        subprocess.run(command, env=self.environ(), timeout=PATIENCE_S, check=False, capture_output=True)
 
-    def _environ(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
+        """The environment of every node and driver."""
         return {
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
