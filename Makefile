@@ -24,7 +24,8 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling
+.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
+	bench-dataset ordered-pairs
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -52,6 +53,18 @@ bench-potentials: $(STAMP)  ## potentials against DFT force constants (PARENTS=F
 
 bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supercells beside the converged one
 	$(RUN) benchmarks/sampling.py
+
+ordered-pairs: $(STAMP)  ## find the ordered alloys among the parents again (minutes)
+	$(RUN) -W ignore benchmarks/ordered_pairs.py $(PARENTS)
+
+bench-physics: $(STAMP)  ## simulated spectra beside DFT alloys, between engines, cells and configurations (an hour)
+	$(RUN) -W ignore benchmarks/physics.py $(PARENTS)
+
+bench-simulate: $(STAMP)  ## cost of a doped spectrum beside the plain way, and of one and two workers
+	$(RUN) -W ignore benchmarks/simulate.py
+
+bench-dataset: $(STAMP)  ## what data/ holds
+	$(RUN) benchmarks/dataset.py data
 
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 
