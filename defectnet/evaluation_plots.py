@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pymatgen.core.periodic_table import Element
 
 from defectnet.elements import VOCABULARY
-from defectnet.metrics import HEADLINE_PERCENT, Judged
+from defectnet.metrics import HEADLINE_PERCENT, Judged, score_range
 
 __all__ = [
     "plot_attention",
@@ -54,14 +54,8 @@ def plot_f1_by_concentration(modes: Mapping[str, Judged], path: str | Path) -> N
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axes = figure.subplots()
     for colour, (name, judged) in zip((_BLUE, _ORANGE, _GREY), modes.items(), strict=False):
-        true, claimed = 100 * judged.truth, 100 * judged.concentration
-        dopant, alarm = judged.truth > 0, judged.asked & (judged.truth <= 0) & judged.present
-        f1 = []
-        for low, high in pairwise(edges):
-            here = dopant & (true >= low) & (true < high)
-            hits, alarms = (here & judged.present).sum(), (alarm & (claimed >= low) & (claimed < high)).sum()
-            f1.append(2 * hits / max(hits + here.sum() + alarms, 1))
-        axes.plot(np.sqrt(edges[:-1] * edges[1:]), f1, "o-", color=colour, label=name)
+        f1 = [score_range(judged, low, high)["f1"] for low, high in pairwise(edges)]
+        axes.plot(np.sqrt(edges[:-1] * edges[1:]), np.array(f1, dtype=float), "o-", color=colour, label=name)
     axes.set(xscale="log", ylim=(0, 1), xlabel="Concentration (at.%)", ylabel="Presence F1")
     axes.set_xticks([0.2, 0.5, 1, 2, 5, 10, 25], ["0.2", "0.5", "1", "2", "5", "10", "25"])
     axes.minorticks_off()
@@ -74,7 +68,7 @@ def plot_periodic_table(judged: Judged, path: str | Path) -> None:
     figure = Figure(figsize=(10.5, 5.2), layout="constrained")
     axes = figure.subplots()
     dopant = 100 * judged.truth >= HEADLINE_PERCENT
-    alarm = judged.asked & (judged.truth <= 0) & judged.present & (100 * judged.concentration >= HEADLINE_PERCENT)
+    alarm = judged.asked & (judged.truth <= 0) & judged.present
     table = np.full((10, 18), np.nan)
     for index, symbol in enumerate(VOCABULARY):
         row, column = _place(symbol)

@@ -2,8 +2,9 @@
 
 Conventions: concentrations are fractions of all atoms, errors are given in per cent of all atoms (absolute). An element
 that was called absent has the estimate 0, so that missing a dopant costs its whole concentration. Presence counts pairs
-of a spectrum and a candidate element; a false alarm belongs to the band of the concentration it claims, a hit or a miss
-to the band of the true one.
+of a spectrum and a candidate element. A hit or a miss belongs to the band of the true concentration; what is not there
+has none, so that false alarms are shared out among the bands in proportion to their dopants. (Were an alarm to count in
+the band of the concentration it claims, whoever calls everything present at next to nothing would be right at 0.5 %.)
 """
 
 from dataclasses import dataclass, fields
@@ -83,8 +84,9 @@ def score_range(judged: Judged, low_percent: float, high_percent: float) -> dict
         return (percent >= low_percent - _EDGE_TOLERANCE) & (percent < high_percent - _EDGE_TOLERANCE)
 
     dopant = (judged.truth > 0) & within(true_percent)  # one that was not asked about is missed
-    alarm = judged.asked & (judged.truth <= 0) & judged.present & within(claimed_percent)
-    hits, misses, alarms = int((dopant & judged.present).sum()), int((dopant & ~judged.present).sum()), int(alarm.sum())
+    hits, misses = int((dopant & judged.present).sum()), int((dopant & ~judged.present).sum())
+    alarms = float((judged.asked & (judged.truth <= 0) & judged.present).sum())
+    alarms *= (hits + misses) / max(int((judged.truth > 0).sum()), 1)
     figures: dict[str, float | int | None] = {
         "n_dopants": hits + misses,
         "f1": _ratio(2 * hits, 2 * hits + misses + alarms),
@@ -113,7 +115,7 @@ def _r2(truth: NDArray[np.float64], estimate: NDArray[np.float64]) -> float | No
     return None if total == 0 else _rounded(1.0 - float(np.square(truth - estimate).sum()) / total)
 
 
-def _ratio(part: int, whole: int) -> float | None:
+def _ratio(part: float, whole: float) -> float | None:
     return _rounded(part / whole) if whole else None
 
 

@@ -35,8 +35,7 @@ __all__ = ["Answer", "DefectNetwork", "Inputs", "NetworkSettings", "compact"]
 # Host elements beyond this number (the least abundant ones) are left out of the host tokens. Of 4,308 DFT parents none
 # has more than six elements.
 MAX_HOST_ELEMENTS = 6
-# The signal of 1 % of a dopant is an L1 distance of about 0.04 between densities normalised to 1: differences are
-# scaled up so that they reach the convolution at order one.
+# 1 % of a dopant is an L1 distance of about 0.04 between densities normalised to 1: scaled up to order one.
 DIFFERENCE_SCALE = 10.0
 # A second, steeper view of the difference for dopants far below 1 %, squashed so that strong ones do not saturate.
 SMALL_DIFFERENCE_SCALE = 200.0
@@ -195,13 +194,13 @@ class DefectNetwork(nn.Module):
     def distance(self, pooled: Tensor, signature: Tensor, has_reference: Tensor) -> Tensor:
         """How far B spectra lie from the training spectra, in standard deviations, shape (B,).
 
-        The greater of two Mahalanobis distances: of what the network has made of the spectrum (in the leading
-        directions), and of its plain signature, which a network trained to overlook noise cannot overlook.
+        The greater of two: the Mahalanobis distance of what the network made of the spectrum, and the greatest deviation
+        of its plain signature, which a network that overlooks noise cannot overlook.
         """
         mode = has_reference.long()
         away = (pooled - self.ood_centre[mode])[:, None, :] @ self.ood_whitening[mode]  # (B, 1, rank)
         odd = (signature - self.signature_centre[mode])[:, None, :] @ self.signature_whitening[mode]  # (B, 1, S)
-        return torch.maximum(away.square().mean(dim=(1, 2)), odd.square().mean(dim=(1, 2))).sqrt()
+        return torch.maximum(away.square().mean(dim=(1, 2)).sqrt(), SIGNATURE_SHARE * odd.abs().amax(dim=(1, 2)))
 
     def _signature(self, given: Inputs) -> Tensor:
         """Logs of what sets a spectrum apart, and the host's mean descriptors that go with them, shape (B, 12)."""
@@ -365,6 +364,8 @@ class _Member(nn.Module):
 # group.
 _N_HOST_SIGNATURE = 4
 N_SIGNATURE = 8 + _N_HOST_SIGNATURE
+# The greatest of twelve standard normal deviations is 2.2 times their root mean square in the middle.
+SIGNATURE_SHARE = 1 / 2.2
 # Numbers that describe a spectrum as a whole: see `DefectNetwork._about`.
 _N_ABOUT = 5
 # Frequencies beside the host's mean, as natural logs: e^±2 is a seventh and seven times.

@@ -19,15 +19,26 @@ from pymatgen.core.periodic_table import Element
 from defectnet.elements import VOCABULARY, descriptors
 from defectnet.host import Host
 
-__all__ = ["EXPECTED_COLUMNS", "Substitution", "expectations", "substitutions"]
+__all__ = [
+    "EXPECTED_COLUMNS",
+    "HETEROVALENT_WEIGHT",
+    "LEAST_WEIGHT",
+    "NEVER",
+    "Substitution",
+    "expectations",
+    "host_valences",
+    "similarity",
+    "substitutions",
+    "valence_step",
+]
 
 # Never dopants: noble gases, and elements without a stable isotope but for thorium and uranium.
-_EXCLUDED = frozenset(["He", "Ne", "Ar", "Kr", "Xe", "Rn", "Tc", "Pm", "Po", "At", "Fr", "Ra", "Ac", "Pa", "Np", "Pu"])
+NEVER = frozenset(["He", "Ne", "Ar", "Kr", "Xe", "Rn", "Tc", "Pm", "Po", "At", "Fr", "Ra", "Ac", "Pa", "Np", "Pu"])
 # Hume-Rothery's 15 % for radii and 0.4 for electronegativities, as standard deviations of a Gaussian weight.
 _RADIUS_TOLERANCE = 0.15
 _ELECTRONEGATIVITY_TOLERANCE = 0.4
-_HETEROVALENT_WEIGHT = 0.3
-_LEAST_WEIGHT = 0.02
+HETEROVALENT_WEIGHT = 0.3
+LEAST_WEIGHT = 0.02
 # Bounds of the factor from known crystals: they are few, and biased to what was made.
 _LEAST_FACTOR, _MOST_FACTOR = 0.3, 3.0
 # The balance of oxidation states is a search that grows with the formula (0.5 s at 20 atoms); formulas of mixed
@@ -61,17 +72,17 @@ class Substitution:
 
 def substitutions(host: Host) -> list[Substitution]:
     """Every sensible substitution in `host`, most likely first."""
-    valences = _host_valences(host)
+    valences = host_valences(host)
     found = []
     for symbol in host.elements:
         for name in VOCABULARY:
-            if name in host.elements or name in _EXCLUDED:
+            if name in host.elements or name in NEVER:
                 continue
-            step = _valence_step(Element(symbol), valences.get(symbol), Element(name))
+            step = valence_step(symbol, valences.get(symbol), name)
             if step is None:
                 continue
-            weight = _similarity(symbol, name, valences.get(symbol)) * (_HETEROVALENT_WEIGHT if step else 1.0)
-            if weight >= _LEAST_WEIGHT:
+            weight = similarity(symbol, name, valences.get(symbol)) * (HETEROVALENT_WEIGHT if step else 1.0)
+            if weight >= LEAST_WEIGHT:
                 found.append(Substitution(name, symbol, weight, bool(step)))
     return sorted(found, key=lambda one: (-one.weight, one.replaces, one.element))
 
@@ -88,9 +99,9 @@ def expectations(host: Host) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     own = np.array([VOCABULARY.index(symbol) for symbol in host.elements])
     apart = np.linalg.norm(descriptors()[:, None] - descriptors()[own][None], axis=2)  # (94, n host elements)
     site = own[apart.argmin(axis=1)]
-    valences = _host_valences(host)
+    valences = host_valences(host)
     for row, name in enumerate(VOCABULARY):
-        likeness = max(_similarity(symbol, name, valences.get(symbol)) for symbol in host.elements)
+        likeness = max(similarity(symbol, name, valences.get(symbol)) for symbol in host.elements)
         table[row, -1] = np.log(max(likeness, _LEAST_LIKENESS))
     best: dict[str, Substitution] = {}
     for one in substitutions(host):
@@ -98,15 +109,15 @@ def expectations(host: Host) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     whole = sum(one.weight for one in best.values())
     for element, one in best.items():
         row = VOCABULARY.index(element)
-        table[row, :4] = (np.log(one.weight / _LEAST_WEIGHT), 1.0, one.heterovalent, np.log(one.weight / whole))
+        table[row, :4] = (np.log(one.weight / LEAST_WEIGHT), 1.0, one.heterovalent, np.log(one.weight / whole))
         site[row] = VOCABULARY.index(one.replaces)
     table.setflags(write=False)
     site.setflags(write=False)
     return table, site
 
 
-def _host_valences(host: Host) -> dict[str, float]:
-    """Oxidation state of each element of the host; empty for elements and intermetallics."""
+def host_valences(host: Host) -> dict[str, float]:
+    """Oxidation state of each element of the host; empty for elements, intermetallics and very long formulas."""
     composition = Composition(host.formula)
     if composition.num_atoms > _MOST_ATOMS:
         return {}
@@ -114,13 +125,19 @@ def _host_valences(host: Host) -> dict[str, float]:
     return dict(guesses[0]) if guesses and len(host.elements) > 1 else {}
 
 
-def _valence_step(old: Element, valence: float | None, new: Element) -> int | None:
-    """0 for an isovalent substitution, 1 for one electron more or less, None for anything else."""
+def valence_step(old: str, valence: float | None, new: str) -> int | None:
+    """0 for an isovalent substitution, 1 for one electron more or less, None for anything else.
+
+    Args:
+        old, new: the host element and the dopant.
+        valence: of the host element; None or 0 where it has none.
+    """
     if valence is None or valence == 0:
         # Covalent or metallic: valence electrons are counted by the group.
-        step = abs(old.group - new.group)
-        return step if step <= 1 and (old.group >= 13) == (new.group >= 13) else None
-    steps = [abs(state - valence) for state in _states(new.symbol) if np.sign(state) == np.sign(valence)]
+        groups = Element(old).group, Element(new).group
+        step = abs(groups[0] - groups[1])
+        return step if step <= 1 and (groups[0] >= 13) == (groups[1] >= 13) else None
+    steps = [abs(state - valence) for state in _states(new) if np.sign(state) == np.sign(valence)]
     step = min(steps, default=np.inf)
     return round(step) if step <= 1 else None
 
@@ -134,11 +151,12 @@ def _states(symbol: str) -> frozenset[int]:
 
 
 @cache
-def _similarity(old: str, new: str, valence: float | None) -> float:
+def similarity(old: str, new: str, valence: float | None) -> float:
+    """Likeness of a dopant and the host element of this valence in size, electronegativity and use, between 0 and 1."""
     radii = _radius(old, valence), _radius(new, valence)
     if None in radii:
         radii = _radius(old, None), _radius(new, None)
-    if radii[0] is None or radii[1] is None or new in _EXCLUDED or old in _EXCLUDED:
+    if radii[0] is None or radii[1] is None or new in NEVER:
         return 0.0
     size = (radii[1] / radii[0] - 1) / _RADIUS_TOLERANCE
     pull = (Element(new).X - Element(old).X) / _ELECTRONEGATIVITY_TOLERANCE
