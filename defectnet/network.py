@@ -194,8 +194,8 @@ class DefectNetwork(nn.Module):
     def distance(self, pooled: Tensor, signature: Tensor, has_reference: Tensor) -> Tensor:
         """How far B spectra lie from the training spectra, in standard deviations, shape (B,).
 
-        The greater of two: the Mahalanobis distance of what the network made of the spectrum, and the greatest deviation
-        of its plain signature, which a network that overlooks noise cannot overlook.
+        The greater of two: the Mahalanobis distance of what the network made of the spectrum, and the greatest
+        deviation of its plain signature, which a network that overlooks noise cannot overlook.
         """
         mode = has_reference.long()
         away = (pooled - self.ood_centre[mode])[:, None, :] @ self.ood_whitening[mode]  # (B, 1, rank)
