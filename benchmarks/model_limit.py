@@ -25,15 +25,13 @@ from defectnet.spectrum import MODES_PER_ATOM
 
 RESULTS = Path(__file__).parent / "results"
 CONCENTRATION = 0.02
-CONFIGURATIONS = 3
+CONFIGURATIONS = 2
 # Host, replaced element, two dopants; the last pair of each kind is far apart in mass, for comparison.
 PAIRS = (
     ("Si", "Si", "Ge", "As"),
     ("Si", "Si", "Ge", "C"),
     ("GaAs", "Ga", "Zn", "Cu"),
-    ("GaAs", "Ga", "In", "Cd"),
     ("GaAs", "Ga", "In", "Al"),
-    ("MgO", "Mg", "Ni", "Co"),
     ("MgO", "Mg", "Zn", "Cu"),
     ("MgO", "Mg", "Zn", "Be"),
     ("ZnSe", "Zn", "Cd", "Ag"),
@@ -94,7 +92,8 @@ def _distance(one: ElementDos, other: ElementDos) -> float:
 def _markdown(rows: list[dict[str, object]]) -> str:
     lines = [
         f"L1 distances of densities normalised to 1, dopants at {100 * CONCENTRATION:g} %.",
-        "*Apart*: between the spectra of the two dopants on the same sites. *Scatter*: between two random configurations of one dopant. `make bench-limit`.",
+        "*Apart*: between the spectra of the two dopants on the same sites. *Scatter*: between two random",
+        "configurations of one dopant. `make bench-limit` makes this table.",
         "",
         "| host | site | pair | mass ratio | change by either | apart | scatter | apart / scatter |",
         "|---|---|---|---|---|---|---|---|",
