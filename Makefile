@@ -24,12 +24,8 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-<<<<<<< HEAD
-.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-model bench-curves bench-training bench-limit
-=======
 .PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
-	bench-dataset ordered-pairs
->>>>>>> main
+	bench-dataset ordered-pairs bench-model bench-curves bench-training bench-limit
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -58,7 +54,6 @@ bench-potentials: $(STAMP)  ## potentials against DFT force constants (PARENTS=F
 bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supercells beside the converged one
 	$(RUN) benchmarks/sampling.py
 
-<<<<<<< HEAD
 bench-model: $(STAMP)  ## the released model, baselines and the precursor on unseen hosts, one table
 	$(RUN) -W ignore benchmarks/model.py
 
@@ -70,7 +65,7 @@ bench-training: $(STAMP)  ## training throughput with one worker and two; a kill
 
 bench-limit: $(STAMP)  ## spectra of two dopants of near-equal mass beside the scatter, by the simulator
 	$(RUN) -W ignore benchmarks/model_limit.py
-=======
+
 ordered-pairs: $(STAMP)  ## find the ordered alloys among the parents again (minutes)
 	$(RUN) -W ignore benchmarks/ordered_pairs.py $(PARENTS)
 
@@ -82,7 +77,6 @@ bench-simulate: $(STAMP)  ## cost of a doped spectrum beside the plain way, and 
 
 bench-dataset: $(STAMP)  ## what data/ holds
 	$(RUN) benchmarks/dataset.py data
->>>>>>> main
 
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 
