@@ -25,7 +25,7 @@ NEP89_WHEEL := neptrainkit==2.5.4
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
-	bench-dataset ordered-pairs
+	bench-dataset ordered-pairs bench-model bench-curves bench-training bench-limit
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,18 @@ bench-potentials: $(STAMP)  ## potentials against DFT force constants (PARENTS=F
 
 bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supercells beside the converged one
 	$(RUN) benchmarks/sampling.py
+
+bench-model: $(STAMP)  ## the released model, baselines and the precursor on unseen hosts, one table
+	$(RUN) -W ignore benchmarks/model.py
+
+bench-curves: $(STAMP)  ## error on unseen hosts against the number of training hosts and spectra
+	$(RUN) -W ignore benchmarks/model_curves.py
+
+bench-training: $(STAMP)  ## training throughput with one worker and two; a killed run resumes to the same weights
+	$(RUN) -W ignore benchmarks/model_training.py
+
+bench-limit: $(STAMP)  ## spectra of two dopants of near-equal mass beside the scatter, by the simulator
+	$(RUN) -W ignore benchmarks/model_limit.py
 
 ordered-pairs: $(STAMP)  ## find the ordered alloys among the parents again (minutes)
 	$(RUN) -W ignore benchmarks/ordered_pairs.py $(PARENTS)

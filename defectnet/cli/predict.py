@@ -32,6 +32,12 @@ def predict(
         str | None, typer.Option(help="Only these elements are weighed, such as B,N,Al; without it, every one.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="vibrational or neutron. [default: vibrational]")] = None,
+    use_prior: Annotated[
+        bool, typer.Option("--prior/--no-prior", help="Use what a chemist expects of this host beside the spectrum.")
+    ] = True,
+    recommend: Annotated[
+        int, typer.Option(min=0, help="Rank this many elements instead: a list for --candidates, without a verdict.")
+    ] = 0,
     model: Annotated[
         Path | None, typer.Option(help="A model artifact folder. [default: the released one]", show_default=False)
     ] = None,
@@ -54,6 +60,9 @@ def predict(
         for option, value in given.items():
             if value is not None:
                 raise InputError("each row of a Parquet file brings its own", fix="leave it out", field=option)
+        if recommend or not use_prior:
+            option = "--recommend" if recommend else "--no-prior"
+            raise InputError("reads one spectrum, not a table", fix="give a text file", field=option)
         if plot is not None:
             raise InputError(
                 "draws one spectrum, not a table", fix="use `defectnet plot` on the Parquet file", field="--plot"
@@ -61,8 +70,13 @@ def predict(
         table = read_spectra(file)
         predictions = _load(model).predict_table(table).to_pylist()
     else:
-        query = _query(file, host, unit, reference, candidates, kind)
-        (prediction,) = _load(model).predict([query])
+        query = _query(file, host, unit, reference, candidates, kind, use_prior)
+        predictor = _load(model)
+        if recommend:
+            for rank, verdict in enumerate(predictor.recommend(query, recommend), start=1):
+                typer.echo(f"{rank:3d}  {verdict.element:2s}  {verdict.probability:.3f}")
+            return
+        (prediction,) = predictor.predict([query])
         if prediction.error is not None:
             raise InputError(f"no answer for {file} ({prediction.error})", fix="check the spectrum", field="file")
         predictions = [prediction.to_dict()]
@@ -92,7 +106,13 @@ def _load(model: Path | None) -> "Predictor":
 
 
 def _query(
-    file: Path, host: str | None, unit: str | None, reference: Path | None, candidates: str | None, kind: str | None
+    file: Path,
+    host: str | None,
+    unit: str | None,
+    reference: Path | None,
+    candidates: str | None,
+    kind: str | None,
+    use_prior: bool,
 ) -> "Query":
     from defectnet.host import Host
     from defectnet.query import Query
@@ -113,4 +133,5 @@ def _query(
         reference=pristine,
         candidates=None if candidates is None else tuple(s.strip() for s in candidates.split(",") if s.strip()),
         kind=kind or "vibrational",
+        prior=use_prior,
     )
