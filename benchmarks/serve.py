@@ -111,7 +111,7 @@ def measure(folder: Path) -> dict[str, Any]:
     p99: dict[str, dict[str, float]] = {}
     bulk: dict[str, dict[str, float]] = {}
     missing: dict[str, str] = {}
-    # The predictor's own figures are taken right before and right after this service's: the machine may change its pace.
+    # The predictor's own figures are taken before and after this service's: the machine may change its pace.
     own_ms, limit = [_time_single(single)], [_time_bulk(queries)]
     for name, (path, body, bulk_body) in servers.items():
         command = _command(name, folder)

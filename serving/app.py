@@ -5,6 +5,7 @@ the same application. Where a challenger is set, a third deployment holds it.
 """
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import ray
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Metric
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
@@ -29,6 +31,8 @@ from serving.settings import Replicas, ServiceSettings, is_loopback
 
 __all__ = ["APPLICATION", "CONTROLLER", "Ingress", "ReplicaBackend", "build", "refuse_open_door"]
 
+logger = logging.getLogger(__name__)
+
 APPLICATION = "defectnet"
 # The name under which Ray Serve keeps its controller.
 CONTROLLER = "SERVE_CONTROLLER_ACTOR"
@@ -42,28 +46,43 @@ _ENVIRONMENT = {
 }
 # A question to every replica, one of which may be starting or dying.
 _BROADCAST_S = 5.0
+# How soon a question whose replica died is asked again: Serve needs some tenths of a second to notice it.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 
 class ReplicaBackend:
     """The replicas, as the HTTP interface sees them."""
 
     def __init__(self, model: DeploymentHandle, challenger: DeploymentHandle | None, max_batch_size: int) -> None:
-        self._model, self._challenger, self._max_batch_size = model, challenger, max_batch_size
+        # Among the service's own processes; Ray's default, cloudpickle, takes ten times as long for a small answer.
+        self._model = model.options(request_serialization="pickle", response_serialization="pickle")
+        self._challenger, self._max_batch_size = challenger, max_batch_size
         self.process = f"ingress-{socket.gethostname()}-{os.getpid()}"
         self.registry = CollectorRegistry()
 
     async def predict(self, queries: Sequence[Query]) -> list[dict[str, Any]]:
         """Send queries in groups of at most a batch, which may be answered by several replicas at once."""
         step = self._max_batch_size
-        try:
-            if len(queries) <= step:
-                answers: list[dict[str, Any]] = await self._model.predict.remote(list(queries))
-                return answers
-            groups = [list(queries[start : start + step]) for start in range(0, len(queries), step)]
-            made = await asyncio.gather(*(self._model.predict.remote(group) for group in groups))
-        except BackPressureError as error:
-            raise BusyError(error.retry_after_s or 1.0) from None
+        if len(queries) <= step:
+            return await self._predict(list(queries))
+        groups = [list(queries[start : start + step]) for start in range(0, len(queries), step)]
+        made = await asyncio.gather(*(self._predict(group) for group in groups))
         return [answer for group in made for answer in group]
+
+    async def _predict(self, group: list[Query]) -> list[dict[str, Any]]:
+        """Ask one replica; where it dies with the question, ask another. The request's own deadline ends it."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                answers: list[dict[str, Any]] = await self._model.predict.remote(group)
+            except BackPressureError as error:
+                raise BusyError(error.retry_after_s or 1.0) from None
+            except RayActorError:
+                logger.warning("a replica is gone; what it was asked goes to another")
+                await asyncio.sleep(pause_s)
+                pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                return answers
 
     async def challenge(self, queries: Sequence[Query]) -> list[dict[str, Any]]:
         """Ask the challenger, of which one batch is enough to compare."""
@@ -185,6 +204,8 @@ def _scaling(replicas: Replicas, settings: ServiceSettings) -> dict[str, Any]:
             "min_replicas": replicas.minimum,
             "max_replicas": replicas.maximum,
             "target_ongoing_requests": replicas.target_ongoing_requests,
+            "upscale_delay_s": replicas.upscale_delay_s,
+            "downscale_delay_s": replicas.downscale_delay_s,
         },
         # A replica that is told to go may finish what it has begun, which is no longer than a request may take.
         "graceful_shutdown_timeout_s": settings.request_timeout_s,

@@ -63,6 +63,12 @@ class Replicas(Settings):
     target_ongoing_requests: float = Field(default=32, gt=0)
     """Requests waiting or running in a process above which another is started (a batch's worth)."""
 
+    upscale_delay_s: float = Field(default=10.0, ge=0)
+    """Seconds that too much must wait before another process is started, which itself takes some 10 s."""
+
+    downscale_delay_s: float = Field(default=300.0, ge=0)
+    """Seconds of too little to do before a process is ended: longer than the pauses of a measuring day."""
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.minimum > self.maximum:
