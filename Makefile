@@ -24,7 +24,7 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling
+.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-serve bench-faults bench-serve-fuzz
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,16 @@ bench-potentials: $(STAMP)  ## potentials against DFT force constants (PARENTS=F
 
 bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supercells beside the converged one
 	$(RUN) benchmarks/sampling.py
+
+bench-serve: $(STAMP)  ## the service beside MLflow's server and plain FastAPI (needs wrk: apt install wrk)
+	@command -v wrk >/dev/null || { echo "bench-serve needs the load generator wrk: apt install wrk" >&2; exit 1; }
+	$(RUN) benchmarks/serve.py
+
+bench-faults: $(STAMP)  ## processes killed, models promoted and broken, replicas added and removed, under load
+	$(RUN) benchmarks/faults.py
+
+bench-serve-fuzz: $(STAMP)  ## ten thousand malformed requests: no 5xx, no hang, no leak
+	$(RUN) benchmarks/serve_fuzz.py
 
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 
