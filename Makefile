@@ -26,6 +26,7 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
 	bench-dataset ordered-pairs bench-model bench-curves bench-training bench-limit
+.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-serve bench-faults bench-serve-fuzz
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -77,6 +78,15 @@ bench-simulate: $(STAMP)  ## cost of a doped spectrum beside the plain way, and 
 
 bench-dataset: $(STAMP)  ## what data/ holds
 	$(RUN) benchmarks/dataset.py data
+bench-serve: $(STAMP)  ## the service beside MLflow's server and plain FastAPI (needs wrk: apt install wrk)
+	@command -v wrk >/dev/null || { echo "bench-serve needs the load generator wrk: apt install wrk" >&2; exit 1; }
+	$(RUN) benchmarks/serve.py
+
+bench-faults: $(STAMP)  ## processes killed, models promoted and broken, replicas added and removed, under load
+	$(RUN) benchmarks/faults.py
+
+bench-serve-fuzz: $(STAMP)  ## ten thousand malformed requests: no 5xx, no hang, no leak
+	$(RUN) benchmarks/serve_fuzz.py
 
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def alive(pids: set[int]) -> set[int]:
     return running
 
 
+def ask_much(port: int, answered: list[int]) -> None:
+    """Ask about 512 spectra, which takes a second; notes how many were answered."""
+    axis = [0.1 + 0.1 * point for point in range(150)]
+    item = {"host": "Si", "unit": "THz", "frequency": axis, "dos": [1.0] * len(axis)}
+    url = f"http://127.0.0.1:{port}/v1/predict"
+    answer = httpx.post(url, json={"spectra": [item] * 512}, timeout=60, trust_env=False)
+    answered.append(len(answer.json()["predictions"]))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's list of processes")
 @pytest.mark.timeout(240)
@@ -60,6 +70,7 @@ def test_ctrl_c_stops_it_and_leaves_nothing_running(artifact: Path, tmp_path: Pa
             start_new_session=True,
         )
         started: set[int] = set()
+        answered: list[int] = []
         try:
             url = f"http://127.0.0.1:{port}/v2/health/ready"
             while process.poll() is None:
@@ -73,8 +84,13 @@ def test_ctrl_c_stops_it_and_leaves_nothing_running(artifact: Path, tmp_path: Pa
                 time.sleep(0.1)
             started = descendants(process.pid)
             assert started
+            under_way = threading.Thread(target=ask_much, args=(port, answered))
+            under_way.start()
+            time.sleep(0.5)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
             assert process.wait(timeout=60) == 0
+            under_way.join()
+            assert answered == [512], "what was under way is answered before it stops"
         finally:
             if process.poll() is None:
                 process.kill()
