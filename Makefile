@@ -24,7 +24,7 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling
+.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-readers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ bench-potentials: $(STAMP)  ## potentials against DFT force constants (PARENTS=F
 bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supercells beside the converged one
 	$(RUN) benchmarks/sampling.py
 
+bench-readers: $(STAMP)  ## small spectrum files read a second
+	$(RUN) benchmarks/readers.py
+
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -61,7 +64,7 @@ $(STAMP): pyproject.toml constraints.txt
 	       "Name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[nep,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[nep,docs,dev]'
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(NEP89_WHEEL)
 	@touch $(STAMP)
 
