@@ -13,7 +13,7 @@ from defectnet.readers.reading import Reading, located, usable_error
 from defectnet.spectrum import Spectrum
 from defectnet.units import FrequencyUnit, parse_unit, thz_per
 
-__all__ = ["parse_text"]
+__all__ = ["parse_curve", "parse_text"]
 
 _COMMENT = ("#", "%")
 _TO_BLANKS = str.maketrans(",;", "  ")
@@ -52,6 +52,20 @@ def parse_text(text: str, unit: FrequencyUnit | str | None = None, *, where: str
     except SpectrumError as error:
         raise located(error, where) from None
     return Reading(spectrum, None if len(columns) == 1 else usable_error(columns[1], thz_per(chosen), where))
+
+
+def parse_curve(text: str, unit: FrequencyUnit | str | None = None, *, where: str = "text") -> tuple[Row, Row]:
+    """Two columns of text that are both frequencies in one unit, such as a resolution: both in THz, shape (n,) each.
+
+    Raises:
+        UnitError, SpectrumError: as `parse_text`.
+    """
+    header, _, rows = _split(text, where)
+    if len(rows[0]) != 2:
+        raise SpectrumError(f"{where} has {len(rows[0])} columns", fix="give energy and FWHM", field="file")
+    factor = thz_per(_choose_unit(header, unit, where, ""))
+    x, y = zip(*rows, strict=True)
+    return tuple(factor * value for value in x), tuple(factor * value for value in y)
 
 
 def _split(text: str, where: str) -> tuple[list[str], list[str], list[Row]]:
