@@ -112,9 +112,9 @@ class ChopperSpectrometer:
         return self.fwhm_mev(frequency_thz / factor) * factor
 
 
-# ARCS at the SNS with incident neutrons of 100 meV: flight paths as in the instrument's description for PyChop (Mantid);
-# a slit package of 1.5 mm in a chopper of 50 mm radius at 480 Hz opens for 5 µs; the decoupled water moderator's pulse
-# is about 10 µs long at this energy.
+# ARCS at the SNS with incident neutrons of 100 meV: flight paths as in the instrument's description for PyChop
+# (Mantid); a slit package of 1.5 mm in a chopper of 50 mm radius at 480 Hz opens for 5 µs; the decoupled water
+# moderator's pulse is about 10 µs long at this energy.
 ARCS = ChopperSpectrometer(11.61, 2.0, 3.0, 5.0, 10.0, 100.0)
 
 
