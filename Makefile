@@ -24,7 +24,7 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-readers
+.PHONY: help demo test pipeline lint docs install clean bench-potentials bench-sampling bench-readers bench-hosts bench-check bench-transfer bench-sige bench-mgb2
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ lint: $(STAMP)  ## style, formatting, types and the import rules
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
 
+docs: $(STAMP)  ## the documentation as a site, in runs/site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet --config-file configs/docs.yaml
+
 # Where the DFT parents lie; the README says where to get them.
 PARENTS ?= ../shared/data/phonondb_parents.parquet
 
@@ -55,6 +58,21 @@ bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supe
 
 bench-readers: $(STAMP)  ## small spectrum files read a second
 	$(RUN) benchmarks/readers.py
+
+bench-hosts: $(STAMP)  ## pristine crystals from elsewhere (NCrystal): is nothing found?
+	$(RUN) -W ignore benchmarks/hosts.py
+
+bench-check: $(STAMP)  ## the check by simulation on right and wrong answers (PARENTS=FILE)
+	$(RUN) -W ignore benchmarks/check.py $(PARENTS)
+
+bench-transfer: $(STAMP)  ## spectra unlike the training's, before and after fine-tuning (PARENTS=FILE; pip install chgnet sevenn)
+	$(RUN) -W ignore benchmarks/transfer.py $(PARENTS)
+
+bench-sige: $(STAMP)  ## a simulated composition series of SiGe as a spectrometer sees it (PARENTS=FILE)
+	$(RUN) -W ignore benchmarks/sige.py $(PARENTS)
+
+bench-mgb2: $(STAMP)  ## the same of MgB2 with Al and with C
+	$(RUN) -W ignore benchmarks/mgb2.py
 
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 

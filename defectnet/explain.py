@@ -126,7 +126,8 @@ def _attend(predictor: Predictor, query: Query, elements: Sequence[str], n_token
         scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
         kept.append(scores.masked_fill(~visible[:, None, None, :], -torch.inf).softmax(dim=3).mean(dim=1)[0])
 
-    handles = [layer.read.register_forward_pre_hook(hook) for layer in predictor._network.decoder]  # type: ignore[union-attr]
+    readers = [module for name, module in predictor._network.named_modules() if name.endswith(".read")]
+    handles = [module.register_forward_pre_hook(hook) for module in readers]
     try:
         predictor.predict([query])
     finally:

@@ -8,13 +8,12 @@ import numpy as np
 
 from defectnet.check import Check, Simulate, Simulated, check_answer
 from defectnet.cli.reference import parent_of_structure
-from defectnet.elements import descriptors
 from defectnet.errors import DefectNetError, InputError, SimulationError
-from defectnet.features import element_index
 from defectnet.host import Host
 from defectnet.neutron import Resolution, neutron_weighted, resolved
 from defectnet.predictor import Prediction
 from defectnet.query import Query
+from defectnet.readers.labels import nearest_host_element
 from defectnet.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def simulator_of(bench: "Workbench", kind: str = "vibrational", resolution: Reso
 
     def simulate(wished: Mapping[str, float], count: int) -> list[Simulated]:
         for element in wished.keys() - best.keys():  # no chemist's choice: it goes where it is least out of place
-            best[element] = Candidate(element, _nearest(element, bench.parent.host), 0.0, True)
+            best[element] = Candidate(element, nearest_host_element(element, bench.parent.host), 0.0, True)
         plan = Plan(tuple((best[element], concentration) for element, concentration in wished.items()))
         pristine = seen(bench.reference)
         made = []
@@ -110,13 +109,6 @@ def simulator_of(bench: "Workbench", kind: str = "vibrational", resolution: Reso
         return made
 
     return simulate
-
-
-def _nearest(element: str, host: Host) -> str:
-    """The host element most like another by the model's descriptors of elements."""
-    table = descriptors()
-    own = table[element_index(element)]
-    return min(host.elements, key=lambda symbol: float(np.linalg.norm(table[element_index(symbol)] - own)))
 
 
 def _find(host: Host, source: str) -> "Iterator[Parent]":
