@@ -10,8 +10,8 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 import ray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from datagen.dopants import candidates
+from datagen.dopants import Candidate, candidates
+from datagen.endmembers import find_endmembers
 from datagen.engine import Outcome, Workbench
-from datagen.parents import list_parents, load_parents
-from datagen.potentials import load_potential
+from datagen.parents import Parent, list_parents, load_parents
+from datagen.potentials import Potential, load_potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import DefectNetError, TableError
@@ -177,15 +178,19 @@ class _ShardWriter:
         os.environ.update(_ONE_THREAD)
         self._settings = SimulateSettings(**settings)
         self._potential = load_potential(self._settings.potential)
+        self._endmembers = find_endmembers(self._settings.parents) if self._settings.use_endmembers else {}
 
     def __call__(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         tasks = json.loads(batch["tasks"])
         rows: list[dict[str, Any]] = []
         summaries = []
-        loaders = dict(load_parents(self._settings.parents, [task["parent_id"] for task in tasks]))
+        names = [task["parent_id"] for task in tasks]
+        loaders = dict(load_parents(self._settings.parents, names))
         for task in tasks:
             name = task["parent_id"]
-            made = simulate_parent(name, loaders[name], task["indices"], self._potential, self._settings)
+            made = simulate_parent(
+                name, loaders[name], task["indices"], self._potential, self._settings, self._endmembers.get(name)
+            )
             rows += made
             counts = Counter((row["origin"]["method"], _cause(row["error"])) for row in made)
             for position, ((method, cause), count) in enumerate(counts.items()):
@@ -219,13 +224,22 @@ def storage_schema(half_precision: bool) -> pa.Schema:
 
 
 def simulate_parent(
-    parent_id: str, load: Any, indices: list[int], potential: Any, settings: SimulateSettings
+    parent_id: str,
+    load: Callable[[], Parent],
+    indices: list[int],
+    potential: Potential,
+    settings: SimulateSettings,
+    endmembers: Mapping[tuple[str, str], str] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the spectra table for samples `indices` of one parent; a failure is a row with its `error`."""
+
+    def load_endmember(name: str) -> Parent:
+        return dict(load_parents(settings.parents, [name]))[name]()
+
     try:
         parent = load()
-        bench = Workbench(parent, potential, settings)
-        palette = draw_palette(parent_id, candidates(parent.host, potential), settings)
+        bench = Workbench(parent, potential, settings, load_endmember)
+        palette = _palette(bench, candidates(parent.host, potential, endmembers), potential, settings)
     except DefectNetError as error:
         return [_failed(parent_id, index, settings, potential.name, "", str(error)) for index in indices]
     rows = []
@@ -242,6 +256,31 @@ def simulate_parent(
             message = f"{parent_id}: numerical failure ({type(error).__name__}: {error})"
             rows.append(_failed(parent_id, index, settings, potential.name, parent.host.formula, message))
     return rows
+
+
+def _palette(
+    bench: Workbench, choices: list[Candidate], potential: Potential, settings: SimulateSettings
+) -> list[Candidate]:
+    """Draw a parent's dopants until all of them can be simulated.
+
+    Raises:
+        SimulationError: none can, because the potential fails its gate.
+    """
+    tried = choices
+    while tried:
+        palette = draw_palette(bench.parent.parent_id, tried, settings)
+        failed = {choice for choice in palette if not bench.can(choice)}
+        if not failed:
+            return palette
+        if any(not choice.endmember for choice in failed):
+            tried = [choice for choice in tried if choice.endmember]
+        # What has no usable end member may still be left to the potential.
+        left = [replace(choice, endmember="") for choice in failed if choice.endmember]
+        tried = [choice for choice in tried if choice not in failed]
+        tried += [choice for choice in left if potential.knows(choice.element) and bench.can(choice)]
+    if choices:
+        bench.potential_host  # noqa: B018  (raises, and says why)
+    return []
 
 
 def _row(
@@ -263,7 +302,7 @@ def _row(
         "candidates": None,
         "origin": {
             "method": outcome.method,
-            "potential": potential,
+            "potential": "" if outcome.method in ("interpolated", "pristine") else potential,
             "n_atoms": outcome.n_atoms,
             "n_configurations": 1,
             "imaginary_weight": dos.imaginary_weight,
