@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from datagen.dopants import Candidate
-from datagen.engine import Workbench
+from datagen.engine import Outcome, Workbench
 from datagen.parents import Parent
 from datagen.potentials import load_potential
 from datagen.sampling import Plan
@@ -46,32 +46,36 @@ def simulate_series(parent: Parent, element: str, replaces: str, fractions: list
             continue
         (defect,) = outcome.defects
         print(f"{element} {defect.concentration:.4f}: {outcome.n_atoms} atoms, {outcome.method}", flush=True)  # noqa: T201
-        reference = bench.reference
-        rows.append(
-            {
-                "sample_id": f"{parent.host.formula}:{element} {defect.concentration:.4f}",
-                "parent_id": parent.parent_id,
-                "host": parent.host.formula,
-                "defects": [vars(defect)],
-                "frequency_step_thz": outcome.dos.bins.step_thz,
-                "dos": outcome.dos.total,
-                "partial_dos": [{"element": e, "dos": d} for e, d in outcome.dos.partial.items()],
-                "reference_dos": reference.total,
-                "origin": {
-                    "method": outcome.method,
-                    "potential": "nep89",
-                    "n_atoms": outcome.n_atoms,
-                    "n_configurations": 1,
-                    "imaginary_weight": outcome.dos.imaginary_weight,
-                    "strain": outcome.strain,
-                },
-            }
-        )
+        rows.append(row_of(f"{parent.host.formula}:{element} {defect.concentration:.4f}", bench, outcome, "nep89"))
     table = pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA)
     write_table(table, path)
     pristine = {e: d.tolist() for e, d in bench.reference.partial.items()}
     write_table(pa.Table.from_pylist([{"element": e, "dos": d} for e, d in pristine.items()]), _pristine(path))
     return table
+
+
+def row_of(sample_id: str, bench: Workbench, outcome: Outcome, potential: str) -> dict[str, object]:
+    """A row of the spectra table."""
+    return {
+        "sample_id": sample_id,
+        "parent_id": bench.parent.parent_id,
+        "host": bench.parent.host.formula,
+        "defects": [vars(defect) for defect in outcome.defects],
+        "frequency_step_thz": outcome.dos.bins.step_thz,
+        "dos": outcome.dos.total,
+        "partial_dos": [{"element": e, "dos": d} for e, d in outcome.dos.partial.items()],
+        "reference_dos": bench.reference.total,
+        "kind": "vibrational",
+        "origin": {
+            "method": outcome.method,
+            "potential": potential,
+            "n_atoms": outcome.n_atoms,
+            "n_configurations": 1,
+            "imaginary_weight": outcome.dos.imaginary_weight,
+            "strain": outcome.strain,
+            "heterovalent": outcome.heterovalent,
+        },
+    }
 
 
 def _pristine(path: Path) -> Path:

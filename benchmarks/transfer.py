@@ -12,22 +12,23 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from alloy_series import row_of
 
-from datagen.dopants import candidates
+from datagen.dopants import Candidate, candidates
 from datagen.engine import Workbench
 from datagen.parents import from_row
-from datagen.pipeline import _row as row_of
 from datagen.potentials import Potential, load_potential
 from datagen.sampling import Plan, draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import DefectNetError
 from defectnet.host import Host
-from defectnet.tables import SPECTRA_SCHEMA, write_table
+from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
 from training.dataset import split_of
 
 WORK = Path("runs/transfer")
 # Small primitive cells, because one call of the slow potentials takes half a second.
 MAX_BASIS = 4
+MOST_TOGETHER = 0.06
 # Below 6 % superposed fragments are as good as the direct calculation, and a slow potential can afford them.
 _COMMON = {
     "samples_per_parent": 4,
@@ -54,17 +55,26 @@ class _Embedded(Workbench):
         return "embedded"
 
 
-def plans_of(parent_id: str, host: Host, reference: Potential) -> list[tuple[str, Plan]]:
-    """The samples of a host, the same for every potential."""
+def _plans(parent_id: str, host: Host, reference: Potential, clean: Path) -> list[tuple[str, Plan]]:
+    """The samples of a host: drawn for the clean set, and the same for every other."""
+    if clean.exists():
+        return [
+            (row["sample_id"], Plan(tuple(_dopant(**defect) for defect in row["defects"])))
+            for row in read_spectra(clean).select(["sample_id", "defects"]).to_pylist()
+        ]
     settings = SimulateSettings(**_COMMON)
     palette = draw_palette(parent_id, candidates(host, reference), settings)
     plans = []
     for index in range(settings.samples_per_parent):
         sample_id, seed = identity(parent_id, index, settings)
         plan = draw_plan(host, palette, settings, np.random.default_rng(seed))
-        if plan.dopants and plan.total <= 0.06:
+        if plan.dopants and plan.total <= MOST_TOGETHER:
             plans.append((sample_id, plan))
     return plans
+
+
+def _dopant(element: str, replaces: str, concentration: float) -> tuple[Candidate, float]:
+    return Candidate(element, replaces, 1.0, False), concentration
 
 
 def simulate(parents: str, name: str) -> None:
@@ -77,17 +87,17 @@ def simulate(parents: str, name: str) -> None:
         path = WORK / name / f"{row['material_id']}.parquet"
         if split_of(Host(row["formula"])) != "test" or path.exists():
             continue
-        if name != "clean":
-            clean = WORK / "clean" / path.name
-            if not clean.exists() or not pq.read_metadata(clean).num_rows:
-                continue
+        clean = WORK / "clean" / path.name
+        if name != "clean" and not (clean.exists() and pq.read_metadata(clean).num_rows):
+            continue
         rows = []
         try:
             bench = _Embedded(from_row(row), potential, settings)
-            for index, (sample_id, plan) in enumerate(plans_of(row["material_id"], bench.parent.host, reference)):
+            plans = _plans(row["material_id"], bench.parent.host, reference, clean)
+            for index, (sample_id, plan) in enumerate(plans):
                 rng = np.random.default_rng([index, settings.seed])
                 try:
-                    rows.append(row_of(sample_id, 0, bench, bench.simulate(plan, rng), potential.name, False))
+                    rows.append(row_of(sample_id, bench, bench.simulate(plan, rng), potential.name))
                 except DefectNetError as error:
                     print(f"{name} {row['formula']}: {error}", flush=True)  # noqa: T201
         except DefectNetError as error:
