@@ -115,16 +115,8 @@ def _attend(predictor: Predictor, query: Query, elements: Sequence[str], n_token
     kept: list[Tensor] = []
 
     def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        x, memory, visible = arguments
-        heads = module.heads
-        assert isinstance(heads, int)
-        shape = (1, -1, heads, x.shape[2] // heads)
-        assert isinstance(module.query, nn.Module)
-        assert isinstance(module.key_value, nn.Module)
-        q = module.query(x).view(shape).transpose(1, 2)
-        k = module.key_value(memory).chunk(2, dim=2)[0].reshape(shape).transpose(1, 2)
-        scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
-        kept.append(scores.masked_fill(~visible[:, None, None, :], -torch.inf).softmax(dim=3).mean(dim=1)[0])
+        assert callable(module.weights)
+        kept.append(module.weights(*arguments)[0].mean(dim=0))
 
     readers = [module for name, module in predictor._network.named_modules() if name.endswith(".read")]
     handles = [module.register_forward_pre_hook(hook) for module in readers]

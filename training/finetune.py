@@ -218,7 +218,7 @@ def _epochs(
             rows = data.where(order[start : start + _BATCH])
             loss = _loss(network, rows, known, rng, augment, generator)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         yield
 

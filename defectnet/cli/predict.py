@@ -46,6 +46,12 @@ def predict(
     kind: Annotated[
         str | None, typer.Option(help="vibrational or neutron. [default: what the file says, else vibrational]")
     ] = None,
+    use_prior: Annotated[
+        bool, typer.Option("--prior/--no-prior", help="Use what a chemist expects of this host beside the spectrum.")
+    ] = True,
+    recommend: Annotated[
+        int, typer.Option(min=0, help="Rank this many elements instead: a list for --candidates, without a verdict.")
+    ] = 0,
     resolution: Annotated[
         Path | None, typer.Option(help="Two columns, energy and FWHM: applied to what is computed, not to FILE.")
     ] = None,
@@ -91,6 +97,9 @@ def predict(
         for option, value in given.items():
             if value is not None:
                 raise InputError("each row of a Parquet file brings its own", fix="leave it out", field=option)
+        if recommend or not use_prior:
+            option = "--recommend" if recommend else "--no-prior"
+            raise InputError("reads one spectrum, not a table", fix="give a text file", field=option)
         if plot is not None:
             raise InputError(
                 "draws one spectrum, not a table", fix="use `defectnet plot` on the Parquet file", field="--plot"
@@ -106,7 +115,11 @@ def predict(
     else:
         asked = _ask(file, host, unit, reference, structure, potential, candidates, kind, resolution)
         predictor = _load(model)
-        query = asked.query
+        query = replace(asked.query, prior=use_prior)
+        if recommend:
+            for rank, verdict in enumerate(predictor.recommend(query, recommend), start=1):
+                typer.echo(f"{rank:3d}  {verdict.element:2s}  {verdict.probability:.3f}")
+            return
         (prediction,) = predictor.predict([query])
         if prediction.error is not None:
             raise InputError(f"no answer for {file} ({prediction.error})", fix="check the spectrum", field="file")
