@@ -29,7 +29,8 @@ from datagen.potentials import Potential, load_potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import DefectNetError, TableError
-from defectnet.tables import SPECTRA_SCHEMA, write_table
+from defectnet.plots import plot_table_overview
+from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
 
 __all__ = ["Report", "finished_samples", "simulate", "simulate_parent"]
 
@@ -38,10 +39,14 @@ _LOG = logging.getLogger(__name__)
 # Numerical libraries that start a thread a core each would fight over the cores that Ray has given to others.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 
+# Of how many shards and spectra the overview is drawn.
+_OVERVIEW_SHARDS = 8
+_OVERVIEW_SPECTRA = 12
+
 
 @dataclass
 class Report:
-    """What a run did; written beside the shards as `report.json`."""
+    """What a run did; written beside the shards as `report.json`, with `overview.png`, some of the spectra."""
 
     output: str
     parents: int
@@ -50,6 +55,7 @@ class Report:
     failed: int
     seconds: float
     samples_per_core_second: float
+    spectra_with_imaginary_modes: float = 0.0
     methods: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
 
@@ -75,6 +81,7 @@ def simulate(settings: SimulateSettings) -> Report:
     _LOG.info("%d samples of %d parents to simulate, %d already there", wanted, len(tasks), skipped)
     methods: Counter[str] = Counter()
     failures: Counter[str] = Counter()
+    imaginary = 0
     if tasks:
         started_here = not ray.is_initialized()
         if started_here:
@@ -88,6 +95,7 @@ def simulate(settings: SimulateSettings) -> Report:
         try:
             for row in _run(tasks, settings):
                 methods[row["method"]] += row["count"]
+                imaginary += row["imaginary"]
                 if row["cause"]:
                     failures[row["cause"]] += row["count"]
         finally:
@@ -102,11 +110,24 @@ def simulate(settings: SimulateSettings) -> Report:
         failed=sum(failures.values()),
         seconds=round(seconds, 1),
         samples_per_core_second=round(wanted / seconds / settings.workers, 4),
+        spectra_with_imaginary_modes=round(imaginary / max(1, wanted - sum(failures.values())), 4),
         methods=dict(methods),
         failures=dict(failures.most_common()),
     )
     (output / "report.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    _draw_overview(output, settings.seed)
     return report
+
+
+def _draw_overview(output: Path, seed: int) -> None:
+    """A picture of some spectra, from shards drawn at random."""
+    shards = sorted(output.glob("*.parquet"))
+    rng = np.random.default_rng(seed)
+    drawn = rng.permutation(len(shards))[:_OVERVIEW_SHARDS]
+    rows = [row for index in drawn for row in read_spectra(shards[index]).to_pylist() if row["error"] is None]
+    if rows:
+        chosen = [rows[index] for index in rng.permutation(len(rows))[:_OVERVIEW_SPECTRA]]
+        plot_table_overview(pa.Table.from_pylist(chosen, schema=SPECTRA_SCHEMA), output / "overview.png")
 
 
 def finished_samples(output: Path) -> set[str]:
@@ -193,10 +214,17 @@ class _ShardWriter:
             )
             rows += made
             counts = Counter((row["origin"]["method"], _cause(row["error"])) for row in made)
+            imaginary = sum((row["origin"].get("imaginary_weight") or 0) > 0 for row in made)
             for position, ((method, cause), count) in enumerate(counts.items()):
                 # One row a parent carries its name, so that the driver can count parents.
                 summaries.append(
-                    {"parent_id": "" if position else name, "method": method, "cause": cause, "count": count}
+                    {
+                        "parent_id": "" if position else name,
+                        "method": method,
+                        "cause": cause,
+                        "count": count,
+                        "imaginary": 0 if position else imaginary,
+                    }
                 )
         key = hashlib.sha256("".join(row["sample_id"] for row in rows).encode()).hexdigest()[:16]
         table = pa.Table.from_pylist(rows, schema=storage_schema(self._settings.half_precision))

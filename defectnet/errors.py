@@ -11,7 +11,8 @@ DefectNetError                    anything this project raises on purpose
 ├── SimulationError               one sample cannot be simulated; the row keeps this message
 │   ├── PotentialError            a potential cannot be loaded or lacks an element
 │   └── UnstableError             a crystal is not dynamically stable
-└── RegistryError                 the model registry refused or cannot be reached
+├── RegistryError                 the model registry refused or cannot be reached
+└── StorageError                  a disk or object store is full, refuses or cannot be reached
 
 The command line turns an `InputError` or `SettingsError` into exit code 2 and any other into exit code 1, one sentence
 each and never a traceback; the HTTP service turns an `InputError` into a 4xx answer.
@@ -27,6 +28,7 @@ __all__ = [
     "SettingsError",
     "SimulationError",
     "SpectrumError",
+    "StorageError",
     "TableError",
     "UnitError",
     "UnstableError",
@@ -102,3 +104,7 @@ class UnstableError(SimulationError):
 
 class RegistryError(DefectNetError):
     """The model registry refused, or cannot be reached."""
+
+
+class StorageError(DefectNetError):
+    """A disk or an object store is full, refuses, or cannot be reached."""

@@ -1,7 +1,7 @@
 """From queries to predictions: the one path that the command line, the service and batch scoring share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,9 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, in the layout of `PREDICTIONS_SCHEMA`."""
-        return asdict(self) | {
-            "elements": [asdict(verdict) for verdict in self.elements],
+        # `dataclasses.asdict` copies every figure deeply: a fifth of the whole time of a prediction.
+        return vars(self) | {
+            "elements": [dict(vars(verdict)) for verdict in self.elements],
             "warnings": list(self.warnings),
         }
 

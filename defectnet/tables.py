@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from defectnet.errors import TableError
+from defectnet.storage import Location, reason
 
 __all__ = [
     "PREDICTIONS_SCHEMA",
@@ -125,32 +126,35 @@ def conform(table: pa.Table, schema: pa.Schema = SPECTRA_SCHEMA, *, where: str =
 
 
 def read_spectra(path: str | Path) -> pa.Table:
-    """Read a Parquet file, or every `*.parquet` of a folder in name order, as a spectra table.
+    """Read a Parquet file, or every `*.parquet` of a folder in name order, as a spectra table; a path or a URI.
 
     Raises:
         TableError: the path does not exist, is not Parquet, is cut short, or breaks the contract.
+        StorageError: the object store cannot be reached.
     """
-    path = Path(path)
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files or not files[0].exists():
+    location = Location.of(path, field="input")
+    files = location.files(".parquet") if location.is_folder() else [location]
+    if not files or not files[0].is_file():
         raise TableError(f"no Parquet file at {path}", fix="check the path", field="input")
     tables = []
     for file in files:
         try:
-            table = pq.ParquetFile(file).read()
+            with file.open() as source:
+                table = pq.ParquetFile(source).read()
         except (pa.ArrowInvalid, OSError) as error:
-            reason = str(error).splitlines()[0][:120]
             raise TableError(
-                f"{file} is not a readable Parquet file ({reason})", fix="write or copy it again", field="input"
+                f"{file} is not a readable Parquet file ({reason(error)})", fix="write or copy it again", field="input"
             ) from None
         tables.append(conform(table, where=file.name))
     return pa.concat_tables(tables)
 
 
-def write_table(table: pa.Table, path: str | Path) -> None:
-    """Write `table` as zstd-compressed Parquet, whole or not at all: a reader never sees half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial, compression="zstd", compression_level=9)
-    partial.replace(path)
+def write_table(table: pa.Table, path: str | Path | Location) -> None:
+    """Write `table` as zstd-compressed Parquet, whole or not at all: a reader never sees half a file.
+
+    Raises:
+        StorageError: the disk is full, or the object store refuses or cannot be reached.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", compression_level=9)
+    Location.of(path).write(sink.getvalue())

@@ -1,35 +1,41 @@
-"""Batch scoring: a Parquet of spectra in, a folder of Parquet predictions out, over Ray Data.
+"""Batch scoring: spectra in (Parquet, Arrow, JSON a line), a folder of Parquet predictions out, over Ray Data.
 
-    plan (shards.py) ── one task an input file reads ──► shards ── a pool of actors predicts and writes ──► report
+    plan (shards.py) ──► a pool of actors, each with the model: reads its shard, predicts, writes it ──► report
 
 Exactly one output row for each input row, in the same order. A run that was stopped is finished by the same command.
+What passes through Ray are the shards' names: an actor reads no row before it scores it, so that memory does not grow
+with the input, and a node that dies takes nothing with it but the shards that it was working on.
 """
 
 import json
 import logging
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
 
-from defectnet.errors import ArtifactError, DefectNetError, TableError
+import defectnet
+from defectnet.artifact import ARTIFACT_FILES
+from defectnet.errors import ArtifactError, DefectNetError, StorageError, TableError
 from defectnet.predictor import Predictor
+from defectnet.storage import Location
 from defectnet.tables import PREDICTIONS_SCHEMA, write_table
 from serving.hot_swap import load_model
+from serving.inputs import Cursor
 from serving.local import local_ray
-from serving.models_source import ModelSource, ModelVersion, open_source
+from serving.models_source import SUMS, ModelSource, ModelVersion, open_source, weights_sha256
 from serving.settings import ScoreSettings
-from serving.shards import WEIGHTS_KEY, Shard, by_source, finished, plan_shards, read_shards
+from serving.shards import MANIFEST, MODEL, REPORT, WEIGHTS_KEY, Shard, finished, plan_shards
 
 __all__ = ["ScoreReport", "score", "score_table"]
 
 logger = logging.getLogger(__name__)
-
-# Readers of a folder of Parquet pass over names that begin with an underscore.
-REPORT = "_report.json"
 
 # Rows done, rows in all.
 Progress = Callable[[int, int], None]
@@ -67,11 +73,12 @@ def score(
     settings: ScoreSettings | None = None,
     progress: Progress | None = None,
 ) -> ScoreReport:
-    """Score every spectrum of a Parquet file, or of a folder of them, into `output`.
+    """Score every spectrum of a file, or of every file of a folder, into `output`.
 
     Args:
-        input: the spectra table (`SPECTRA_SCHEMA`).
-        output: folder for `part-*.parquet` (`PREDICTIONS_SCHEMA`) and `_report.json`; what it holds already is kept.
+        input: the spectra table (`SPECTRA_SCHEMA`), as path or URI: `.parquet`, `.arrow`, `.ndjson`.
+        output: folder, as path or URI, for `part-*.parquet` (`PREDICTIONS_SCHEMA`), a copy of the model, `_report.json`
+            and, once every row is there, `_manifest.json`; what it holds already is kept.
         model: overrides `settings.model`: `models:/NAME@ALIAS`, `models:/NAME/VERSION` or an artifact folder.
         settings: model, workers and rows a file.
         progress: told how many rows of how many are done.
@@ -80,51 +87,63 @@ def score(
         InputError: the input is not a readable spectra table, or `output` holds something else.
         RegistryError: there is no such model.
         ArtifactError: the model is broken.
+        StorageError: the output cannot be written.
+        DefectNetError: the cluster was lost.
     """
     settings = settings or ScoreSettings()
     if model is not None:
         settings = settings.model_copy(update={"model": model})
-    shards = plan_shards(input, settings.shard_rows)
+    target = Location.of(output, field="output")
+    shards = plan_shards(Location.of(input, field="input"), settings.shard_rows)
     source = open_source(settings.model, settings.tracking_uri)
     version = source.current()  # once: an alias that moves meanwhile must not split the output between two models
-    loaded = load_model(source, version)
-    done = finished(shards, output, loaded.weights_sha256)
+    # Fetched once: whoever takes part reads the copy beside the output, and the registry may be away from here on.
+    files, digest = _fetch(source, version)
+    done = finished(shards, target, digest)
     pending = [shard for shard in shards if shard.name not in done]
     total = sum(shard.rows for shard in shards)
     skipped = total - sum(shard.rows for shard in pending)
-    metadata = {
+    provenance = {
+        "defectnet_version": defectnet.__version__,
         "defectnet_model_name": version.name,
         "defectnet_model_version": version.version,
-        WEIGHTS_KEY.decode(): loaded.weights_sha256,
+        WEIGHTS_KEY.decode(): digest,
     }
-    errors, reached, seconds = sum(done.values()), skipped, 0.0
-    failures: list[str] = []
+    reached, seconds = skipped, 0.0
+
+    def advance(rows: int) -> None:
+        nonlocal reached
+        reached += rows
+        if progress:
+            progress(reached, total)
+
     if pending:
-        with local_ray(num_cpus=settings.workers + 1):
-            begun = None
-            for row in _run(pending, Path(output), source, version, metadata, settings.workers):
-                # The pool loads its models while the first shards are read; the clock starts with the work.
-                begun = begun or time.perf_counter() - row["seconds"]
-                seconds = time.perf_counter() - begun
-                errors, reached = errors + row["errors"], reached + row["rows"]
-                failures += [row["failure"]] if row["failure"] else []
-                if progress:
-                    progress(reached, total)
-    if failures:
-        raise TableError(failures[0], field="input", fix="the rest is scored; run again to finish")
+        target.remove(MANIFEST)
+        copy = target.child(MODEL)
+        for name, content in files.items():
+            copy.child(name).write(content)
+        carried = _Model(copy, version, provenance, settings.niceness)
+        with local_ray(num_cpus=settings.workers), _as_error():
+            seconds = _score_pending(pending, target, carried, settings.workers, done, advance)
+        target.sweep()
     scored = total - skipped
     report = ScoreReport(
         rows=total,
         scored=scored,
         skipped=skipped,
-        errors=errors,
+        errors=sum(done.values()),
         seconds=round(seconds, 3),
         rows_per_s=round(scored / seconds, 1) if seconds else 0.0,
         model_name=version.name,
         model_version=version.version,
-        weights_sha256=loaded.weights_sha256,
+        weights_sha256=digest,
     )
-    (Path(output) / REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    parts = [
+        {"file": s.name, "source": str(s.source), "first_row": s.start, "rows": s.rows, "errors": done[s.name]}
+        for s in shards
+    ]
+    target.child(REPORT).write(_json(asdict(report)))
+    target.child(MANIFEST).write(_json({"rows": total, "errors": report.errors, **provenance, "parts": parts}))
     return report
 
 
@@ -154,81 +173,133 @@ def _score_row(predictor: Predictor, row: pa.Table) -> pa.Table:
         return pa.Table.from_pylist([failed], schema=PREDICTIONS_SCHEMA)
 
 
-def _run(
+@dataclass(frozen=True)
+class _Model:
+    """What an actor must know of the model: where it is, and what each output file says of it."""
+
+    folder: Location
+    version: ModelVersion
+    provenance: dict[str, str]
+    niceness: int
+
+
+def _fetch(source: ModelSource, version: ModelVersion) -> tuple[dict[str, bytes], str]:
+    """The files of a model that has answered a plain spectrum, and the sum of its weights."""
+    expected = load_model(source, version).weights_sha256
+    with tempfile.TemporaryDirectory(prefix="defectnet-model-") as folder:
+        path = source.fetch(version, Path(folder))
+        if weights_sha256(path) != expected:
+            raise ArtifactError("the model changed while it was being fetched; run again, with a folder that stays")
+        return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}, expected
+
+
+def _score_pending(
     pending: Sequence[Shard],
-    output: Path,
-    source: ModelSource,
-    version: ModelVersion,
-    metadata: dict[str, str],
+    target: Location,
+    model: _Model,
     workers: int,
-) -> Iterator[dict[str, Any]]:
+    done: dict[str, int],
+    progress: Callable[[int], None],
+) -> float:
+    """Score the shards, adding each to `done`; returns the seconds from the first one's start to the last one's end."""
+    failures: list[str] = []
+    begun = seconds = 0.0
+    rows = {shard.name: shard.rows for shard in pending}
+    for row in _run(pending, target, model, workers):
+        if row["fatal"]:  # a full disk: whatever is tried next would be computed for nothing
+            raise StorageError(row["failure"])
+        # The pool loads its models first; the clock starts with the work.
+        begun = begun or time.perf_counter() - row["seconds"]
+        seconds = time.perf_counter() - begun
+        if row["failure"]:
+            failures.append(row["failure"])
+            continue
+        done[row["name"]] = row["errors"]
+        progress(rows[row["name"]])
+    if failures:
+        raise TableError(failures[0], field="input", fix="the rest is scored; run again to finish")
+    return seconds
+
+
+def _run(pending: Sequence[Shard], target: Location, model: _Model, workers: int) -> Iterator[dict[str, Any]]:
     import ray
 
     context = ray.data.DataContext.get_current()
-    before = (context.target_max_block_size, context.enable_progress_bars)
-    # A block for each shard: blocks are what the pool shares out, and several shards in one would go to one actor.
-    context.target_max_block_size, context.enable_progress_bars = 1, False
+    before = context.enable_progress_bars
+    context.enable_progress_bars = False
     data_logger = logging.getLogger("ray.data")
     level = data_logger.level
     data_logger.setLevel(logging.ERROR)  # it tells of its plan, and that there are no progress bars, at each run
     try:
-        files = [{"shards": [asdict(shard) for shard in group]} for group in by_source(pending)]
-        dataset = (
-            ray.data.from_items(files, override_num_blocks=len(files))
-            .flat_map(_read, num_cpus=0.5)
-            .map(
-                cast(Any, _Scorer),  # the annotation of `map` knows functions only
-                fn_constructor_args=(source, version, metadata, str(output.absolute())),
-                compute=ray.data.ActorPoolStrategy(size=min(workers, len(pending))),
-                num_cpus=1,
-            )
+        items = [{"name": s.name, "source": str(s.source), "start": s.start, "rows": s.rows} for s in pending]
+        # A block for each shard: blocks are what the pool shares out. Its own retries have no limit, and need none: a
+        # limit would be used up in the seconds that Ray takes to notice that a node is gone.
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
+            cast(Any, _Scorer),  # the annotation of `map` knows functions only
+            fn_constructor_args=(model, target),
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(items))),
+            num_cpus=1,
         )
         yield from dataset.iter_rows()
     finally:
-        context.target_max_block_size, context.enable_progress_bars = before
+        context.enable_progress_bars = before
         data_logger.setLevel(level)
 
 
-def _read(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Read one input file; each of its pending shards becomes one row, which Ray Data cannot split."""
-    shards = [Shard(**shard) for shard in job["shards"]]
-    try:
-        for shard, table in read_shards(shards):
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, table.schema) as stream:
-                stream.write_table(table)
-            yield {"name": shard.name, "table": sink.getvalue().to_pybytes(), "failure": ""}
-    except TableError as error:  # as a row: an exception would cost the other files too
-        yield {"name": "", "table": b"", "failure": str(error)}
-
-
 class _Scorer:
-    """One process of the pool: holds the model, predicts a shard, writes it."""
+    """One process of the pool: holds the model, reads a shard, predicts it, writes it."""
 
-    def __init__(self, source: ModelSource, version: ModelVersion, metadata: dict[str, str], output: str) -> None:
+    def __init__(self, model: _Model, target: Location) -> None:
         import torch
 
         torch.set_num_threads(1)  # the pool is what scales
-        loaded = load_model(source, version)
-        if loaded.weights_sha256 != metadata[WEIGHTS_KEY.decode()]:
-            raise ArtifactError("the model changed while it was being used; run again, with a folder that stays")
-        self._predictor = loaded.predictor
-        self._metadata, self._output = metadata, Path(output)
+        os.nice(model.niceness)
+        with tempfile.TemporaryDirectory(prefix="defectnet-model-") as folder:
+            for name in (*ARTIFACT_FILES, SUMS):
+                with model.folder.child(name).open() as file:
+                    (Path(folder) / name).write_bytes(file.read())
+            self._predictor = Predictor.load(folder, name=model.version.name, version=model.version.version)
+        self._provenance, self._target = model.provenance, target
+        self._cursor: Cursor | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        report = {"rows": 0, "errors": 0, "seconds": 0.0, "failure": row["failure"]}
-        if row["failure"]:
-            return report
         begun = time.perf_counter()
-        predictions = score_table(self._predictor, pa.ipc.open_stream(row["table"]).read_all())
-        # Moved into place whole; should Ray run a shard again, it writes the same rows to the same name.
+        shard = Shard(row["name"], Location(row["source"]), row["start"], row["rows"])
+        report = {"name": shard.name, "errors": 0, "failure": "", "fatal": False}
+        # Failures return as rows: as exceptions they would cost the other shards too.
+        try:
+            report["errors"] = self._score(shard)
+        except TableError as error:
+            self._cursor = None
+            report["failure"] = str(error)
+        except StorageError as error:
+            report |= {"failure": str(error), "fatal": True}
+        return report | {"seconds": time.perf_counter() - begun}
+
+    def _score(self, shard: Shard) -> int:
+        if self._cursor is None or self._cursor.source != shard.source:
+            self._cursor = Cursor(shard.source)
+        predictions = score_table(self._predictor, self._cursor.read(shard.start, shard.rows))
+        metadata = self._provenance | {"defectnet_source": str(shard.source), "defectnet_first_row": str(shard.start)}
+        # Appears whole; should Ray run a shard again, it writes the same rows to the same name.
         write_table(
-            predictions.replace_schema_metadata(
-                {**(PREDICTIONS_SCHEMA.metadata or {}), **{k.encode(): v.encode() for k, v in self._metadata.items()}}
-            ),
-            self._output / row["name"],
+            predictions.replace_schema_metadata((PREDICTIONS_SCHEMA.metadata or {}) | metadata),
+            self._target.child(shard.name),
         )
-        report["rows"] = predictions.num_rows
-        report["errors"] = predictions.num_rows - predictions["error"].null_count
-        report["seconds"] = time.perf_counter() - begun
-        return report
+        return predictions.num_rows - int(predictions["error"].null_count)
+
+
+@contextmanager
+def _as_error() -> Iterator[None]:
+    """Turn what Ray raises (a lost cluster, a full object store) into one sentence."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        last = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
+        raise DefectNetError(f"scoring was cut off ({last}); what is scored is kept: run again to finish") from error
+
+
+def _json(values: object) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()

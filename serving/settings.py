@@ -134,7 +134,12 @@ class ScoreSettings(Settings):
     """Predictor processes, one core each."""
 
     shard_rows: int = Field(default=4096, ge=1)
-    """Rows of an output file, which is also what a stop can cost: 4096 spectra are some seconds of work."""
+    """Rows of an output file at most, which is also what a stop can cost: 4096 spectra are some seconds of work. A
+    small input is cut finer, so that every worker has something to do."""
+
+    niceness: int = Field(default=4, ge=0, le=19)
+    """Added to the workers' own, which Ray starts at 15; 19 is the end of the scale. They give way to the service's
+    replicas on the same machine."""
 
 
 def load_service_settings(path: str | Path | None = None, **overrides: Any) -> ServiceSettings:

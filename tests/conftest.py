@@ -1,11 +1,14 @@
 """What every test needs: quiet third parties, one thread a process, and a home folder that is thrown away."""
 
+import logging
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
 
 _HOME = tempfile.TemporaryDirectory(prefix="defectnet-home-")
@@ -21,6 +24,7 @@ os.environ.update(
         "DO_NOT_TRACK": "true",
         "RAY_AUTH_MODE": "disabled",  # otherwise Ray 2.60 writes a token into the home folder
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # 15 by default: beside anything else that is busy, a test would take minutes
         # Two processes with two threads each on two cores wait for one another.
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
@@ -45,6 +49,27 @@ settings.load_profile("defectnet")
 def repository() -> Path:
     """The folder that holds pyproject.toml."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def bucket() -> "Iterator[str]":
+    """The URI of a bucket in a stand-in for S3, which the environment points to until the end."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }
+    boto3.client("s3").create_bucket(Bucket="spectra")
+    yield "s3://spectra"
+    server.stop()
 
 
 @pytest.fixture(scope="session")

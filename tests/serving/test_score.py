@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +12,10 @@ import pytest
 from random_models import Registry, random_artifact
 from typer.testing import CliRunner
 
-from defectnet.errors import InputError, SettingsError, TableError
+import serving.score as module
+from defectnet.errors import InputError, SettingsError, StorageError, TableError
 from defectnet.predictor import Predictor
+from defectnet.storage import Location
 from defectnet.tables import PREDICTIONS_SCHEMA, write_table
 from serving.local import local_ray
 from serving.score import ScoreReport, score, score_table
@@ -62,7 +65,7 @@ def test_no_such_model(tmp_path: Path, spectra_table: Table):
 
 
 @pytest.fixture(scope="module")
-def ray_session() -> Iterator[None]:
+def ray_session(bucket: str) -> Iterator[None]:  # Ray's workers have the environment of its start
     with local_ray(3):
         yield
 
@@ -74,7 +77,7 @@ class TestOverRay:
     """One Ray for all of them."""
 
     def run(self, tmp_path: Path, model: str, workers: int = 2) -> ScoreReport:
-        settings = ScoreSettings(model=model, workers=workers, shard_rows=10)
+        settings = ScoreSettings(model=model, workers=workers, shard_rows=10, niceness=0)
         return score(tmp_path / "in", tmp_path / "out", settings=settings)
 
     def output(self, tmp_path: Path) -> pa.Table:
@@ -100,6 +103,13 @@ class TestOverRay:
         assert metadata[b"defectnet_weights_sha256"] == report.weights_sha256.encode()
         assert metadata[b"defectnet_schema"] == b"predictions"
 
+        assert metadata[b"defectnet_source"] == str(tmp_path / "in" / "a.parquet").encode()
+        manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
+        assert (manifest["rows"], manifest["errors"]) == (55, 2)
+        assert sum(part["rows"] for part in manifest["parts"]) == 55
+        assert [part["errors"] for part in manifest["parts"]] == [1, 0, 0, 0, 1, 0, 0]
+        assert [part["first_row"] for part in manifest["parts"]] == [0, 10, 20, 30, 40, 0, 0]
+
         (tmp_path / "out" / "part-000002.parquet").unlink()
         again = self.run(tmp_path, str(artifact))
         assert (again.rows, again.scored, again.skipped, again.errors) == (55, 10, 45, 2)
@@ -109,6 +119,41 @@ class TestOverRay:
 
         with pytest.raises(InputError, match="another model"):
             self.run(tmp_path, str(random_artifact(tmp_path / "other", 9)))
+
+    def test_json_lines_from_and_to_an_object_store(
+        self, tmp_path: Path, artifact: Path, bucket: str, spectra_table: Table
+    ):
+        lines = [json.dumps(row) for row in spectra_table(25).to_pylist()]
+        lines[7] = lines[7][:100]
+        Location.of(f"{bucket}/in/a.ndjson").write("\n".join(lines).encode())
+        write_table(spectra_table(5, prefix="t"), f"{bucket}/in/b.parquet")
+        settings = ScoreSettings(model=str(artifact), workers=2, shard_rows=10, niceness=0)
+
+        report = score(f"{bucket}/in", f"{bucket}/out", settings=settings)
+        assert (report.rows, report.scored, report.errors) == (30, 30, 1)
+        parts = Location.of(f"{bucket}/out").files(".parquet")
+        assert [part.name for part in parts] == [f"part-00000{i}.parquet" for i in range(4)]
+        scored = pa.concat_tables(pq.read_table(part.open()) for part in parts)
+        assert scored["sample_id"].to_pylist() == [f"s{i}" if i != 7 else "" for i in range(25)] + [
+            f"t{i}" for i in range(5)
+        ]
+        assert "line 8 is no row of the spectra table" in scored["error"][7].as_py()
+
+        Location.of(f"{bucket}/out").remove("part-000001.parquet")
+        again = score(f"{bucket}/in", f"{bucket}/out", settings=settings)
+        assert (again.scored, again.skipped, again.errors) == (10, 20, 1)
+
+    def test_a_full_disk_is_one_sentence(
+        self, tmp_path: Path, artifact: Path, spectra_table: Table, monkeypatch: pytest.MonkeyPatch
+    ):
+        class Full(module._Scorer):
+            def _score(self, shard: Any) -> int:
+                raise StorageError("cannot write x (No space left on device); make room")
+
+        monkeypatch.setattr(module, "_Scorer", Full)
+        write_table(spectra_table(30), tmp_path / "in" / "a.parquet")
+        with pytest.raises(StorageError, match="No space left on device"):
+            self.run(tmp_path, str(artifact))
 
     def test_no_rows(self, tmp_path: Path, artifact: Path, spectra_table: Table):
         write_table(spectra_table(0), tmp_path / "in" / "a.parquet")

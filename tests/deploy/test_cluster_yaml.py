@@ -38,6 +38,19 @@ def test_every_start_command_asks_for_tokens(cluster: dict[str, Any]):
     assert any(path.endswith("auth_token") for path in cluster["file_mounts"])
 
 
+def test_simulation_and_scoring_run_on_spare_capacity(cluster: dict[str, Any]):
+    market = cluster["available_node_types"]["cpu_worker"]["node_config"]["InstanceMarketOptions"]
+    assert market == {"MarketType": "spot"}
+
+
+def test_nodes_install_from_the_lock(cluster: dict[str, Any], repository: Path):
+    installs = [line for line in cluster["setup_commands"] if "-e " in line]
+    assert installs
+    assert all("-c constraints.txt" in line for line in installs)
+    wheel = next(line for line in (repository / "Makefile").read_text().splitlines() if line.startswith("NEP89_WHEEL"))
+    assert any(wheel.split()[-1] in line for line in cluster["setup_commands"])
+
+
 def test_nodes_run_the_ray_and_python_of_this_project(cluster: dict[str, Any], repository: Path):
     pins = (repository / "constraints.txt").read_text().splitlines()
     version = next(pin for pin in pins if pin.startswith("ray==")).removeprefix("ray==")

