@@ -62,6 +62,7 @@ def read_labels(path: str | Path) -> pa.Table:
 
 def _row(folder: Path, line: dict[str, str]) -> dict[str, object]:
     host = Host(line["host"])
+    defects = _defects(line["dopants"], host)
     reading = read_file(folder / line["file"], line.get("unit") or None)
     spectra: list[Spectrum] = [reading.spectrum]
     if line.get("reference"):
@@ -79,7 +80,7 @@ def _row(folder: Path, line: dict[str, str]) -> dict[str, object]:
     return {
         "sample_id": line["file"],
         "host": host.formula,
-        "defects": [vars(defect) for defect in _defects(line["dopants"], host)],
+        "defects": [vars(defect) for defect in defects],
         "frequency_step_thz": step,
         "dos": densities[0],
         "reference_dos": densities[1] if len(densities) > 1 else None,
