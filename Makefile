@@ -27,6 +27,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
 	bench-dataset ordered-pairs bench-model bench-curves bench-training bench-limit
 .PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-serve bench-faults bench-serve-fuzz
+.PHONY: help demo test pipeline lint docs install clean bench-potentials bench-sampling bench-readers bench-hosts bench-check bench-transfer bench-sige bench-mgb2
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -45,6 +46,9 @@ lint: $(STAMP)  ## style, formatting, types and the import rules
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
+
+docs: $(STAMP)  ## the documentation as a site, in runs/site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet --config-file configs/docs.yaml
 
 # Where the DFT parents lie; the README says where to get them.
 PARENTS ?= ../shared/data/phonondb_parents.parquet
@@ -87,6 +91,23 @@ bench-faults: $(STAMP)  ## processes killed, models promoted and broken, replica
 
 bench-serve-fuzz: $(STAMP)  ## ten thousand malformed requests: no 5xx, no hang, no leak
 	$(RUN) benchmarks/serve_fuzz.py
+bench-readers: $(STAMP)  ## small spectrum files read a second
+	$(RUN) benchmarks/readers.py
+
+bench-hosts: $(STAMP)  ## pristine crystals from elsewhere (NCrystal): is nothing found?
+	$(RUN) -W ignore benchmarks/hosts.py
+
+bench-check: $(STAMP)  ## the check by simulation on right and wrong answers (PARENTS=FILE)
+	$(RUN) -W ignore benchmarks/check.py $(PARENTS)
+
+bench-transfer: $(STAMP)  ## spectra unlike the training's, before and after fine-tuning (PARENTS=FILE; pip install chgnet sevenn)
+	$(RUN) -W ignore benchmarks/transfer.py $(PARENTS)
+
+bench-sige: $(STAMP)  ## a simulated composition series of SiGe as a spectrometer sees it (PARENTS=FILE)
+	$(RUN) -W ignore benchmarks/sige.py $(PARENTS)
+
+bench-mgb2: $(STAMP)  ## the same of MgB2 with Al and with C
+	$(RUN) -W ignore benchmarks/mgb2.py
 
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 
@@ -96,7 +117,7 @@ $(STAMP): pyproject.toml constraints.txt
 	       "Name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[nep,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[nep,docs,dev]'
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(NEP89_WHEEL)
 	@touch $(STAMP)
 
