@@ -24,7 +24,8 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling
+.PHONY: help demo test test-cluster pipeline lint install clean bench-potentials bench-sampling bench-score \
+        bench-cluster bench-beside capacity
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -32,8 +33,11 @@ help:  ## show this list
 demo: $(STAMP)  ## register, promote and serve the released model, and score the example spectra
 	$(RUN) examples/demo.py
 
-test: $(STAMP)  ## run the tests
-	$(RUN) -m pytest
+test: $(STAMP)  ## run the tests, but those of several nodes
+	$(RUN) -m pytest -m "not cluster"
+
+test-cluster: $(STAMP)  ## the tests of several nodes and killed processes (needs root for network namespaces; 20 minutes)
+	$(RUN) -m pytest -m cluster tests/cluster
 
 pipeline: $(STAMP)  ## the whole chain, small: simulate, train, evaluate, register, promote, serve, score
 	$(RUN) examples/pipeline.py
@@ -52,6 +56,21 @@ bench-potentials: $(STAMP)  ## potentials against DFT force constants (PARENTS=F
 
 bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supercells beside the converged one
 	$(RUN) benchmarks/sampling.py
+
+# Rows of each run of bench-score.
+ROWS ?= 10000 100000 1000000
+
+bench-score: $(STAMP)  ## batch scoring: rows/s, memory and share of the predictor's own speed (ROWS="10000" for a short one)
+	$(RUN) benchmarks/score.py --rows $(ROWS)
+
+bench-beside: $(STAMP)  ## latency of the service with and without two large batches beside it
+	$(RUN) benchmarks/beside_serving.py
+
+bench-cluster: $(STAMP)  ## what survives which fault, on three nodes (as test-cluster, with the figures written down)
+	$(RUN) -m pytest -s -m cluster tests/cluster --cluster-results benchmarks/results/cluster_faults.json
+
+capacity: $(STAMP)  ## nodes, hours and storage of large campaigns, from the measured figures
+	$(RUN) benchmarks/capacity.py
 
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 

@@ -12,10 +12,13 @@ import pytest
 from nodes import PATIENCE_S, REPOSITORY, RayCluster, Record, kill_driver, unavailable, wait_for
 from test_batch_faults import STAGES, Score, rows_of
 
+from defectnet.released import released_model
+
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
-# Room for the first few shards, and for all of them.
-FIRST, THEN = {"score": "24k", "simulate": "96k"}, "64m"
+# Room for the first few shards (and for the model, which is copied beside them), and for all of them.
+MODEL_BYTES = sum(file.stat().st_size for file in released_model().iterdir())
+FIRST, THEN = {"score": MODEL_BYTES + 150_000, "simulate": 96_000}, "64m"
 # Puts objects until there is no room, and holds them.
 FILL = """
 import numpy, ray, signal
@@ -65,6 +68,7 @@ def test_full_disk(record: Record, tmp_path: Path, name: str) -> None:
         exit_code=first,
         one_sentence="No space left on device" in said and "Traceback" not in said,
     )
+    assert 0 < sum(kept.values()) < len(stage.expected)  # the disk was full in the middle
     assert first == 1, said[-2000:]
     assert "No space left on device" in said
     assert "Traceback" not in said
