@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from scipy.linalg import eigh
@@ -20,6 +21,7 @@ __all__ = [
     "ElementDos",
     "choose_bins",
     "corrected",
+    "density_by_element",
     "doped_dos",
     "folded_q",
     "mesh_error",
@@ -96,12 +98,12 @@ def pristine_dos(parent: Parent, bins: Bins) -> ElementDos:
     lengths = np.linalg.norm(np.linalg.inv(np.asarray(parent.primitive.cell)).T, axis=1)
     density = (_DENSE_MODES / (3 * n) / np.prod(lengths)) ** (1 / 3)
     divisions = np.maximum(np.rint(density * lengths), 2).astype(int)
-    return _by_element(parent, *parent.frequencies_and_weights(shifted_mesh(tuple(divisions))), bins)
+    return density_by_element(parent.primitive, *parent.frequencies_and_weights(shifted_mesh(tuple(divisions))), bins)
 
 
 def pristine_dos_on_mesh(parent: Parent, compact: Array, supercell: Supercell, bins: Bins) -> ElementDos:
     """The pristine host sampled exactly as a doped cell is: the q-points that fold onto the supercell's 2×2×2 mesh."""
-    return _by_element(parent, *compact_solve(compact, supercell, folded_q(supercell)), bins)
+    return density_by_element(parent.primitive, *compact_solve(compact, supercell, folded_q(supercell)), bins)
 
 
 def folded_q(supercell: Supercell) -> Array:
@@ -110,8 +112,16 @@ def folded_q(supercell: Supercell) -> Array:
     return np.concatenate([supercell.commensurate_q() + 0.5 * np.array(half) @ inverse for half in HALF_MESH])
 
 
-def _by_element(parent: Parent, frequencies: Array, weights: Array, bins: Bins) -> ElementDos:
-    symbols = np.array(parent.primitive.get_chemical_symbols())
+def density_by_element(primitive: Atoms, frequencies: Array, weights: Array, bins: Bins) -> ElementDos:
+    """Density of states of a crystal from the modes on a mesh.
+
+    Args:
+        primitive: its primitive cell, n atoms.
+        frequencies: shape (n_q, 3n), THz, negative where imaginary.
+        weights: the share of each atom in each mode, shape (n_q, n, 3n).
+        bins: where the modes are counted.
+    """
+    symbols = np.array(primitive.get_chemical_symbols())
     n_q = len(frequencies)
     partial = {}
     for symbol in sorted(set(symbols)):
@@ -156,7 +166,7 @@ def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], mass
 
 def mesh_error(parent: Parent, supercell: Supercell, dense: ElementDos) -> float:
     """How badly a supercell's 2×2×2 mesh samples the pristine host: L1 distance to the converged density, 0 … 2."""
-    on_mesh = _by_element(parent, *parent.frequencies_and_weights(folded_q(supercell)), dense.bins)
+    on_mesh = density_by_element(parent.primitive, *parent.frequencies_and_weights(folded_q(supercell)), dense.bins)
     return _distance(on_mesh, dense)
 
 

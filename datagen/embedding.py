@@ -15,7 +15,6 @@ from datagen.force_constants import (
     Stiffness,
     compact_by_displacement,
     full_by_displacement,
-    impose_sum_rule,
     relax,
     strained,
     symmetry_operations,
@@ -211,17 +210,15 @@ def place(fragment: Fragment, source: Supercell, target: Supercell, equivalence:
 
 
 def superpose(
-    host_compact: Array,
     host: PotentialHost,
     fragments: dict[tuple[int, str], Fragment],
     sites: Sequence[Site],
     target: Supercell,
     equivalences: Sequence[Equivalence],
 ) -> tuple[Array, float]:
-    """Force constants of a doped crystal in the cell `target`.
+    """What dopants change in the force constants of the cell `target`.
 
     Args:
-        host_compact: DFT force constants of the pristine host in `target`.
         host: the potential's view of the host.
         fragments: by (representative basis atom, element), every kind of dopant among `sites`.
         sites: the dopants.
@@ -229,14 +226,14 @@ def superpose(
         equivalences: for each basis atom, how its representative is carried onto it.
 
     Returns:
-        full force constants, shape (3 n_atoms, 3 n_atoms), and the linear strain.
+        change of the full force constants, shape (3 n_atoms, 3 n_atoms), eV/Å², and the linear strain.
     """
 
     def fragment_of(basis: int, element: str) -> Fragment:
         return fragments[equivalences[basis].representative, element]
 
     strain = sum(fragment_of(site.basis, site.element).strain_per_fraction for site in sites) / target.n_atoms
-    phi = target.expand(host_compact + strain * host.supercell.transfer(host.compact_per_strain, target))
+    phi = target.expand(strain * host.supercell.transfer(host.compact_per_strain, target))
     for kind in sorted({(site.basis, site.element) for site in sites}):
         placed = place(fragment_of(*kind), host.supercell, target, equivalences[kind[0]])
         for site in sites:
@@ -246,4 +243,4 @@ def superpose(
             order = (moved[:, None] * target.n_basis + np.arange(target.n_basis)).ravel()
             components = (order[:, None] * 3 + np.arange(3)).ravel()
             phi[np.ix_(components, components)] += placed
-    return impose_sum_rule(0.5 * (phi + phi.T)), float(strain)
+    return 0.5 * (phi + phi.T), float(strain)

@@ -1,7 +1,8 @@
 """One parent's workbench: from a plan of dopants to the density of states of the doped crystal.
 
-Three methods, the best that applies:
+Four methods, the best that applies:
 
+- *interpolated*: the DFT crystals with the dopants on whole sublattices say what they change; no potential is asked;
 - *embedded*: each dopant's change, found once alone in a small cell, is laid over its sites (dilute, mild misfit);
 - *direct*: the doped cell itself is relaxed and displaced (concentrated, or strong misfit);
 - *masses*: only the masses change, where the potential fails its gate; the row says so.
@@ -36,6 +37,7 @@ from datagen.embedding import (
     pressure_of,
     superpose,
 )
+from datagen.endmembers import Endmember, interpolate
 from datagen.force_constants import (
     Equivalence,
     Stiffness,
@@ -99,13 +101,23 @@ class Workbench:
         SimulationError: its primitive cell is larger than the settings allow.
     """
 
-    def __init__(self, parent: Parent, potential: Potential, settings: SimulateSettings) -> None:
+    def __init__(
+        self,
+        parent: Parent,
+        potential: Potential,
+        settings: SimulateSettings,
+        load: Callable[[str], Parent] | None = None,
+    ) -> None:
+        """`load` finds end members by name; without it there are none."""
         self.parent = parent
         self._potential = potential
         self._settings = settings
+        self._load = load
+        self._ends: dict[Candidate, Endmember | None] = {}
         self._fragments: dict[tuple[int, str], Fragment] = {}
         self._failed: dict[tuple[int, str], SimulationError] = {}
         self._cells: dict[int, _Cell] = {}
+        self._end_compacts: dict[tuple[int, int], Array] = {}
         self._direct_hosts: dict[bytes, tuple[Array, Stiffness]] = {}
         if len(parent.primitive) > settings.max_basis:
             raise SimulationError(f"{parent.parent_id}: {len(parent.primitive)} atoms in the primitive cell")
@@ -134,10 +146,43 @@ class Workbench:
 
     @property
     def potential_host(self) -> PotentialHost:
-        """The pristine host as the potential sees it; raises `SimulationError` where it fails its gate."""
+        """The pristine host as the potential sees it.
+
+        Raises:
+            SimulationError: it fails its gate, or the primitive cell is larger than the settings allow.
+        """
+        if len(self.parent.primitive) > self._settings.max_basis_potential:
+            raise SimulationError(f"{self.parent.parent_id}: no end member, and too large a cell for the potential")
         if isinstance(self._asked, SimulationError):
             raise self._asked
         return self._asked
+
+    def can(self, choice: Candidate) -> bool:
+        """Whether a substitution can be simulated: by its end member, or by a potential that passes its gate."""
+        if choice.endmember:
+            return self._endmember(choice) is not None
+        if self._settings.allow_masses:
+            return True
+        try:
+            return self.potential_host is not None
+        except SimulationError:
+            return False
+
+    def _endmember(self, choice: Candidate) -> Endmember | None:
+        """The end member of a substitution; None where it is unstable, another structure or too different in size."""
+        if not choice.endmember or self._load is None:
+            return None
+        if choice not in self._ends:
+            self._ends[choice] = None
+            try:
+                end = self._load(choice.endmember)
+                found = Endmember(self.parent, end, choice.replaces, choice.element)
+            except SimulationError:
+                return None
+            stable = end.lowest_thz() >= self._settings.lowest_host_thz
+            if stable and abs(found.strain) <= self._settings.max_endmember_strain:
+                self._ends[choice] = found
+        return self._ends[choice]
 
     def simulate(self, plan: Plan, rng: np.random.Generator) -> Outcome:
         """Simulate one sample; positions of the dopants are drawn from `rng`."""
@@ -146,7 +191,7 @@ class Workbench:
         method = self._choose_method(plan)
         attempts: list[tuple[str, Callable[..., tuple[Array, float]]]] = []
         if method != "masses":
-            attempts.append((method, self._by_embedding if method == "embedded" else self._directly))
+            attempts.append((method, self._directly if method == "direct" else self._superposed))
         if self._settings.allow_masses:
             attempts.append(("masses", self._by_masses))
         cell = self._cell(self._size(plan, method))
@@ -154,7 +199,7 @@ class Workbench:
         doped = self._doped_atoms(cell.supercell, sites)
         for name, compute in attempts:
             try:
-                phi, strain = compute(cell, sites, doped)
+                phi, strain = compute(cell, sites, doped, plan)
             except SimulationError:
                 if name == attempts[-1][0]:
                     raise
@@ -168,17 +213,25 @@ class Workbench:
         return Outcome(dos, self._count(plan, cell, sites), name, cell.supercell.n_atoms, strain, _heterovalent(plan))
 
     def _choose_method(self, plan: Plan) -> str:
+        rest = [(choice, share) for choice, share in plan.dopants if self._endmember(choice) is None]
+        if not rest:
+            return "interpolated"
         try:
-            strains = [abs(self._strain_per_fraction(choice)) * share for choice, share in plan.dopants]
+            strains = [abs(self._strain_per_fraction(choice)) * share for choice, share in rest]
         except SimulationError:
             if not self._settings.allow_masses:
                 raise
             return "masses"
-        dilute = plan.total <= _EMBEDDED_MAX_FRACTION and sum(strains) <= _EMBEDDED_MAX_STRAIN
+        dilute = sum(share for _, share in rest) <= _EMBEDDED_MAX_FRACTION and sum(strains) <= _EMBEDDED_MAX_STRAIN
         return "embedded" if dilute else "direct"
 
     def _strain_per_fraction(self, choice: Candidate) -> float:
-        return self._fragment(self._basis_of[choice.replaces][0], choice.element).strain_per_fraction
+        """Linear strain of the crystal for each unit of the dopant's share of all atoms."""
+        bases = self._basis_of[choice.replaces]
+        end = self._endmember(choice)
+        if end is not None:
+            return end.strain * len(self.parent.primitive) / len(bases)
+        return self._fragment(bases[0], choice.element).strain_per_fraction
 
     @cached_property
     def _basis_of(self) -> dict[str, list[int]]:
@@ -203,7 +256,8 @@ class Workbench:
     def _size(self, plan: Plan, method: str) -> int:
         """Atoms of the cell, on a coarse ladder of sizes so that cells are shared between samples."""
         needed = 1.0 / plan.least
-        low = self._settings.direct_atoms if method == "direct" else self._settings.min_atoms
+        concentrated = method == "direct" or plan.total > _EMBEDDED_MAX_FRACTION
+        low = self._settings.direct_atoms if concentrated else self._settings.min_atoms
         high = min(_DIRECT_MAX_ATOMS, self._settings.max_atoms) if method == "direct" else self._settings.max_atoms
         size = float(low)
         while size < needed and size < high:
@@ -249,17 +303,40 @@ class Workbench:
         atoms.set_masses(masses)
         return atoms
 
-    def _by_masses(self, cell: _Cell, sites: list[Site], doped: Atoms) -> tuple[Array, float]:
+    def _by_masses(self, cell: _Cell, sites: list[Site], doped: Atoms, plan: Plan) -> tuple[Array, float]:
         return cell.supercell.expand(cell.host_compact), 0.0
 
-    def _by_embedding(self, cell: _Cell, sites: list[Site], doped: Atoms) -> tuple[Array, float]:
-        for site in sites:
+    def _superposed(self, cell: _Cell, sites: list[Site], doped: Atoms, plan: Plan) -> tuple[Array, float]:
+        """The pristine host with what each dopant changes: by its end member where there is one, else by a fragment."""
+        supercell = cell.supercell
+        phi, strain = supercell.expand(cell.host_compact), 0.0
+        ends = {(choice.replaces, choice.element): self._endmember(choice) for choice, _ in plan.dopants}
+        known = {kind: end for kind, end in ends.items() if end is not None}
+        if known:
+            compact = {kind: self._compact_of(end, cell) for kind, end in known.items()}
+            phi = interpolate(cell.host_compact, compact, supercell, np.array(doped.get_chemical_symbols()))
+        for choice, _ in plan.dopants:
+            if (choice.replaces, choice.element) in known:
+                share = sum(site.element == choice.element for site in sites) / supercell.n_atoms
+                strain += share * self._strain_per_fraction(choice)
+        left = [site for site in sites if (self._symbol_at(site), site.element) not in known]
+        for site in left:
             self._fragment(site.basis, site.element)
-        return superpose(
-            cell.host_compact, self.potential_host, self._fragments, sites, cell.supercell, self._equivalences
-        )
+        if left:
+            change, more = superpose(self.potential_host, self._fragments, left, supercell, self._equivalences)
+            phi, strain = phi + change, strain + more
+        return impose_sum_rule(phi), strain
 
-    def _directly(self, cell: _Cell, sites: list[Site], doped: Atoms) -> tuple[Array, float]:
+    def _symbol_at(self, site: Site) -> str:
+        return str(self.parent.primitive.symbols[site.basis])
+
+    def _compact_of(self, end: Endmember, cell: _Cell) -> Array:
+        key = (id(end), cell.supercell.n_atoms)
+        if key not in self._end_compacts:
+            self._end_compacts[key] = end.compact_force_constants(cell.supercell)
+        return self._end_compacts[key]
+
+    def _directly(self, cell: _Cell, sites: list[Site], doped: Atoms, plan: Plan) -> tuple[Array, float]:
         host = self.potential_host
         supercell = cell.supercell
         key = supercell.matrix.tobytes()
@@ -271,8 +348,8 @@ class Workbench:
         residual = host.residual_in(supercell)
         # Vegard's strain from the dopants alone, then one Newton step on the pressure for their interaction. Atoms put
         # into a cell that is too small can fall into another structure.
-        strains = (self._fragment(site.basis, site.element).strain_per_fraction for site in sites)
-        strain = sum(strains) / supercell.n_atoms
+        counted = ((choice, sum(site.element == choice.element for site in sites)) for choice, _ in plan.dopants)
+        strain = sum(n * self._strain_per_fraction(choice) for choice, n in counted) / supercell.n_atoms
         start = host.atoms_in(supercell)
         start.numbers = doped.numbers
         relaxed = relax(strained(start, strain), self._potential, residual, stiffness)

@@ -10,8 +10,8 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,16 @@ import pyarrow.parquet as pq
 import ray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from datagen.dopants import candidates
+from datagen.dopants import Candidate, candidates
+from datagen.endmembers import find_endmembers
 from datagen.engine import Outcome, Workbench
-from datagen.parents import list_parents, load_parents
-from datagen.potentials import load_potential
+from datagen.parents import Parent, list_parents, load_parents
+from datagen.potentials import Potential, load_potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import DefectNetError, TableError
-from defectnet.tables import SPECTRA_SCHEMA, write_table
+from defectnet.plots import plot_table_overview
+from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
 
 __all__ = ["Report", "finished_samples", "simulate", "simulate_parent"]
 
@@ -37,10 +39,14 @@ _LOG = logging.getLogger(__name__)
 # Numerical libraries that start a thread a core each would fight over the cores that Ray has given to others.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 
+# Of how many shards and spectra the overview is drawn.
+_OVERVIEW_SHARDS = 8
+_OVERVIEW_SPECTRA = 12
+
 
 @dataclass
 class Report:
-    """What a run did; written beside the shards as `report.json`."""
+    """What a run did; written beside the shards as `report.json`, with `overview.png`, some of the spectra."""
 
     output: str
     parents: int
@@ -49,6 +55,7 @@ class Report:
     failed: int
     seconds: float
     samples_per_core_second: float
+    spectra_with_imaginary_modes: float = 0.0
     methods: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
 
@@ -74,6 +81,7 @@ def simulate(settings: SimulateSettings) -> Report:
     _LOG.info("%d samples of %d parents to simulate, %d already there", wanted, len(tasks), skipped)
     methods: Counter[str] = Counter()
     failures: Counter[str] = Counter()
+    imaginary = 0
     if tasks:
         started_here = not ray.is_initialized()
         if started_here:
@@ -87,6 +95,7 @@ def simulate(settings: SimulateSettings) -> Report:
         try:
             for row in _run(tasks, settings):
                 methods[row["method"]] += row["count"]
+                imaginary += row["imaginary"]
                 if row["cause"]:
                     failures[row["cause"]] += row["count"]
         finally:
@@ -101,11 +110,24 @@ def simulate(settings: SimulateSettings) -> Report:
         failed=sum(failures.values()),
         seconds=round(seconds, 1),
         samples_per_core_second=round(wanted / seconds / settings.workers, 4),
+        spectra_with_imaginary_modes=round(imaginary / max(1, wanted - sum(failures.values())), 4),
         methods=dict(methods),
         failures=dict(failures.most_common()),
     )
     (output / "report.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    _draw_overview(output, settings.seed)
     return report
+
+
+def _draw_overview(output: Path, seed: int) -> None:
+    """A picture of some spectra, from shards drawn at random."""
+    shards = sorted(output.glob("*.parquet"))
+    rng = np.random.default_rng(seed)
+    drawn = rng.permutation(len(shards))[:_OVERVIEW_SHARDS]
+    rows = [row for index in drawn for row in read_spectra(shards[index]).to_pylist() if row["error"] is None]
+    if rows:
+        chosen = [rows[index] for index in rng.permutation(len(rows))[:_OVERVIEW_SPECTRA]]
+        plot_table_overview(pa.Table.from_pylist(chosen, schema=SPECTRA_SCHEMA), output / "overview.png")
 
 
 def finished_samples(output: Path) -> set[str]:
@@ -177,21 +199,32 @@ class _ShardWriter:
         os.environ.update(_ONE_THREAD)
         self._settings = SimulateSettings(**settings)
         self._potential = load_potential(self._settings.potential)
+        self._endmembers = find_endmembers(self._settings.parents) if self._settings.use_endmembers else {}
 
     def __call__(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         tasks = json.loads(batch["tasks"])
         rows: list[dict[str, Any]] = []
         summaries = []
-        loaders = dict(load_parents(self._settings.parents, [task["parent_id"] for task in tasks]))
+        names = [task["parent_id"] for task in tasks]
+        loaders = dict(load_parents(self._settings.parents, names))
         for task in tasks:
             name = task["parent_id"]
-            made = simulate_parent(name, loaders[name], task["indices"], self._potential, self._settings)
+            made = simulate_parent(
+                name, loaders[name], task["indices"], self._potential, self._settings, self._endmembers.get(name)
+            )
             rows += made
             counts = Counter((row["origin"]["method"], _cause(row["error"])) for row in made)
+            imaginary = sum((row["origin"].get("imaginary_weight") or 0) > 0 for row in made)
             for position, ((method, cause), count) in enumerate(counts.items()):
                 # One row a parent carries its name, so that the driver can count parents.
                 summaries.append(
-                    {"parent_id": "" if position else name, "method": method, "cause": cause, "count": count}
+                    {
+                        "parent_id": "" if position else name,
+                        "method": method,
+                        "cause": cause,
+                        "count": count,
+                        "imaginary": 0 if position else imaginary,
+                    }
                 )
         key = hashlib.sha256("".join(row["sample_id"] for row in rows).encode()).hexdigest()[:16]
         table = pa.Table.from_pylist(rows, schema=storage_schema(self._settings.half_precision))
@@ -219,13 +252,22 @@ def storage_schema(half_precision: bool) -> pa.Schema:
 
 
 def simulate_parent(
-    parent_id: str, load: Any, indices: list[int], potential: Any, settings: SimulateSettings
+    parent_id: str,
+    load: Callable[[], Parent],
+    indices: list[int],
+    potential: Potential,
+    settings: SimulateSettings,
+    endmembers: Mapping[tuple[str, str], str] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the spectra table for samples `indices` of one parent; a failure is a row with its `error`."""
+
+    def load_endmember(name: str) -> Parent:
+        return dict(load_parents(settings.parents, [name]))[name]()
+
     try:
         parent = load()
-        bench = Workbench(parent, potential, settings)
-        palette = draw_palette(parent_id, candidates(parent.host, potential), settings)
+        bench = Workbench(parent, potential, settings, load_endmember)
+        palette = _palette(bench, candidates(parent.host, potential, endmembers), potential, settings)
     except DefectNetError as error:
         return [_failed(parent_id, index, settings, potential.name, "", str(error)) for index in indices]
     rows = []
@@ -242,6 +284,31 @@ def simulate_parent(
             message = f"{parent_id}: numerical failure ({type(error).__name__}: {error})"
             rows.append(_failed(parent_id, index, settings, potential.name, parent.host.formula, message))
     return rows
+
+
+def _palette(
+    bench: Workbench, choices: list[Candidate], potential: Potential, settings: SimulateSettings
+) -> list[Candidate]:
+    """Draw a parent's dopants until all of them can be simulated.
+
+    Raises:
+        SimulationError: none can, because the potential fails its gate.
+    """
+    tried = choices
+    while tried:
+        palette = draw_palette(bench.parent.parent_id, tried, settings)
+        failed = {choice for choice in palette if not bench.can(choice)}
+        if not failed:
+            return palette
+        if any(not choice.endmember for choice in failed):
+            tried = [choice for choice in tried if choice.endmember]
+        # What has no usable end member may still be left to the potential.
+        left = [replace(choice, endmember="") for choice in failed if choice.endmember]
+        tried = [choice for choice in tried if choice not in failed]
+        tried += [choice for choice in left if potential.knows(choice.element) and bench.can(choice)]
+    if choices:
+        bench.potential_host  # noqa: B018  (raises, and says why)
+    return []
 
 
 def _row(
@@ -263,7 +330,7 @@ def _row(
         "candidates": None,
         "origin": {
             "method": outcome.method,
-            "potential": potential,
+            "potential": "" if outcome.method in ("interpolated", "pristine") else potential,
             "n_atoms": outcome.n_atoms,
             "n_configurations": 1,
             "imaginary_weight": dos.imaginary_weight,

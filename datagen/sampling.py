@@ -49,7 +49,12 @@ def draw_palette(parent_id: str, choices: list[Candidate], settings: SimulateSet
     left = [choice for choice in choices if not settings.dopants or choice.element in settings.dopants]
     while left and len(palette) < settings.dopants_per_parent:
         palette.append(_pick(left, palette, rng))
-        left = [choice for choice in left if choice.element != palette[-1].element]
+        computed = sum(not choice.endmember for choice in palette)
+        left = [
+            choice
+            for choice in left
+            if choice.element != palette[-1].element and (choice.endmember or computed < settings.potential_dopants)
+        ]
     return palette
 
 

@@ -10,6 +10,9 @@ from defectnet.settings import Settings
 
 __all__ = ["SimulateSettings"]
 
+# Raised when the same settings would give other spectra.
+_PHYSICS = 2
+
 
 class SimulateSettings(Settings):
     """What to simulate and how. One YAML file of these makes a dataset again."""
@@ -39,6 +42,18 @@ class SimulateSettings(Settings):
     )
     max_doped_imaginary: float = Field(0.01, ge=0, description="Gate: the doped crystal, share of modes.")
     lowest_host_thz: float = Field(-0.3, le=0, description="Gate: the DFT host's lowest frequency, THz.")
+    use_endmembers: bool = Field(
+        True, description="Where the parents hold the dopant's own crystal of the same structure, interpolate to it."
+    )
+    max_endmember_strain: float = Field(
+        0.06, ge=0, description="Greatest linear misfit of an end member; beyond it bonds do not keep their length."
+    )
+    max_basis_potential: int = Field(
+        20, ge=1, description="Parents with larger primitive cells take dopants with an end member alone."
+    )
+    potential_dopants: int = Field(
+        20, ge=0, description="At most so many of a parent's dopants need the potential, which costs most of the time."
+    )
     allow_masses: bool = Field(False, description="Fall back on masses alone where a gate fails, and mark the row.")
     max_basis: int = Field(20, ge=1, description="Parents with larger primitive cells are left out.")
     parents_per_shard: int = Field(4, ge=1, description="Parents written together; what a kill can lose.")
@@ -55,5 +70,5 @@ class SimulateSettings(Settings):
         where = {"output", "workers", "parents_per_shard", "half_precision"}
         # Neither which parents nor how many samples of each: a dataset can be grown without making it again.
         which = {"parents", "parent_ids", "max_parents", "max_basis", "samples_per_parent"}
-        values = self.model_dump(mode="json", exclude=where | which)
+        values = {"physics": _PHYSICS, **self.model_dump(mode="json", exclude=where | which)}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

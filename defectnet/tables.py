@@ -52,7 +52,7 @@ SPECTRA_SCHEMA = pa.schema(
             "origin",
             pa.struct(
                 [
-                    pa.field("method", pa.string()),  # "direct", "embedded", "masses" or "measured"
+                    pa.field("method", pa.string()),  # "interpolated", "embedded", "direct", "masses", "pristine"…
                     pa.field("potential", pa.string()),
                     pa.field("n_atoms", pa.int32()),
                     pa.field("n_configurations", pa.int32()),
