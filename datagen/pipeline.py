@@ -28,7 +28,7 @@ from datagen.parents import Parent, list_parents, load_parents
 from datagen.potentials import Potential, load_potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
-from defectnet.errors import DefectNetError, TableError
+from defectnet.errors import DefectNetError, StorageError, TableError
 from defectnet.plots import plot_table_overview
 from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
 
@@ -69,6 +69,7 @@ def simulate(settings: SimulateSettings) -> Report:
     Raises:
         TableError: the parents or the shards already there cannot be read.
         PotentialError: the potential cannot be loaded.
+        StorageError: a shard cannot be written.
     """
     started = time.monotonic()
     output = Path(settings.output)
@@ -94,6 +95,8 @@ def simulate(settings: SimulateSettings) -> Report:
             )
         try:
             for row in _run(tasks, settings):
+                if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
+                    raise StorageError(row["failure"])
                 methods[row["method"]] += row["count"]
                 imaginary += row["imaginary"]
                 if row["cause"]:
@@ -224,11 +227,16 @@ class _ShardWriter:
                         "cause": cause,
                         "count": count,
                         "imaginary": 0 if position else imaginary,
+                        "failure": "",
                     }
                 )
         key = hashlib.sha256("".join(row["sample_id"] for row in rows).encode()).hexdigest()[:16]
         table = pa.Table.from_pylist(rows, schema=storage_schema(self._settings.half_precision))
-        write_table(table, Path(self._settings.output) / f"spectra-{key}.parquet")
+        try:
+            write_table(table, Path(self._settings.output) / f"spectra-{key}.parquet")
+        except StorageError as error:  # as a row: of an exception Ray would make a page
+            blank = {"parent_id": "", "method": "", "cause": "", "count": 0, "imaginary": 0}
+            return [blank | {"failure": str(error)}]
         return summaries
 
 

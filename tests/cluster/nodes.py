@@ -24,7 +24,7 @@ import httpx
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # A node that is slow to start because the machine is busy is not a failure.
-PATIENCE_S = 240.0
+PATIENCE_S = 400.0
 OBJECT_STORE_BYTES = 100_000_000
 
 # Takes down the figures of one stage and fault: record("score", "driver", rows_once=…).

@@ -24,7 +24,7 @@ from defectnet.errors import PotentialError
 from defectnet.released import released_model
 from defectnet.tables import SPECTRA_SCHEMA, write_table
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CUT_S = 30.0
 # Enough that the run is under way for longer than a fault takes, few enough for a laptop.

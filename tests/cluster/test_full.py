@@ -14,7 +14,7 @@ from test_batch_faults import STAGES, Score, rows_of
 
 from defectnet.released import released_model
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # Room for the first few shards (and for the model, which is copied beside them), and for all of them.
 MODEL_BYTES = sum(file.stat().st_size for file in released_model().iterdir())

@@ -15,7 +15,7 @@ from nodes import PATIENCE_S, RayCluster, Record
 
 from defectnet.tables import read_spectra, write_table
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SMALL = {"width": 16, "encoder_layers": 1, "decoder_layers": 1, "stem_channels": 4, "patch_bins": 16}
 # Half of it is the released model; ten times less than what Ray warns of.

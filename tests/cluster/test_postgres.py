@@ -18,7 +18,7 @@ from serving.models_source import RegistrySource
 from training import registry
 from training.tracking import tracking_client
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def tool(name: str) -> str | None:

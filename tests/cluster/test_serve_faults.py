@@ -18,7 +18,7 @@ from nodes import RayCluster, Record, kill_driver, wait_for
 
 from defectnet.released import released_model
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CUT_S = 30.0
 TOKEN = "a token of the tests"

@@ -16,7 +16,7 @@ from nodes import RayCluster, Record, kill_driver, wait_for
 from defectnet.artifact import load_artifact
 from defectnet.tables import read_spectra, write_table
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CUT_S = 30.0
 EPOCHS, ROWS = 12, 600
