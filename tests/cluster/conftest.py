@@ -54,18 +54,16 @@ def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def record(request: pytest.FixtureRequest) -> Iterator[Record]:
+def record(request: pytest.FixtureRequest) -> Record:
     """Takes down the figures of one stage and fault."""
-    figures: dict[str, dict[str, Any]] = {}
+    path = request.config.getoption("--cluster-results", default=None)  # unknown where all of tests/ is run
 
     def take(stage: str, fault: str, **values: Any) -> None:
-        figures.setdefault(stage, {})[fault] = values
         print(f"{stage}, {fault}: {values}")  # noqa: T201  (`pytest -s` shows how far it is)
+        if path:  # at once: a run that is cut off keeps what it has
+            file = Path(path)
+            known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            known.setdefault(stage, {})[fault] = values
+            file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
-    yield take
-    if (path := request.config.getoption("--cluster-results")) and figures:
-        file = Path(path)
-        known = json.loads(file.read_text()) if file.exists() else {}
-        for stage, faults in figures.items():
-            known[stage] = known.get(stage, {}) | faults
-        file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return take

@@ -26,6 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # A node that is slow to start because the machine is busy is not a failure.
 PATIENCE_S = 400.0
 OBJECT_STORE_BYTES = 100_000_000
+# The network of a node, seen from inside.
+INTERFACE = "eth0"
 
 # Takes down the figures of one stage and fault: record("score", "driver", rows_once=…).
 Record = Callable[..., None]
@@ -230,6 +232,8 @@ class RayCluster:
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             "RAY_ADDRESS": self.address,
+            # Without it, Gloo listens where the machine's name leads to: here, as on Debian, the loopback.
+            "GLOO_SOCKET_IFNAME": INTERFACE,
             "RAY_AUTH_MODE": "disabled",  # nobody but this machine reaches the bridge
             **self.environment,
         }
@@ -238,12 +242,11 @@ class RayCluster:
         name = f"dn{os.getpid()}n{index}"
         node = Node(name, f"{self._subnet}.{index + 2}", self.folder / name, f"v{os.getpid()}h{index}")
         node.folder.mkdir(parents=True)
-        inside = f"v{os.getpid()}n{index}"
         _ip("netns", "add", name)
-        _ip("link", "add", node.link, "type", "veth", "peer", "name", inside, "netns", name)
+        _ip("link", "add", node.link, "type", "veth", "peer", "name", INTERFACE, "netns", name)
         _ip("link", "set", node.link, "master", self._bridge, "up")
-        _ip("-n", name, "addr", "add", f"{node.address}/24", "dev", inside)
-        _ip("-n", name, "link", "set", inside, "up")
+        _ip("-n", name, "addr", "add", f"{node.address}/24", "dev", INTERFACE)
+        _ip("-n", name, "link", "set", INTERFACE, "up")
         _ip("-n", name, "link", "set", "lo", "up")
         return node
 
