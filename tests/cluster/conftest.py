@@ -43,11 +43,7 @@ def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
         node.mend()
 
     def whole() -> bool:
-        for node in cluster.nodes:
-            # Killed, or given up: a node that the head took for dead while it was cut off ends itself.
-            if node.process is None or node.process.poll() is not None:
-                node.kill()
-                cluster.start(node)
+        cluster.revive(killed=True)
         return cluster.alive() == len(cluster.nodes)
 
     wait_for(whole, "the cluster is whole again")

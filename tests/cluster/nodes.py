@@ -200,6 +200,25 @@ class RayCluster:
         with (self.folder / f"{node.namespace}.log").open("ab") as log:
             node.process = subprocess.Popen(command, env=self.environ(), stdout=log, stderr=log, cwd=self.folder)
 
+    def wait(self, driver: "subprocess.Popen[bytes]", within_s: float) -> None:
+        """Wait for a driver as a cluster's supervisor would: a node that has ended itself is started again.
+
+        The head takes a node for dead that it has not heard of for long; once that node hears of it, it ends.
+        """
+        deadline = time.monotonic() + within_s
+        while driver.poll() is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the driver has not ended within {within_s:.0f} s")
+            self.revive()
+            time.sleep(0.5)
+
+    def revive(self, *, killed: bool = False) -> None:
+        """Start the nodes again that have ended themselves, and if `killed` also those that a test has killed."""
+        for node in self.nodes:
+            if (node.process is None and killed) or (node.process is not None and node.process.poll() is not None):
+                node.kill()
+                self.start(node)
+
     def alive(self) -> int:
         """How many nodes the head counts as alive."""
         try:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -91,8 +90,8 @@ def test_training_goes_on(
         elif fault == "driver":
             kill_driver(driver)
             driver = cluster.driver(*arguments, log=log, MLFLOW_TRACKING_URI=mlflow.uri)
-        driver.wait(600)
-    except (TimeoutError, subprocess.TimeoutExpired):
+        cluster.wait(driver, 600)
+    except TimeoutError:
         pytest.fail(f"{fault}: {log.read_text()[-3000:]}")
     finally:
         kill_driver(driver)
