@@ -24,8 +24,8 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-cluster pipeline lint install clean bench-potentials bench-sampling bench-score \
-        bench-cluster bench-beside capacity
+.PHONY: help demo test test-cluster pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
+	bench-dataset ordered-pairs bench-score bench-beside bench-cluster capacity
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,18 @@ bench-cluster: $(STAMP)  ## what survives which fault, on three nodes (as test-c
 
 capacity: $(STAMP)  ## nodes, hours and storage of large campaigns, from the measured figures
 	$(RUN) benchmarks/capacity.py
+
+ordered-pairs: $(STAMP)  ## find the ordered alloys among the parents again (minutes)
+	$(RUN) -W ignore benchmarks/ordered_pairs.py $(PARENTS)
+
+bench-physics: $(STAMP)  ## simulated spectra beside DFT alloys, between engines, cells and configurations (an hour)
+	$(RUN) -W ignore benchmarks/physics.py $(PARENTS)
+
+bench-simulate: $(STAMP)  ## cost of a doped spectrum beside the plain way, and of one and two workers
+	$(RUN) -W ignore benchmarks/simulate.py
+
+bench-dataset: $(STAMP)  ## what data/ holds
+	$(RUN) benchmarks/dataset.py data
 
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 

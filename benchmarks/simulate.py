@@ -21,13 +21,14 @@ from ase.optimize import LBFGS
 from numpy.typing import NDArray
 
 from datagen.dopants import Candidate
-from datagen.dos import corrected, doped_dos
+from datagen.dos import chebyshev_dos, corrected, doped_dos
 from datagen.engine import Workbench
 from datagen.parents import from_folder, packaged_folder
 from datagen.pipeline import simulate
 from datagen.potentials import PotentialCalculator, load_potential
 from datagen.sampling import Plan
 from datagen.settings import SimulateSettings
+from datagen.supercells import Supercell, low_symmetry_matrices
 
 Array = NDArray[np.float64]
 RESULT = Path(__file__).parent / "results" / "simulate.json"
@@ -62,6 +63,7 @@ def main() -> None:
         "exponent_embedded": _exponent(sizes, [rows[str(size)]["embedded_s"] for size in SIZES]),
         "by_atoms": rows,
     }
+    result["density_by_atoms"] = {str(size): _densities(bench, plan, size) for size in (216, 500, 1000, 2000)}
     result |= _pipeline()
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -102,6 +104,20 @@ def _compare(bench: Workbench, plan: Plan, size: int, repeats: int) -> dict[str,
         "ratio_embedded_with_density": round((plain + solving) / (embedded + solving), 1),
         "r2_embedded": round(float(r2), 4),
     }
+
+
+def _densities(bench: Workbench, plan: Plan, size: int) -> dict[str, float]:
+    """Seconds of a density by solving for the modes and by Chebyshev moments, masses alone."""
+    rng = np.random.default_rng(0)
+    primitive = bench.parent.primitive
+    cell = Supercell(primitive, low_symmetry_matrices(primitive, size, rng, 1)[0])
+    masses = np.tile(primitive.get_masses(), cell.n_points)
+    arguments = (cell.expand(bench.parent.compact_force_constants(cell)), cell, cell.atoms.numbers, masses, bench.bins)
+    found = {"atoms": cell.n_atoms, "chebyshev_s": round(_timed(lambda: chebyshev_dos(*arguments), 1)[0], 2)}
+    if size <= 1000:  # beyond, solving takes minutes
+        found["solving_s"] = round(_timed(lambda: doped_dos(*arguments), 1)[0], 2)
+    say(f"density: {found}")
+    return found
 
 
 def _plain(bench: Workbench, cell, doped) -> tuple[float, float]:

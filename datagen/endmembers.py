@@ -12,17 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Composition, Lattice, Structure
 from scipy.linalg import polar
 
 from datagen.force_constants import impose_sum_rule
-from datagen.parents import Parent
+from datagen.parents import Parent, parent_columns, read_parents
 from datagen.supercells import Supercell, symmetrise_compact
-from defectnet.errors import SimulationError, TableError
+from defectnet.errors import SimulationError
 
 __all__ = ["Endmember", "find_endmembers", "interpolate"]
 
@@ -35,7 +33,7 @@ _MOST_OFF_SITE_ANGSTROM = 0.6
 _MATCHER = StructureMatcher(primitive_cell=False, attempt_supercell=True, scale=True)
 
 
-def find_endmembers(path: str | Path) -> dict[str, dict[tuple[str, str], str]]:
+def find_endmembers(source: str | Path) -> dict[str, dict[tuple[str, str], str]]:
     """Which parents of a Parquet file are another with one element replaced throughout, space group and size alike.
 
     The file needs the columns `material_id`, `formula`, `spacegroup` and `n_atoms_primitive`; without them, and in a
@@ -44,17 +42,10 @@ def find_endmembers(path: str | Path) -> dict[str, dict[tuple[str, str], str]]:
     Returns:
         parent → {(replaced element, dopant): parent_id}; the name that sorts first where several qualify.
     """
-    path = Path(path)
     columns = ["material_id", "formula", "spacegroup", "n_atoms_primitive"]
-    if not path.is_file():
+    if str(source) == "packaged" or Path(source).is_dir() or not set(columns) <= set(parent_columns(source)):
         return {}
-    try:
-        if not set(columns) <= set(pq.read_schema(path).names):
-            return {}
-        rows = pq.read_table(path, columns=columns).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise TableError(f"{path} is no file of parents ({reason})", fix="see the README", field="parents") from None
+    rows = read_parents(source, columns).to_pylist()
     alike = defaultdict(list)
     for row in sorted(rows, key=lambda row: row["material_id"]):
         amounts = {str(e): round(n) for e, n in Composition(row["formula"]).reduced_composition.items()}

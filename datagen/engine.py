@@ -21,6 +21,7 @@ from datagen.dopants import Candidate
 from datagen.dos import (
     Bins,
     ElementDos,
+    chebyshev_dos,
     choose_bins,
     corrected,
     doped_dos,
@@ -67,6 +68,8 @@ _EMBEDDED_MAX_FRACTION = 0.06
 _EMBEDDED_MAX_STRAIN = 0.006
 # A direct cell must resolve the rarest dopant, up to this many atoms (its cost grows with their square).
 _DIRECT_MAX_ATOMS = 240
+# Beyond this many atoms Chebyshev moments are cheaper than solving for the modes, by far (`make bench-simulate`).
+_MOST_ATOMS_SOLVED = 1000
 # Low-symmetry cells tried for each size; the one that samples the pristine host best is kept.
 _CELL_TRIES = 4
 _SIZE_STEP = 1.35
@@ -204,7 +207,7 @@ class Workbench:
                 if name == attempts[-1][0]:
                     raise
                 continue
-            dos = doped_dos(phi, cell.supercell, doped.numbers, doped.get_masses(), self.bins)
+            dos = _density(cell.supercell)(phi, cell.supercell, doped.numbers, doped.get_masses(), self.bins)
             if dos.imaginary_weight <= self._settings.max_doped_imaginary:
                 break
         else:
@@ -271,7 +274,11 @@ class Workbench:
             cells = [Supercell(self.parent.primitive, matrix) for matrix in matrices]
             best = min(cells, key=lambda cell: mesh_error(self.parent, cell, self.reference))
             compact = self.parent.compact_force_constants(best)
-            on_mesh = pristine_dos_on_mesh(self.parent, compact, best, self.bins)
+            if _density(best) is doped_dos:
+                on_mesh = pristine_dos_on_mesh(self.parent, compact, best, self.bins)
+            else:
+                masses = np.tile(self.parent.primitive.get_masses(), best.n_points)
+                on_mesh = chebyshev_dos(best.expand(compact), best, best.atoms.numbers, masses, self.bins)
             self._cells[n_atoms] = _Cell(best, compact, on_mesh)
         return self._cells[n_atoms]
 
@@ -368,6 +375,10 @@ class Workbench:
             if n:
                 counted.append(Defect(choice.element, choice.replaces, n / cell.supercell.n_atoms))
         return tuple(counted)
+
+
+def _density(supercell: Supercell) -> Callable[..., ElementDos]:
+    return doped_dos if supercell.n_atoms <= _MOST_ATOMS_SOLVED else chebyshev_dos
 
 
 def _heterovalent(plan: Plan) -> bool:

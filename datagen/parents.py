@@ -1,6 +1,7 @@
 """Parents: pristine crystals with their force constants, from which doped ones are made."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.resources import files
@@ -22,6 +23,7 @@ from phonopy.physical_units import get_physical_units
 from datagen.supercells import Supercell, symmetrise_compact
 from defectnet.errors import SimulationError, TableError
 from defectnet.host import Host
+from defectnet.storage import Location, reason
 
 __all__ = [
     "IMAGINARY_THZ",
@@ -32,6 +34,8 @@ __all__ = [
     "list_parents",
     "load_parents",
     "packaged_folder",
+    "parent_columns",
+    "read_parents",
 ]
 
 Array = NDArray[np.float64]
@@ -235,35 +239,70 @@ def packaged_folder() -> Path:
 def list_parents(source: str | Path, max_basis: int | None = None) -> list[str]:
     """Names of the parents in a Parquet file, or a folder of phonopy folders; "packaged" names the package's own.
 
-    Where the file has a column `n_atoms_primitive`, parents with more than `max_basis` atoms are left out unread.
+    A Parquet file may also be a URI. Where it has a column `n_atoms_primitive`, parents with more than `max_basis`
+    atoms are left out unread.
 
     Raises:
         TableError: the source does not exist or is no such file.
+        StorageError: the object store cannot be reached.
     """
-    path = packaged_folder() if str(source) == "packaged" else Path(source)
-    if path.is_dir():
-        names = [entry.name for entry in path.iterdir() if entry.is_dir() and any(entry.glob("phonopy*.yaml*"))]
+    folder = _folder(source)
+    if folder is not None:
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir() and any(entry.glob("phonopy*.yaml*"))]
         if not names:
-            raise TableError(f"{path} holds no phonopy folders", fix="put one folder a parent there", field="parents")
+            raise TableError(f"{folder} holds no phonopy folders", fix="put one folder a parent there", field="parents")
         return sorted(names)
-    try:
-        sized = max_basis is not None and "n_atoms_primitive" in pq.read_schema(path).names
-        filters = [("n_atoms_primitive", "<=", max_basis)] if sized else None
-        table = pq.read_table(path, columns=["material_id"], filters=filters)
-        return [str(name) for name in table["material_id"].to_pylist()]
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise TableError(f"{path} is no file of parents ({reason})", fix="see the README", field="parents") from None
+    columns = ["material_id"]
+    if max_basis is not None and "n_atoms_primitive" in parent_columns(source):
+        filters = [("n_atoms_primitive", "<=", max_basis)]
+        return [str(name) for name in read_parents(source, columns, filters)["material_id"].to_pylist()]
+    return [str(name) for name in read_parents(source, columns)["material_id"].to_pylist()]
 
 
 def load_parents(source: str | Path, names: list[str]) -> Iterator[tuple[str, Callable[[], Parent]]]:
     """For each of `names`, a function that loads it; nothing is computed until it is called."""
-    path = packaged_folder() if str(source) == "packaged" else Path(source)
-    if path.is_dir():
+    folder = _folder(source)
+    if folder is not None:
         for name in names:
-            yield name, lambda name=name: from_folder(path / name)  # type: ignore[misc]
+            yield name, lambda name=name: from_folder(folder / name)  # type: ignore[misc]
         return
-    table = pq.read_table(path, filters=[("material_id", "in", names)])
+    table = read_parents(source, filters=[("material_id", "in", names)])
     rows = {row["material_id"]: row for row in table.to_pylist()}
     for name in names:
         yield name, lambda name=name: from_row(rows[name])  # type: ignore[misc]
+
+
+def _folder(source: str | Path) -> Path | None:
+    """The folder of parents that `source` names; None where it names a file."""
+    path = packaged_folder() if str(source) == "packaged" else Path(source)
+    return path if path.is_dir() else None
+
+
+def parent_columns(source: str | Path) -> list[str]:
+    """Names of the columns of a Parquet file of parents; raises as `read_parents`."""
+    with _opened(source) as file:
+        return list(pq.read_schema(file).names)
+
+
+def read_parents(
+    source: str | Path, columns: list[str] | None = None, filters: list[tuple[str, str, Any]] | None = None
+) -> pa.Table:
+    """Read a Parquet file of parents, by path or URI.
+
+    Raises:
+        TableError: it does not exist, or is no such file.
+        StorageError: the object store cannot be reached.
+    """
+    with _opened(source) as file:
+        return pq.read_table(file, columns=columns, filters=filters)
+
+
+@contextmanager
+def _opened(source: str | Path) -> Iterator[pa.NativeFile]:
+    try:
+        with Location.of(source, field="parents").open() as file:
+            yield file
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise TableError(
+            f"{source} is no file of parents ({reason(error)})", fix="see the README", field="parents"
+        ) from None

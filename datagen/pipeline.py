@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,7 @@ from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import DefectNetError, StorageError, TableError
 from defectnet.plots import plot_table_overview
+from defectnet.storage import Location
 from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
 
 __all__ = ["Report", "finished_samples", "simulate", "simulate_parent"]
@@ -68,12 +70,13 @@ def simulate(settings: SimulateSettings) -> Report:
 
     Raises:
         TableError: the parents or the shards already there cannot be read.
+        StorageError: the output cannot be written, or the object store cannot be reached.
         PotentialError: the potential cannot be loaded.
-        StorageError: a shard cannot be written.
     """
     started = time.monotonic()
-    output = Path(settings.output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = Location.of(settings.output, field="output")
+    # A relative path is one of this process; the actors have working folders of their own.
+    settings = settings.model_copy(update={"output": str(output), "parents": _everywhere(settings.parents)})
     load_potential(settings.potential)  # a wrong name is one error here, not one for each sample
     done = finished_samples(output)
     tasks = _tasks(settings, done)
@@ -117,32 +120,42 @@ def simulate(settings: SimulateSettings) -> Report:
         methods=dict(methods),
         failures=dict(failures.most_common()),
     )
-    (output / "report.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    output.child("report.json").write((json.dumps(asdict(report), indent=1) + "\n").encode())
     _draw_overview(output, settings.seed)
     return report
 
 
-def _draw_overview(output: Path, seed: int) -> None:
+def _everywhere(parents: str) -> str:
+    return parents if parents == "packaged" else str(Location.of(parents, field="parents"))
+
+
+def _draw_overview(output: Location, seed: int) -> None:
     """A picture of some spectra, from shards drawn at random."""
-    shards = sorted(output.glob("*.parquet"))
+    shards = output.files(".parquet")
     rng = np.random.default_rng(seed)
     drawn = rng.permutation(len(shards))[:_OVERVIEW_SHARDS]
-    rows = [row for index in drawn for row in read_spectra(shards[index]).to_pylist() if row["error"] is None]
-    if rows:
-        chosen = [rows[index] for index in rng.permutation(len(rows))[:_OVERVIEW_SPECTRA]]
-        plot_table_overview(pa.Table.from_pylist(chosen, schema=SPECTRA_SCHEMA), output / "overview.png")
+    rows = [row for index in drawn for row in read_spectra(shards[index].text).to_pylist() if row["error"] is None]
+    if not rows:
+        return
+    chosen = [rows[index] for index in rng.permutation(len(rows))[:_OVERVIEW_SPECTRA]]
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "overview.png"
+        plot_table_overview(pa.Table.from_pylist(chosen, schema=SPECTRA_SCHEMA), picture)
+        output.child(picture.name).write(picture.read_bytes())
 
 
-def finished_samples(output: Path) -> set[str]:
+def finished_samples(output: Location) -> set[str]:
     """Ids of the samples in the shards of `output`.
 
     Raises:
         TableError: a shard cannot be read; it names the file, to be deleted.
+        StorageError: the object store cannot be reached.
     """
     done: set[str] = set()
-    for shard in sorted(output.glob("*.parquet")):
+    for shard in output.files(".parquet"):
         try:
-            done.update(pq.read_table(shard, columns=["sample_id"])["sample_id"].to_pylist())
+            with shard.open() as file:
+                done.update(pq.read_table(file, columns=["sample_id"])["sample_id"].to_pylist())
         except (OSError, pa.ArrowInvalid, KeyError):
             raise TableError(
                 f"{shard} is not a readable shard", fix="delete it and run again", field="output"
@@ -233,7 +246,7 @@ class _ShardWriter:
         key = hashlib.sha256("".join(row["sample_id"] for row in rows).encode()).hexdigest()[:16]
         table = pa.Table.from_pylist(rows, schema=storage_schema(self._settings.half_precision))
         try:
-            write_table(table, Path(self._settings.output) / f"spectra-{key}.parquet")
+            write_table(table, Location(self._settings.output).child(f"spectra-{key}.parquet"))
         except StorageError as error:  # as a row: of an exception Ray would make a page
             blank = {"parent_id": "", "method": "", "cause": "", "count": 0, "imaginary": 0}
             return [blank | {"failure": str(error)}]

@@ -1,5 +1,6 @@
 """The distributed run: resumable after a kill, row by row the same, bad parents cost themselves only."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,10 +12,12 @@ import pyarrow as pa
 import pytest
 
 from datagen.parents import Parent
-from datagen.pipeline import finished_samples, simulate_parent, storage_schema
+from datagen.pipeline import _ShardWriter, finished_samples, simulate_parent, storage_schema
 from datagen.potentials import Potential
+from datagen.sampling import identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import SimulationError, TableError
+from defectnet.storage import Location
 from defectnet.tables import SPECTRA_SCHEMA, conform, read_spectra
 
 _SETTINGS = """\
@@ -55,7 +58,7 @@ def test_a_failing_parent_is_rows_with_an_error(potential: Potential, small: Sim
 def test_a_torn_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "spectra-x.parquet").write_bytes(b"PAR1")
     with pytest.raises(TableError, match=r"spectra-x\.parquet.*delete it"):
-        finished_samples(tmp_path)
+        finished_samples(Location.of(tmp_path))
 
 
 @pytest.mark.slow
@@ -72,7 +75,7 @@ def test_a_killed_run_resumes_to_the_same_rows(potential: Potential, tmp_path: P
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    kept = finished_samples(broken)
+    kept = finished_samples(Location.of(broken))
     assert 0 < len(kept) < 12
 
     for output in (broken, whole):
@@ -80,6 +83,18 @@ def test_a_killed_run_resumes_to_the_same_rows(potential: Potential, tmp_path: P
     resumed, unbroken = _by_id(broken), _by_id(whole)
     assert len(unbroken) == 12
     assert resumed.equals(unbroken)  # ids and bytes of the spectra alike, none twice
+    report = json.loads((whole / "report.json").read_text(encoding="utf-8"))
+    assert report["samples"] == 12
+    assert sum(report["methods"].values()) == 12
+    assert (whole / "overview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_shards_go_to_an_object_store(bucket: str, potential: Potential) -> None:
+    settings = SimulateSettings(output=f"{bucket}/spectra", fragment_atoms=64, min_atoms=64, max_atoms=100)
+    task = {"parent_id": "Si", "indices": [0]}
+    summaries = _ShardWriter(settings.model_dump())({"tasks": json.dumps([task])})
+    assert sum(row["count"] for row in summaries) == 1
+    assert finished_samples(Location.of(settings.output)) == {identity("Si", 0, settings)[0]}
 
 
 def _start(config: Path, output: Path) -> "subprocess.Popen[bytes]":

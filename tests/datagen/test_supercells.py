@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from ase.build import bulk
+from scipy.stats import wasserstein_distance
 
-from datagen.dos import HALF_MESH, choose_bins, doped_dos, pristine_dos_on_mesh
+from datagen.dos import HALF_MESH, chebyshev_dos, choose_bins, doped_dos, pristine_dos_on_mesh
 from datagen.parents import Parent
 from datagen.supercells import Supercell, choose_matrix, low_symmetry_matrices
 
@@ -77,3 +78,20 @@ def test_a_cell_without_dopants_folds_the_primitive_spectrum(gallium_arsenide: P
     for symbol in ("Ga", "As"):
         distance = np.abs(dense.partial[symbol] - folded.partial[symbol]).sum() * bins.step_thz
         assert distance < 5e-3  # of 1.5 modes; single precision moves a few modes across a bin's edge
+
+
+def test_chebyshev_moments_count_the_same_modes(gallium_arsenide: Parent) -> None:
+    """The method for large cells beside the solved modes: every mode counted, and each in nearly the same place."""
+    cell = Supercell(gallium_arsenide.primitive, 2 * SKEWED)
+    phi = cell.expand(gallium_arsenide.compact_force_constants(cell))
+    numbers, masses = cell.atoms.numbers.copy(), np.tile(gallium_arsenide.primitive.get_masses(), cell.n_points)
+    numbers[0], masses[0] = 13, 26.98  # one aluminium, three exact vectors
+    bins = choose_bins(gallium_arsenide.top_thz())
+    solved = doped_dos(phi, cell, numbers, masses, bins)
+    found = chebyshev_dos(phi, cell, numbers, masses, bins)
+    assert found.imaginary_weight < 1e-3
+    axis = np.arange(bins.n) * bins.step_thz
+    for symbol, density in solved.partial.items():
+        assert found.partial[symbol].sum() == pytest.approx(density.sum(), rel=2e-3)
+        distance = wasserstein_distance(axis, axis, np.maximum(found.partial[symbol], 0), density)
+        assert distance < 0.02 * gallium_arsenide.top_thz()

@@ -1,0 +1,58 @@
+"""What a dataset holds: parents, elements, spectra, methods, and whether any formula is in two splits.
+
+make bench-dataset
+"""
+
+import argparse
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from defectnet.host import Host
+from defectnet.tables import read_spectra
+from training.dataset import split_of
+
+RESULT = Path(__file__).parent / "results" / "dataset.json"
+
+
+def main() -> None:
+    """Count and write `results/dataset.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder of shards")
+    folder = parser.parse_args().data
+    table = read_spectra(folder).select(["parent_id", "host", "defects", "origin", "error"])
+    rows = table.to_pylist()
+    spectra = [row for row in rows if row["error"] is None]
+    splits = defaultdict(set)
+    for row in spectra:
+        splits[Host(row["host"]).formula].add(split_of(Host(row["host"])))
+    dopants = {defect["element"] for row in spectra for defect in row["defects"] or []}
+    hosts = {element for formula in splits for element in Host(formula).elements}
+    result = {
+        "parents": len({row["parent_id"] for row in spectra}),
+        "elements": len(dopants | hosts),
+        "spectra": len(spectra),
+        "bytes": sum(file.stat().st_size for file in folder.glob("*.parquet")),
+        "formulas_in_two_splits": sum(len(names) > 1 for names in splits.values()),
+        "formulas": len(splits),
+        "host_elements": len(hosts),
+        "dopant_elements": len(dopants),
+        "rows": len(rows),
+        "parents_tried": len({row["parent_id"] for row in rows}),
+        "methods": dict(Counter(row["origin"]["method"] for row in spectra).most_common()),
+        "heterovalent": sum(bool(row["origin"]["heterovalent"]) for row in spectra),
+        "by_number_of_dopants": {
+            str(n): count for n, count in sorted(Counter(len(row["defects"] or []) for row in spectra).items())
+        },
+        "formulas_by_split": dict(Counter(name for names in splits.values() for name in names)),
+        "failures": dict(
+            Counter(row["error"].partition(": ")[2].partition(" (")[0] for row in rows if row["error"]).most_common(8)
+        ),
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
