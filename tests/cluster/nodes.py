@@ -129,7 +129,6 @@ class RayCluster:
         n_workers: worker nodes, each with `cpus`.
         environment: added to that of every node and driver.
         object_store_bytes: of each node.
-        spill_bytes: size of each node's /tmp/ray, where objects are spilled to; None for that of the disk.
     """
 
     folder: Path
@@ -137,7 +136,6 @@ class RayCluster:
     cpus: int = 2
     environment: Mapping[str, str] = field(default_factory=dict)
     object_store_bytes: int = OBJECT_STORE_BYTES
-    spill_bytes: int | None = None
     nodes: list[Node] = field(default_factory=list)
 
     def __enter__(self) -> "RayCluster":
@@ -190,8 +188,6 @@ class RayCluster:
         else:
             ray += [f"--address={self.address}", f"--num-cpus={self.cpus}"]
         tmp = f"mount --bind {node.folder} /tmp/ray"
-        if self.spill_bytes is not None:
-            tmp = f"mount -t tmpfs -o size={self.spill_bytes} tmpfs /tmp/ray"
         # Twice the object store, for Ray refuses a store larger than half of the shared memory.
         prepare = f'{tmp} && mount -t tmpfs -o size={2 * self.object_store_bytes} tmpfs /dev/shm && exec "$@"'
         Path("/tmp/ray").mkdir(exist_ok=True)  # where the node's own is mounted, in its namespace only
