@@ -28,6 +28,8 @@ export OMP_NUM_THREADS ?= 1
 	bench-dataset ordered-pairs bench-model bench-curves bench-training bench-limit
 .PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-serve bench-faults bench-serve-fuzz
 .PHONY: help demo test pipeline lint docs install clean bench-potentials bench-sampling bench-readers bench-hosts bench-check bench-transfer bench-sige bench-mgb2
+.PHONY: help demo test test-cluster pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
+	bench-dataset ordered-pairs bench-score bench-beside bench-cluster capacity
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -35,8 +37,11 @@ help:  ## show this list
 demo: $(STAMP)  ## register, promote and serve the released model, and score the example spectra
 	$(RUN) examples/demo.py
 
-test: $(STAMP)  ## run the tests
-	$(RUN) -m pytest
+test: $(STAMP)  ## run the tests, but those of several nodes
+	$(RUN) -m pytest -m "not cluster"
+
+test-cluster: $(STAMP)  ## the tests of several nodes and killed processes (needs root for network namespaces; 20 minutes)
+	$(RUN) -m pytest -m cluster tests/cluster
 
 pipeline: $(STAMP)  ## the whole chain, small: simulate, train, evaluate, register, promote, serve, score
 	$(RUN) examples/pipeline.py
@@ -70,6 +75,20 @@ bench-training: $(STAMP)  ## training throughput with one worker and two; a kill
 
 bench-limit: $(STAMP)  ## spectra of two dopants of near-equal mass beside the scatter, by the simulator
 	$(RUN) -W ignore benchmarks/model_limit.py
+# Rows of each run of bench-score.
+ROWS ?= 10000 100000 1000000
+
+bench-score: $(STAMP)  ## batch scoring: rows/s, memory and share of the predictor's own speed (ROWS="10000" for a short one)
+	$(RUN) benchmarks/score.py --rows $(ROWS)
+
+bench-beside: $(STAMP)  ## latency of the service with and without two large batches beside it
+	$(RUN) benchmarks/beside_serving.py
+
+bench-cluster: $(STAMP)  ## what survives which fault, on three nodes (as test-cluster, with the figures written down)
+	$(RUN) -m pytest -s -m cluster tests/cluster --cluster-results benchmarks/results/cluster_faults.json
+
+capacity: $(STAMP)  ## nodes, hours and storage of large campaigns, from the measured figures
+	$(RUN) benchmarks/capacity.py
 
 ordered-pairs: $(STAMP)  ## find the ordered alloys among the parents again (minutes)
 	$(RUN) -W ignore benchmarks/ordered_pairs.py $(PARENTS)
