@@ -24,12 +24,10 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
-	bench-dataset ordered-pairs bench-model bench-curves bench-training bench-limit
-.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-serve bench-faults bench-serve-fuzz
-.PHONY: help demo test pipeline lint docs install clean bench-potentials bench-sampling bench-readers bench-hosts bench-check bench-transfer bench-sige bench-mgb2
-.PHONY: help demo test test-cluster pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
-	bench-dataset ordered-pairs bench-score bench-beside bench-cluster capacity
+.PHONY: help demo test test-cluster pipeline lint docs bench-potentials bench-sampling bench-model bench- \
+	curves bench-training bench-limit bench-score bench-beside bench-cluster capacity ordered-pairs \
+	bench-physics bench-simulate bench-dataset bench-serve bench-faults bench-serve-fuzz bench-readers \
+	bench-hosts bench-check bench-transfer bench-sige bench-mgb2 install clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
