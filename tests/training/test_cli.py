@@ -78,4 +78,5 @@ def test_mistakes_are_the_projects_own_errors(
 def test_the_released_settings_are_readable(repository: Path) -> None:
     from training.settings import TrainSettings
 
-    assert TrainSettings.from_yaml(repository / "configs" / "train.yaml").workers == 2
+    for name in ("train.yaml", "model.yaml"):
+        assert TrainSettings.from_yaml(repository / "configs" / name).workers == 2
