@@ -27,12 +27,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 CHANGES: dict[str, dict[str, Any]] = {
     "as released": {},
-    "without hard lists": {"hard_share": 0.0, "guess_free_share": 0.5},
     "without mixtures": {"mix_share": 0.0},
-    "without the dopants' modes": {"modes_weight": 0.0},
+    "without hard lists": {"hard_share": 0.0, "guess_free_share": 0.5},
     "one member": {"network": {"members": 1}},
     "half the width": {"network": {"width": 32, "stem_channels": 16}},
-    "no dropout": {"network": {"dropout": 0.0}},
 }
 
 
