@@ -28,6 +28,8 @@ export OMP_NUM_THREADS ?= 1
 	curves bench-training bench-limit bench-score bench-beside bench-cluster capacity ordered-pairs \
 	bench-physics bench-simulate bench-dataset bench-serve bench-faults bench-serve-fuzz bench-readers \
 	bench-hosts bench-check bench-transfer bench-sige bench-mgb2 install clean
+.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
+	bench-dataset ordered-pairs bench-model bench-curves bench-search bench-training bench-limit
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -67,6 +69,9 @@ bench-model: $(STAMP)  ## the released model, baselines and the precursor on uns
 
 bench-curves: $(STAMP)  ## error on unseen hosts against the number of training hosts and spectra
 	$(RUN) -W ignore benchmarks/model_curves.py
+
+bench-search: $(STAMP)  ## the small search behind configs/model.yaml, on validation hosts
+	$(RUN) -W ignore benchmarks/model_search.py
 
 bench-training: $(STAMP)  ## training throughput with one worker and two; a killed run resumes to the same weights
 	$(RUN) -W ignore benchmarks/model_training.py

@@ -1,6 +1,6 @@
 """How the error on unseen hosts falls with the number of training hosts, and of spectra a host.
 
-The network of configs/train.yaml (one member, so that it takes minutes) is trained on shares of the training hosts, and
+The network of configs/model.yaml (one member, so that it takes minutes) is trained on shares of the training hosts, and
 on shares of the spectra of all of them; validation and test hosts stay the same.
 
     make bench-curves
@@ -35,7 +35,7 @@ def main() -> None:
     """Train, print, and write `results/model_curves.json` and `.png`."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    settings = TrainSettings.from_yaml(ROOT / "configs" / "train.yaml", workers=0)
+    settings = TrainSettings.from_yaml(ROOT / "configs" / "model.yaml", workers=0)
     settings = settings.model_copy(update={"network": settings.network.model_copy(update={"members": 1})})
     data = SpectraArrays.from_table(read_spectra(ROOT / "data"), settings.grid)
     steps = settings.epochs * len(data.of_split("train"))

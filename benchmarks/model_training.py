@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _command(output: Path, workers: int) -> list[str]:
-    arguments = ["train", str(ROOT / "data"), "--config", str(ROOT / "configs" / "train.yaml")]
+    arguments = ["train", str(ROOT / "data"), "--config", str(ROOT / "configs" / "model.yaml")]
     arguments += ["--epochs", str(EPOCHS), "--workers", str(workers), "--output", str(output)]
     return [sys.executable, "-c", "from defectnet.cli.main import main; main()", *arguments]
 
