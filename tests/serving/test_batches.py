@@ -161,6 +161,7 @@ def ray_with_jobs() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("ray_with_jobs")
 def test_a_whole_batch_as_a_ray_job(data: Path, tmp_path: Path, artifact: Path, spectra_table: Table):
     write_table(spectra_table(40, bad=(3,)), data / "run.parquet")
@@ -168,7 +169,7 @@ def test_a_whole_batch_as_a_ray_job(data: Path, tmp_path: Path, artifact: Path, 
     book = BatchBook(settings, RayJobs(), "sqlite:///none.db")
     batch, started = book.create((data / "run.parquet").as_uri(), str(artifact), "1", ANNA)
     assert started
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 400
     while (now := book.get(batch["id"], ANNA)) and now["state"] in ("pending", "running"):
         assert time.monotonic() < deadline, now
         time.sleep(0.5)
