@@ -1,6 +1,7 @@
 """The process of one batch, a Ray job: `python -m serving.batch_job FOLDER`, started by `serving.batches`."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -41,4 +42,6 @@ def _without_paths(text: str, request: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
+    if address := os.environ.get("DEFECTNET_RAY_ADDRESS"):
+        os.environ["RAY_ADDRESS"] = address
     sys.exit(run(Path(sys.argv[1])))

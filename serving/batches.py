@@ -39,6 +39,7 @@ __all__ = ["FAILURE", "PREDICTIONS", "PROGRESS", "REQUEST", "BatchBook", "JobRun
 logger = logging.getLogger(__name__)
 
 REQUEST, PROGRESS, FAILURE, PREDICTIONS = "batch.json", "progress.json", "failure.json", "predictions"
+CLUSTER_VARIABLE = "DEFECTNET_RAY_ADDRESS"
 State = Literal["pending", "running", "succeeded", "failed", "stopped"]
 
 _NO_REASON = "the job ended without a result; ask for it again, and see Ray's logs if it stays"
@@ -79,10 +80,12 @@ class RayJobs:
 
     def start(self, name: str, command: str) -> None:
         if self.state(name) is None:
+            import ray
+
+            # Where several Rays run on a machine, a job is told to join the youngest; this one is meant.
+            variables = {"OMP_NUM_THREADS": "1", CLUSTER_VARIABLE: ray.get_runtime_context().gcs_address}
             with _job_server():
-                self._client.submit_job(
-                    submission_id=name, entrypoint=command, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}}
-                )
+                self._client.submit_job(submission_id=name, entrypoint=command, runtime_env={"env_vars": variables})
 
     def state(self, name: str) -> State | None:
         from ray.job_submission import JobStatus

@@ -14,7 +14,7 @@ import httpx
 from defectnet.errors import RegistryError
 from serving.hot_swap import HotSwap
 from serving.models_source import open_source
-from serving.proxy import BINARY_VARIABLE, free_port, proxy_environment
+from serving.proxy import BINARY_VARIABLE, drain, free_port, proxy_environment
 from serving.settings import ServiceSettings
 
 __all__ = ["local_ray", "running_service"]
@@ -76,6 +76,7 @@ def running_service(settings: ServiceSettings) -> Iterator[str]:
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)  # it tells of every step, in a format of its own
         stack.callback(_shut_down)
+        stack.callback(drain, variables, settings.request_timeout_s)
         serve.start(
             proxy_location="HeadOnly",
             http_options={

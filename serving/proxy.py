@@ -14,16 +14,18 @@ import importlib.util
 import os
 import random
 import shutil
+import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
 from defectnet.errors import SettingsError
 
-__all__ = ["BINARY_VARIABLE", "free_port", "haproxy_binary", "proxy_environment"]
+__all__ = ["BINARY_VARIABLE", "drain", "free_port", "haproxy_binary", "proxy_environment"]
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
@@ -46,6 +48,7 @@ for word in "$@"; do
     -e 's/^( *http-request) return status 404 .*/\\1 reject/' "$word" ;; esac
   previous="$word"
 done
+echo $$ > {folder}/pid
 exec {binary} "$@"
 """
 
@@ -94,7 +97,9 @@ def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[d
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dn-", dir=parent)))
         stats, metrics = free_port(), free_port()
         wrapper = folder / "haproxy"
-        wrapper.write_text(_WRAPPER.format(binary=binary, stats=stats, metrics=metrics), encoding="utf-8")
+        wrapper.write_text(
+            _WRAPPER.format(folder=folder, binary=binary, stats=stats, metrics=metrics), encoding="utf-8"
+        )
         wrapper.chmod(0o700)
         yield stack.enter_context(
             _patched(
@@ -118,6 +123,24 @@ def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[d
                 }
             )
         )
+
+
+def drain(variables: Mapping[str, str], limit_s: float) -> None:
+    """Have HAProxy take no more connections, and wait until it has answered what is under way, at most `limit_s`.
+
+    Ray's own way to stop ends it at once.
+    """
+    if BINARY_VARIABLE not in variables:
+        return
+    deadline = time.monotonic() + limit_s
+    try:
+        pid = int(Path(variables[BINARY_VARIABLE]).with_name("pid").read_text(encoding="utf-8"))
+        os.kill(pid, signal.SIGUSR1)
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.05)
+    except (OSError, ValueError):
+        return  # it is gone
 
 
 def free_port() -> int:

