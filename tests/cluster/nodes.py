@@ -245,6 +245,7 @@ class RayCluster:
         """The environment of every node and driver."""
         return {
             **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # for the jobs' `defectnet`
             "PYTHONPATH": str(REPOSITORY),
             "RAY_ADDRESS": self.address,
             # Without it, Gloo listens where the machine's name leads to: here, as on Debian, the loopback.

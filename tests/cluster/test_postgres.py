@@ -60,7 +60,7 @@ def postgres() -> Iterator[str]:
 
         try:
             wait_for(listens, "PostgreSQL listens")
-            yield f"postgresql://mlflow@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
         finally:
             process.terminate()
             process.wait()
