@@ -24,12 +24,10 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-cluster pipeline lint docs bench-potentials bench-sampling bench-model bench- \
-	curves bench-training bench-limit bench-score bench-beside bench-cluster capacity ordered-pairs \
-	bench-physics bench-simulate bench-dataset bench-serve bench-faults bench-serve-fuzz bench-readers \
-	bench-hosts bench-check bench-transfer bench-sige bench-mgb2 install clean
-.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
-	bench-dataset ordered-pairs bench-model bench-curves bench-search bench-training bench-limit
+.PHONY: help demo test test-cluster pipeline lint docs bench-potentials bench-sampling bench-model \
+	bench-curves bench-search bench-training bench-limit bench-score bench-beside bench-cluster capacity \
+	ordered-pairs bench-physics bench-simulate bench-dataset bench-serve bench-faults bench-serve-fuzz \
+	bench-readers bench-hosts bench-check bench-transfer bench-sige bench-mgb2 install clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -78,6 +76,7 @@ bench-training: $(STAMP)  ## training throughput with one worker and two; a kill
 
 bench-limit: $(STAMP)  ## spectra of two dopants of near-equal mass beside the scatter, by the simulator
 	$(RUN) -W ignore benchmarks/model_limit.py
+
 # Rows of each run of bench-score.
 ROWS ?= 10000 100000 1000000
 
@@ -104,6 +103,7 @@ bench-simulate: $(STAMP)  ## cost of a doped spectrum beside the plain way, and 
 
 bench-dataset: $(STAMP)  ## what data/ holds
 	$(RUN) benchmarks/dataset.py data
+
 bench-serve: $(STAMP)  ## the service beside MLflow's server and plain FastAPI (needs wrk: apt install wrk)
 	@command -v wrk >/dev/null || { echo "bench-serve needs the load generator wrk: apt install wrk" >&2; exit 1; }
 	$(RUN) benchmarks/serve.py
@@ -113,6 +113,7 @@ bench-faults: $(STAMP)  ## processes killed, models promoted and broken, replica
 
 bench-serve-fuzz: $(STAMP)  ## ten thousand malformed requests: no 5xx, no hang, no leak
 	$(RUN) benchmarks/serve_fuzz.py
+
 bench-readers: $(STAMP)  ## small spectrum files read a second
 	$(RUN) benchmarks/readers.py
 
