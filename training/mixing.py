@@ -3,9 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from defectnet.elements import VOCABULARY
+from defectnet.errors import CompositionError
 from defectnet.host import MAX_CONCENTRATION, MAX_DEFECTS, MIN_CONCENTRATION
+from defectnet.neutron import neutron_weight
 from training.dataset import SpectraArrays
-from training.neutron import neutron_weights
 
 __all__ = ["Mixer"]
 
@@ -34,9 +36,10 @@ class Mixer:
                 self._partners[index] = group
                 if told.size:
                     self._nearest[index] = told[total[told].argmin()]
-        weights = np.nan_to_num(neutron_weights(), nan=0.0)
+        known = np.array([_weight(symbol) for symbol in VOCABULARY], dtype=np.float32)
+        weights = np.nan_to_num(known, nan=0.0)
         elements = rows.partial_element
-        measured = np.isfinite(neutron_weights())[elements] | (elements < 0)
+        measured = np.isfinite(known)[elements] | (elements < 0)
         self._neutron_known = np.asarray((elements >= 0).any(axis=1) & measured.all(axis=1))
         self._weights = np.where(elements >= 0, weights[elements], 0.0).astype(np.float32)  # (n, 12)
 
@@ -86,3 +89,11 @@ class Mixer:
                 weighted = rows.reference[one] * factor
                 reference[place] = weighted / weighted.sum()
         return sample, reference, done
+
+
+def _weight(symbol: str) -> float:
+    """Cross-section over mass, barn/u; NaN where it was never measured."""
+    try:
+        return neutron_weight(symbol)
+    except CompositionError:
+        return float("nan")

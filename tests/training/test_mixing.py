@@ -3,14 +3,13 @@ import pyarrow as pa
 import pytest
 from synthetic import STEP_THZ, band, pristine, synthetic_table
 
-from defectnet.elements import atomic_mass
 from defectnet.features import FrequencyGrid, element_index
 from defectnet.host import Host
+from defectnet.neutron import neutron_weight
 from defectnet.spectrum import Spectrum
 from defectnet.tables import SPECTRA_SCHEMA
 from training.dataset import SpectraArrays
 from training.mixing import Mixer
-from training.neutron import neutron_weights
 
 GRID = FrequencyGrid(n_bins=256)
 HOST = Host("GaN")
@@ -66,16 +65,9 @@ def test_neutrons_weigh_each_element(rows: SpectraArrays) -> None:
     sample, reference, done = Mixer(rows).as_neutrons(index, np.array([False, True, True, True]), rows.sample)
     assert done.tolist() == [False, True, True, True]
     np.testing.assert_array_equal(sample[0], rows.sample[0])
-    weights = neutron_weights()
     parts = {symbol: share * band(symbol, 1.5) for symbol, share in HOST.fractions.items()}
-    seen = sum(float(weights[element_index(symbol)]) * part for symbol, part in parts.items())
+    seen = sum(neutron_weight(symbol) * part for symbol, part in parts.items())
     np.testing.assert_allclose(reference[1], GRID.mode_shares(Spectrum.from_bins(seen, STEP_THZ)), atol=2e-4)
-
-
-def test_cross_sections_are_those_of_the_table() -> None:
-    # NIST: hydrogen 82.02 barn, silicon 2.167 barn.
-    for symbol, barn in (("H", 82.02), ("Si", 2.167)):
-        assert neutron_weights()[element_index(symbol)] * atomic_mass(symbol) == pytest.approx(barn, rel=1e-3)
 
 
 def test_rows_without_partial_densities_stay_as_they_are() -> None:
