@@ -33,8 +33,9 @@ def evaluate(
 
     if split not in SPLITS:
         raise InputError(f"{split!r} is no split", fix=f"use {', '.join(SPLITS)}", field="--split")
+    table = read_spectra(data)
     network, config = load_artifact(model)
-    arrays = SpectraArrays.from_table(read_spectra(data), config.grid)
+    arrays = SpectraArrays.from_table(table, config.grid)
     report = evaluate_network(network, config, arrays, split)
     as_json, _ = write_report(report, output)
     pictures = draw_evaluation(network, config, arrays.of_split(split), output / "evaluation")
