@@ -24,8 +24,10 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test pipeline lint install clean bench-potentials bench-sampling bench-physics bench-simulate \
-	bench-dataset ordered-pairs
+.PHONY: help demo test test-cluster pipeline lint docs bench-potentials bench-sampling bench-model \
+	bench-curves bench-search bench-training bench-limit bench-score bench-beside bench-cluster capacity \
+	ordered-pairs bench-physics bench-simulate bench-dataset bench-serve bench-faults bench-serve-fuzz \
+	bench-readers bench-hosts bench-check bench-transfer bench-sige bench-mgb2 install clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -33,8 +35,11 @@ help:  ## show this list
 demo: $(STAMP)  ## register, promote and serve the released model, and score the example spectra
 	$(RUN) examples/demo.py
 
-test: $(STAMP)  ## run the tests
-	$(RUN) -m pytest
+test: $(STAMP)  ## run the tests, but those of several nodes
+	$(RUN) -m pytest -m "not cluster"
+
+test-cluster: $(STAMP)  ## the tests of several nodes and killed processes (needs root for network namespaces; 20 minutes)
+	$(RUN) -m pytest -m cluster tests/cluster
 
 pipeline: $(STAMP)  ## the whole chain, small: simulate, train, evaluate, register, promote, serve, score
 	$(RUN) examples/pipeline.py
@@ -45,6 +50,9 @@ lint: $(STAMP)  ## style, formatting, types and the import rules
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
 
+docs: $(STAMP)  ## the documentation as a site, in runs/site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet --config-file configs/docs.yaml
+
 # Where the DFT parents lie; the README says where to get them.
 PARENTS ?= ../shared/data/phonondb_parents.parquet
 
@@ -53,6 +61,36 @@ bench-potentials: $(STAMP)  ## potentials against DFT force constants (PARENTS=F
 
 bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supercells beside the converged one
 	$(RUN) benchmarks/sampling.py
+
+bench-model: $(STAMP)  ## the released model, baselines and the precursor on unseen hosts, one table
+	$(RUN) -W ignore benchmarks/model.py
+
+bench-curves: $(STAMP)  ## error on unseen hosts against the number of training hosts and spectra
+	$(RUN) -W ignore benchmarks/model_curves.py
+
+bench-search: $(STAMP)  ## the small search behind configs/model.yaml, on validation hosts
+	$(RUN) -W ignore benchmarks/model_search.py
+
+bench-training: $(STAMP)  ## training throughput with one worker and two; a killed run resumes to the same weights
+	$(RUN) -W ignore benchmarks/model_training.py
+
+bench-limit: $(STAMP)  ## spectra of two dopants of near-equal mass beside the scatter, by the simulator
+	$(RUN) -W ignore benchmarks/model_limit.py
+
+# Rows of each run of bench-score.
+ROWS ?= 10000 100000 1000000
+
+bench-score: $(STAMP)  ## batch scoring: rows/s, memory and share of the predictor's own speed (ROWS="10000" for a short one)
+	$(RUN) benchmarks/score.py --rows $(ROWS)
+
+bench-beside: $(STAMP)  ## latency of the service with and without two large batches beside it
+	$(RUN) benchmarks/beside_serving.py
+
+bench-cluster: $(STAMP)  ## what survives which fault, on three nodes (as test-cluster, with the figures written down)
+	$(RUN) -m pytest -s -m cluster tests/cluster --cluster-results benchmarks/results/cluster_faults.json
+
+capacity: $(STAMP)  ## nodes, hours and storage of large campaigns, from the measured figures
+	$(RUN) benchmarks/capacity.py
 
 ordered-pairs: $(STAMP)  ## find the ordered alloys among the parents again (minutes)
 	$(RUN) -W ignore benchmarks/ordered_pairs.py $(PARENTS)
@@ -66,6 +104,34 @@ bench-simulate: $(STAMP)  ## cost of a doped spectrum beside the plain way, and 
 bench-dataset: $(STAMP)  ## what data/ holds
 	$(RUN) benchmarks/dataset.py data
 
+bench-serve: $(STAMP)  ## the service beside MLflow's server and plain FastAPI (needs wrk: apt install wrk)
+	@command -v wrk >/dev/null || { echo "bench-serve needs the load generator wrk: apt install wrk" >&2; exit 1; }
+	$(RUN) benchmarks/serve.py
+
+bench-faults: $(STAMP)  ## processes killed, models promoted and broken, replicas added and removed, under load
+	$(RUN) benchmarks/faults.py
+
+bench-serve-fuzz: $(STAMP)  ## ten thousand malformed requests: no 5xx, no hang, no leak
+	$(RUN) benchmarks/serve_fuzz.py
+
+bench-readers: $(STAMP)  ## small spectrum files read a second
+	$(RUN) benchmarks/readers.py
+
+bench-hosts: $(STAMP)  ## pristine crystals from elsewhere (NCrystal): is nothing found?
+	$(RUN) -W ignore benchmarks/hosts.py
+
+bench-check: $(STAMP)  ## the check by simulation on right and wrong answers (PARENTS=FILE)
+	$(RUN) -W ignore benchmarks/check.py $(PARENTS)
+
+bench-transfer: $(STAMP)  ## spectra unlike the training's, before and after fine-tuning (PARENTS=FILE; pip install chgnet sevenn)
+	$(RUN) -W ignore benchmarks/transfer.py $(PARENTS)
+
+bench-sige: $(STAMP)  ## a simulated composition series of SiGe as a spectrometer sees it (PARENTS=FILE)
+	$(RUN) -W ignore benchmarks/sige.py $(PARENTS)
+
+bench-mgb2: $(STAMP)  ## the same of MgB2 with Al and with C
+	$(RUN) -W ignore benchmarks/mgb2.py
+
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -74,7 +140,7 @@ $(STAMP): pyproject.toml constraints.txt
 	       "Name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[nep,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[nep,docs,dev]'
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(NEP89_WHEEL)
 	@touch $(STAMP)
 

@@ -29,7 +29,7 @@ from datagen.parents import Parent, list_parents, load_parents
 from datagen.potentials import Potential, load_potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
-from defectnet.errors import DefectNetError, TableError
+from defectnet.errors import DefectNetError, StorageError, TableError
 from defectnet.plots import plot_table_overview
 from defectnet.storage import Location
 from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
@@ -98,6 +98,8 @@ def simulate(settings: SimulateSettings) -> Report:
             )
         try:
             for row in _run(tasks, settings):
+                if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
+                    raise StorageError(row["failure"])
                 methods[row["method"]] += row["count"]
                 imaginary += row["imaginary"]
                 if row["cause"]:
@@ -238,11 +240,16 @@ class _ShardWriter:
                         "cause": cause,
                         "count": count,
                         "imaginary": 0 if position else imaginary,
+                        "failure": "",
                     }
                 )
         key = hashlib.sha256("".join(row["sample_id"] for row in rows).encode()).hexdigest()[:16]
         table = pa.Table.from_pylist(rows, schema=storage_schema(self._settings.half_precision))
-        write_table(table, Location(self._settings.output).child(f"spectra-{key}.parquet"))
+        try:
+            write_table(table, Location(self._settings.output).child(f"spectra-{key}.parquet"))
+        except StorageError as error:  # as a row: of an exception Ray would make a page
+            blank = {"parent_id": "", "method": "", "cause": "", "count": 0, "imaginary": 0}
+            return [blank | {"failure": str(error)}]
         return summaries
 
 

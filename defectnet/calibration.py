@@ -1,7 +1,8 @@
 """Honest figures: presence probabilities that mean what they say, and intervals that cover what they promise.
 
-- Presence: a logit is mapped by Platt scaling, p = sigmoid(slope * logit + offset), fitted on spectra of hosts that
-  were not trained on; one map with a candidate list and one without, for their priors differ.
+- Presence: a logit and the chemical prior are mapped by logistic regression, fitted on spectra of hosts that were not
+  trained on. There the prior counts for more than the network has learned, for it knows its training hosts by heart.
+  One map each with and without a candidate list, with and without the chemical prior.
 - Concentration: split conformal prediction. The network gives a mean and a spread of log c; the score of a known dopant
   is |log c − mean| / spread, and the interval is mean ± q * spread, where q is the score's finite-sample 90 % quantile
   among dopants of similar predicted concentration (Vovk et al.; Angelopoulos and Bates, arXiv:2107.07511).
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.optimize import minimize
 
+from defectnet.prior import EXPECTED_COLUMNS
 from defectnet.settings import Settings
 
 __all__ = [
@@ -41,15 +43,21 @@ _LOGIT_LIMIT = 13.8
 # How steeply the out-of-distribution score rises: at half the 99 % distance it is 0.04.
 _OOD_POWER = 4.0
 _N_CALIBRATION_BINS = 15
+# Pulls the prior's weights to zero where the rows say little of them; worth a hundredth of a dopant each.
+_PENALTY = 0.01
 # These keep "present" in keeping with the probability beside it: what is 5 % likely is not called present.
 THRESHOLD_BOUNDS = (0.2, 0.8)
 
 
 class PresenceMap(Settings):
-    """p = sigmoid(slope * logit + offset); an element is called present from `threshold` up."""
+    """p = sigmoid(slope * logit + prior_weights · expected + offset); an element is called present from `threshold` up.
+
+    `expected` are the columns of `defectnet.prior.expectations`, zeros where the prior is switched off.
+    """
 
     slope: float = 1.0
     offset: float = 0.0
+    prior_weights: tuple[float, ...] = (0.0,) * len(EXPECTED_COLUMNS)
     threshold: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
@@ -58,14 +66,23 @@ class ModeCalibration(Settings):
 
     Attributes:
         with_candidates, guess_free: presence maps with and without the user's candidate list.
+        with_candidates_no_prior, guess_free_no_prior: the same where the chemical prior is switched off.
         interval_factors: multiples of the spread that cover 90 %, one for each band of predicted concentration.
         ood_distance: distance that 1 % of the calibration spectra exceed, without unit.
     """
 
     with_candidates: PresenceMap = PresenceMap()
     guess_free: PresenceMap = PresenceMap()
+    with_candidates_no_prior: PresenceMap = PresenceMap()
+    guess_free_no_prior: PresenceMap = PresenceMap()
     interval_factors: tuple[float, ...] = (1.645,) * (len(BAND_EDGES) + 1)  # a Gaussian's own 90 %
     ood_distance: float = Field(default=1.0, gt=0.0)
+
+    def presence(self, *, candidates: bool, prior: bool) -> PresenceMap:
+        """The presence map of a query with or without a candidate list, with or without the chemical prior."""
+        if candidates:
+            return self.with_candidates if prior else self.with_candidates_no_prior
+        return self.guess_free if prior else self.guess_free_no_prior
 
 
 class Calibration(Settings):
@@ -75,40 +92,57 @@ class Calibration(Settings):
     without_reference: ModeCalibration = ModeCalibration()
 
 
-def probabilities(logits: Floats, presence: PresenceMap) -> Floats:
-    """Calibrated probabilities; a logit of −inf (not a candidate) gives exactly 0."""
+def probabilities(logits: Floats, presence: PresenceMap, expected: Floats) -> Floats:
+    """Calibrated probabilities; a logit of −inf (not a candidate) gives exactly 0.
+
+    Args:
+        logits: any shape.
+        expected: the same shape with the columns of the prior as a last dimension.
+    """
     logits = np.asarray(logits, dtype=np.float64)
     asked = np.isfinite(logits)
-    mapped = presence.slope * np.where(asked, logits, 0.0) + presence.offset
-    p = 1.0 / (1.0 + np.exp(-np.clip(mapped, -_LOGIT_LIMIT, _LOGIT_LIMIT)))
+    mapped = presence.slope * np.where(asked, logits, 0.0) + expected @ np.array(presence.prior_weights)
+    p = 1.0 / (1.0 + np.exp(-np.clip(mapped + presence.offset, -_LOGIT_LIMIT, _LOGIT_LIMIT)))
     return np.where(asked, p, 0.0)
 
 
 def fit_presence(
-    logits: Floats, present: NDArray[np.bool_], *, threshold_bounds: tuple[float, float] = THRESHOLD_BOUNDS
+    logits: Floats,
+    present: NDArray[np.bool_],
+    expected: Floats,
+    *,
+    threshold_bounds: tuple[float, float] = THRESHOLD_BOUNDS,
 ) -> PresenceMap:
     """Fit a presence map to the logits of elements whose presence is known, and the threshold of the best F1.
 
     Args:
-        logits: shape (n,); entries of −inf are left out.
-        present: shape (n,).
+        logits: any shape; entries of −inf are left out.
+        present: the same shape.
+        expected: the same shape with the columns of the prior as a last dimension.
         threshold_bounds: where the threshold may lie.
     """
     asked = np.isfinite(logits)
     x, y = np.asarray(logits, dtype=np.float64)[asked], np.asarray(present)[asked].astype(np.float64)
+    chemistry = np.asarray(expected, dtype=np.float64)[asked]
     if y.size == 0 or y.min() == y.max():
         return PresenceMap()  # nothing to learn from a single class
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
-        z = np.exp(parameters[0]) * x + parameters[1]  # the slope stays positive: the ranking is the network's
+        slope, offset, weights = np.exp(parameters[0]), parameters[1], parameters[2:]
+        z = slope * x + offset + chemistry @ weights  # the slope stays positive: the ranking is the network's
         p = 1.0 / (1.0 + np.exp(-np.clip(z, -40, 40)))
-        value = np.mean(np.logaddexp(0.0, z) - y * z)
-        gradient = np.array([np.mean((p - y) * np.exp(parameters[0]) * x), np.mean(p - y)])
+        value = np.mean(np.logaddexp(0.0, z) - y * z) + _PENALTY / y.sum() * np.square(weights).sum()
+        gradient = np.concatenate([[np.mean((p - y) * slope * x), np.mean(p - y)], chemistry.T @ (p - y) / y.size])
+        gradient[2:] += 2.0 * _PENALTY / y.sum() * weights
         return float(value), gradient
 
-    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-3.0, 3.0), (-10.0, 10.0)])
-    scaled = PresenceMap(slope=float(np.exp(found.x[0])), offset=float(found.x[1]))
-    return scaled.model_copy(update={"threshold": _best_threshold(probabilities(x, scaled), y > 0.5, threshold_bounds)})
+    start = np.zeros(2 + chemistry.shape[1])
+    bounds = [(-3.0, 3.0), (-10.0, 10.0)] + [(-10.0, 10.0)] * chemistry.shape[1]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    weights = tuple(round(float(weight), 6) for weight in found[2:])
+    scaled = PresenceMap(slope=float(np.exp(found[0])), offset=float(found[1]), prior_weights=weights)
+    p = probabilities(x, scaled, chemistry)
+    return scaled.model_copy(update={"threshold": _best_threshold(p, y > 0.5, threshold_bounds)})
 
 
 def _best_threshold(p: Floats, present: NDArray[np.bool_], bounds: tuple[float, float]) -> float:

@@ -12,7 +12,8 @@ DefectNetError                    anything this project raises on purpose
 │   ├── PotentialError            a potential cannot be loaded or lacks an element
 │   └── UnstableError             a crystal is not dynamically stable
 ├── RegistryError                 the model registry refused or cannot be reached
-└── StorageError                  a disk or object store is full, refuses or cannot be reached
+├── StorageError                  a disk or object store is full, refuses or cannot be reached
+└── ServiceError                  the HTTP service refused, failed or cannot be reached
 
 The command line turns an `InputError` or `SettingsError` into exit code 2 and any other into exit code 1, one sentence
 each and never a traceback; the HTTP service turns an `InputError` into a 4xx answer.
@@ -25,6 +26,7 @@ __all__ = [
     "InputError",
     "PotentialError",
     "RegistryError",
+    "ServiceError",
     "SettingsError",
     "SimulationError",
     "SpectrumError",
@@ -108,3 +110,7 @@ class RegistryError(DefectNetError):
 
 class StorageError(DefectNetError):
     """A disk or an object store is full, refuses, or cannot be reached."""
+
+
+class ServiceError(DefectNetError):
+    """The HTTP service refused, failed, or cannot be reached."""

@@ -2,24 +2,27 @@
 
 Conventions: concentrations are fractions of all atoms, errors are given in per cent of all atoms (absolute). An element
 that was called absent has the estimate 0, so that missing a dopant costs its whole concentration. Presence counts pairs
-of a spectrum and a candidate element; a false alarm belongs to the band of the concentration it claims, a hit or a miss
-to the band of the true one.
+of a spectrum and a candidate element. A hit or a miss belongs to the band of the true concentration; what is not there
+has none, so that false alarms are shared out among the bands in proportion to their dopants. (Were an alarm to count in
+the band of the concentration it claims, whoever calls everything present at next to nothing would be right at 0.5 %.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from defectnet.calibration import expected_calibration_error
 
-__all__ = ["BANDS_PERCENT", "RECALL_AT", "Judged", "score_answers"]
+__all__ = ["BANDS_PERCENT", "HEADLINE_PERCENT", "RECALL_AT", "Judged", "score_answers", "score_range"]
 
 # Bands of the true concentration, per cent of all atoms; the lowest is where one dopant sits in 200 to 500 atoms.
 BANDS_PERCENT = ((0.2, 0.5), (0.5, 2.0), (2.0, 8.0), (8.0, 25.0))
 # Above this the signal is well beyond the scatter between random configurations (0.003 in L1 at 1 %).
 HEADLINE_PERCENT = 0.5
 RECALL_AT = (3, 5, 10)
+# Spectra by how many dopants they hold; the last group is "so many or more".
+_COUNTS = (1, 2, 3, 4)
 # Band edges are printed values: one atom in 200 is 0.5 % and belongs to the upper band whatever its last binary digit.
 _EDGE_TOLERANCE = 1e-6
 
@@ -44,26 +47,36 @@ class Judged:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Judged":
+        """The chosen spectra."""
+        return Judged(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
 
 def score_answers(judged: Judged) -> dict[str, object]:
-    """All figures: over all dopants, over those of at least 0.5 % ("headline"), and by band.
+    """All figures: over all dopants, over those of at least 0.5 % ("headline"), by band and by number of dopants.
 
     Returns:
-        Keys `n_spectra`, `n_dopants`, `ece`, and the figures of `_figures` for all; the same figures under `headline`
-        and under `bands` by name such as "0.5-2". A figure that has nothing to stand on is None.
+        Keys `n_spectra`, `n_dopants`, `ece`, and the figures of `_figures` for all; the same figures under `headline`,
+        under `bands` by name such as "0.5-2", and under `by_dopants` (of at least 0.5 %) by number. A figure that has
+        nothing to stand on is None.
     """
+    held = np.minimum((judged.truth > 0).sum(axis=1), _COUNTS[-1])
     top = 100.0 + _EDGE_TOLERANCE
     asked_p, asked_truth = judged.probability[judged.asked], judged.truth[judged.asked] > 0
     return {
         "n_spectra": int(judged.truth.shape[0]),
-        **_figures(judged, 0.0, top),
+        **score_range(judged, 0.0, top),
         "ece": _rounded(expected_calibration_error(asked_p, asked_truth)),
-        "headline": _figures(judged, HEADLINE_PERCENT, top),
-        "bands": {f"{low:g}-{high:g}": _figures(judged, low, high) for low, high in BANDS_PERCENT},
+        "headline": score_range(judged, HEADLINE_PERCENT, top),
+        "bands": {f"{low:g}-{high:g}": score_range(judged, low, high) for low, high in BANDS_PERCENT},
+        "by_dopants": {
+            f"{n}" + ("+" if n == _COUNTS[-1] else ""): score_range(judged.where(held == n), HEADLINE_PERCENT, top)
+            for n in _COUNTS
+        },
     }
 
 
-def _figures(judged: Judged, low_percent: float, high_percent: float) -> dict[str, float | int | None]:
+def score_range(judged: Judged, low_percent: float, high_percent: float) -> dict[str, float | int | None]:
     """Presence, concentration, coverage and ranking of the dopants from `low_percent` up to `high_percent`."""
     true_percent, claimed_percent = 100.0 * judged.truth, 100.0 * judged.concentration
 
@@ -71,8 +84,9 @@ def _figures(judged: Judged, low_percent: float, high_percent: float) -> dict[st
         return (percent >= low_percent - _EDGE_TOLERANCE) & (percent < high_percent - _EDGE_TOLERANCE)
 
     dopant = (judged.truth > 0) & within(true_percent)  # one that was not asked about is missed
-    alarm = judged.asked & (judged.truth <= 0) & judged.present & within(claimed_percent)
-    hits, misses, alarms = int((dopant & judged.present).sum()), int((dopant & ~judged.present).sum()), int(alarm.sum())
+    hits, misses = int((dopant & judged.present).sum()), int((dopant & ~judged.present).sum())
+    alarms = float((judged.asked & (judged.truth <= 0) & judged.present).sum())
+    alarms *= (hits + misses) / max(int((judged.truth > 0).sum()), 1)
     figures: dict[str, float | int | None] = {
         "n_dopants": hits + misses,
         "f1": _ratio(2 * hits, 2 * hits + misses + alarms),
@@ -101,7 +115,7 @@ def _r2(truth: NDArray[np.float64], estimate: NDArray[np.float64]) -> float | No
     return None if total == 0 else _rounded(1.0 - float(np.square(truth - estimate).sum()) / total)
 
 
-def _ratio(part: int, whole: int) -> float | None:
+def _ratio(part: float, whole: float) -> float | None:
     return _rounded(part / whole) if whole else None
 
 

@@ -16,7 +16,8 @@ from defectnet.elements import VOCABULARY
 from defectnet.errors import DefectNetError
 from defectnet.features import element_index, host_vector
 from defectnet.host import Host
-from defectnet.network import DefectNetwork
+from defectnet.network import DefectNetwork, Inputs
+from defectnet.prior import expectations
 from defectnet.query import Query, iterate_rows
 from defectnet.spectrum import Spectrum
 from defectnet.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
@@ -136,6 +137,19 @@ class Predictor:
             predictions += self._predict_batch(queries[start : start + _BATCH])
         return predictions
 
+    def recommend(self, query: Query, n: int = 10) -> tuple[ElementVerdict, ...]:
+        """The `n` elements that the host and the spectrum suggest most, most probable first; no list is needed.
+
+        Where `query` has candidates, these are ranked; otherwise every element that was a dopant in training is.
+
+        Raises:
+            SpectrumError: the density lies beyond the frequency grid.
+        """
+        grid = self.config.grid
+        reference = None if query.reference is None else grid.mode_shares(query.reference)
+        row = (grid.mode_shares(query.spectrum), reference)
+        return self._answer([query], [row], ruled_out=0.0)[0].elements[:n]
+
     def predict_table(self, table: pa.Table) -> pa.Table:
         """Answer a spectra table: one row of `PREDICTIONS_SCHEMA` for each row, in order; a bad row costs itself only.
 
@@ -175,18 +189,32 @@ class Predictor:
         return [prediction for prediction in results if prediction is not None]
 
     def _answer(
-        self, queries: Sequence[Query], rows: Sequence[tuple[NDArray[np.float32], NDArray[np.float32] | None]]
+        self,
+        queries: Sequence[Query],
+        rows: Sequence[tuple[NDArray[np.float32], NDArray[np.float32] | None]],
+        ruled_out: float = _RULED_OUT,
     ) -> list[Prediction]:
         sample = np.stack([row[0] for row in rows])
         reference = np.stack([np.zeros_like(row[0]) if row[1] is None else row[1] for row in rows])
         has_reference = np.array([row[1] is not None for row in rows])
-        host = np.stack([host_vector(query.host) for query in queries])
-        asked = np.stack([self._asked(query) for query in queries])
-        arrays = (sample, reference, has_reference, host, asked)
-        inputs = [torch.from_numpy(array).to(self._device) for array in arrays]
+        prior = [expectations(query.host) for query in queries]
+        arrays = (
+            sample,
+            reference,
+            has_reference,
+            np.array([query.kind == "neutron" for query in queries]),
+            np.stack([host_vector(query.host) for query in queries]),
+            np.stack([self._asked(query) for query in queries]),
+            np.stack([expected for expected, _ in prior]),
+            np.stack([site for _, site in prior]),
+            np.array([query.prior for query in queries]),
+        )
+        inputs = Inputs(*(torch.from_numpy(array).to(self._device) for array in arrays))
         with torch.inference_mode():
             answer = self._network(*inputs)
-            distance = self._network.distance(answer.pooled, inputs[2]).double().cpu().numpy()
+            distance = (
+                self._network.distance(answer.pooled, answer.signature, inputs.has_reference).double().cpu().numpy()
+            )
         logit = answer.presence_logit.double().cpu().numpy()
         mean = answer.log_concentration.double().cpu().numpy()
         spread = answer.log_spread.exp().double().cpu().numpy()
@@ -198,7 +226,7 @@ class Predictor:
             Prediction(
                 sample_id=query.sample_id,
                 host=query.host.formula,
-                elements=self._verdicts(query, logit[i], figures[i]),
+                elements=self._verdicts(query, logit[i], figures[i], ruled_out),
                 ood_score=scores[i],
                 warnings=self._warnings(query, scores[i]),
                 model_name=self.name,
@@ -219,12 +247,12 @@ class Predictor:
         return asked
 
     def _verdicts(
-        self, query: Query, logit: NDArray[np.float64], figures: NDArray[np.float64]
+        self, query: Query, logit: NDArray[np.float64], figures: NDArray[np.float64], ruled_out: float
     ) -> tuple[ElementVerdict, ...]:
         calibration = self._calibration(query)
-        presence = calibration.guess_free if query.candidates is None else calibration.with_candidates
-        p = probabilities(logit, presence)
-        kept = np.isfinite(logit) & ((p >= _RULED_OUT) | (query.candidates is not None))
+        presence = calibration.presence(candidates=query.candidates is not None, prior=query.prior)
+        p = probabilities(logit, presence, expectations(query.host)[0] * np.float64(query.prior))
+        kept = np.isfinite(logit) & ((p >= ruled_out) | (query.candidates is not None))
         order = [int(index) for index in np.argsort(-p, kind="stable") if kept[index]]
         return tuple(
             ElementVerdict(VOCABULARY[i], bool(p[i] >= presence.threshold), float(p[i]), *map(float, figures[i]))

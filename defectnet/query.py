@@ -39,6 +39,7 @@ class Query:
         reference: the pristine host's density of states, where it is known.
         candidates: the elements that may be present, in the order of the vocabulary; None means every element.
         kind: one of `KINDS`.
+        prior: whether the model may use what a chemist expects of this host (`defectnet.prior`) beside the spectrum.
 
     Raises:
         CompositionError: an empty candidate list, or a candidate that is no element.
@@ -51,6 +52,7 @@ class Query:
     reference: Spectrum | None = None
     candidates: tuple[str, ...] | None = None
     kind: str = "vibrational"
+    prior: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -133,7 +133,8 @@ def read_spectra(path: str | Path) -> pa.Table:
         StorageError: the object store cannot be reached.
     """
     location = Location.of(path, field="input")
-    files = location.files(".parquet") if location.is_folder() else [location]
+    folder = location.is_folder()
+    files = location.files(".parquet") if folder else [location]
     if not files or not files[0].is_file():
         raise TableError(f"no Parquet file at {path}", fix="check the path", field="input")
     tables = []
@@ -142,8 +143,9 @@ def read_spectra(path: str | Path) -> pa.Table:
             with file.open() as source:
                 table = pq.ParquetFile(source).read()
         except (pa.ArrowInvalid, OSError) as error:
+            named = f"{path}/{file.name}" if folder else path  # as the user wrote it, not as it was resolved
             raise TableError(
-                f"{file} is not a readable Parquet file ({reason(error)})", fix="write or copy it again", field="input"
+                f"{named} is not a readable Parquet file ({reason(error)})", fix="write or copy it again", field="input"
             ) from None
         tables.append(conform(table, where=file.name))
     return pa.concat_tables(tables)

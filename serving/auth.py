@@ -1,4 +1,4 @@
-"""Bearer tokens: who may ask.
+"""Who may ask for what: bearer tokens with names and roles, and one table with a decision for every route.
 
 Only the SHA-256 of a token is ever stored. That is enough because a token is a random string, not a password: there is
 nothing to guess, so there is nothing for a slow hash to slow down.
@@ -7,11 +7,67 @@ nothing to guess, so there is nothing for a slow hash to slow down.
 import hmac
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
+from typing import Literal
 
-__all__ = ["authorised_as", "hash_token", "new_token"]
+from fastapi import HTTPException
+from starlette.requests import HTTPConnection
 
-ANONYMOUS = "anonymous"
+from serving.settings import ROLES, Role, Token, is_loopback
+
+__all__ = ["ACCESS", "Caller", "admit", "authenticate", "hash_token", "new_token"]
+
+# What each route asks for: a role, "any" valid token, or "open" to whoever can connect. `serving.api` refuses to start
+# with a route that is not here, so that nobody can forget the decision.
+ACCESS: Mapping[str, Role | Literal["any", "open"]] = {
+    "POST /v1/predict": "score",
+    "GET /v1/model": "any",
+    "POST /v1/batches": "batch",
+    "GET /v1/batches/{batch_id}": "batch",
+    "DELETE /v1/batches/{batch_id}": "batch",
+    "POST /v1/model/refresh": "admin",
+    # Its sender is known by the HMAC of the body, which is checked in the handler.
+    "POST /v1/webhooks/mlflow": "open",
+    "GET /v2": "any",
+    "GET /v2/models/{name}": "any",
+    "GET /v2/models/{name}/versions/{version}": "any",
+    "POST /v2/models/{name}/infer": "score",
+    "POST /v2/models/{name}/versions/{version}/infer": "score",
+    "POST /invocations": "score",
+    "GET /metrics": "any",
+    # What load balancers and orchestrators ask, without a token: these tell nothing but that there is a service.
+    "GET /v2/health/live": "open",
+    "GET /v2/health/ready": "open",
+    "GET /v2/models/{name}/ready": "open",
+    "GET /v2/models/{name}/versions/{version}/ready": "open",
+    "GET /ping": "open",
+    "GET /health": "open",
+    "GET /version": "open",
+    # The description of the interface, which is public.
+    "GET /docs": "open",
+    "GET /openapi.json": "open",
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks.
+
+    Attributes:
+        name: the token's name in the settings.
+        roles: what it may do; "admin" may do everything.
+    """
+
+    name: str
+    roles: frozenset[Role]
+
+    def may(self, role: Role) -> bool:
+        return role in self.roles or "admin" in self.roles
+
+
+# Where no tokens are set the service listens on loopback only, and its user may do everything.
+ANONYMOUS = Caller("anonymous", frozenset(ROLES))
 
 
 def new_token() -> str:
@@ -24,8 +80,8 @@ def hash_token(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def authorised_as(header: str | None, tokens: Mapping[str, str]) -> str | None:
-    """The name of the token in an `Authorization` header, or None where it gives no right to an answer.
+def authenticate(header: str | None, tokens: Mapping[str, Token]) -> Caller | None:
+    """Whose token an `Authorization` header carries, or None where it is nobody's.
 
     Every stored hash is compared in constant time, matching or not, so that the time of an answer tells nothing.
     """
@@ -35,6 +91,36 @@ def authorised_as(header: str | None, tokens: Mapping[str, str]) -> str | None:
     digest = hash_token(token.strip())
     found = None
     for name, stored in tokens.items():
-        if hmac.compare_digest(digest, stored):
-            found = name
+        if hmac.compare_digest(digest, stored.sha256):
+            found = Caller(name, frozenset(stored.roles))
     return found if scheme.lower() == "bearer" else None
+
+
+def admit(request: HTTPConnection, access: Role | Literal["any", "open"], tokens: Mapping[str, Token]) -> Caller:
+    """The caller, where it may use a route.
+
+    Raises:
+        HTTPException: 401 without a valid token, 403 without the role, 421 where a page of another name has been
+            pointed at this machine.
+    """
+    if not tokens and not is_loopback(_host_name(request.headers.get("host", ""))):
+        # A web page may give its own name the address 127.0.0.1 and then read what it likes of a service without
+        # tokens (DNS rebinding). It cannot change the name that the browser sends.
+        raise HTTPException(421, "host: this service answers to 127.0.0.1 and localhost only; use one of them")
+    if access == "open":
+        return ANONYMOUS
+    caller = authenticate(request.headers.get("authorization"), tokens)
+    if caller is None:
+        raise HTTPException(
+            401, "authorization: no valid token; send `Authorization: Bearer TOKEN`", {"WWW-Authenticate": "Bearer"}
+        )
+    if access != "any" and not caller.may(access):
+        raise HTTPException(403, f"authorization: this token may not {access}; ask for one with that role")
+    return caller
+
+
+def _host_name(host: str) -> str:
+    """The name in a `Host` header: without the port, and without the brackets of IPv6."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]

@@ -7,9 +7,11 @@ clients held a single spectrum.)
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 __all__ = ["Batcher"]
@@ -18,24 +20,40 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
+@dataclass(frozen=True)
+class _Group(Generic[Item, Answer]):
+    """What one caller waits for, and since when."""
+
+    items: Sequence[Item]
+    future: "asyncio.Future[list[Answer]]"
+    since: float
+
+
 class Batcher(Generic[Item, Answer]):
     """Gathers groups of items into batches; belongs to one event loop.
 
     Args:
         compute: answers a batch, one answer an item, in order; called in a thread.
         max_batch_size: items of a batch; a group that alone is larger makes a batch of its own.
+        observe: told of each batch: seconds that its groups waited, seconds that it took, its items.
     """
 
-    def __init__(self, compute: Callable[[Sequence[Item]], Sequence[Answer]], max_batch_size: int) -> None:
-        self._compute, self._max_batch_size = compute, max_batch_size
-        self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Answer]]]] = deque()
+    def __init__(
+        self,
+        compute: Callable[[Sequence[Item]], Sequence[Answer]],
+        max_batch_size: int,
+        *,
+        observe: Callable[[Sequence[float], float, int], None] | None = None,
+    ) -> None:
+        self._compute, self._max_batch_size, self._observe = compute, max_batch_size, observe
+        self._waiting: deque[_Group[Item, Answer]] = deque()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._task: asyncio.Task[None] | None = None
 
     async def submit(self, group: Sequence[Item]) -> list[Answer]:
         """Answer a group; raises what `compute` raised for its batch. A group whose caller has gone is not computed."""
         future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((group, future))
+        self._waiting.append(_Group(group, future, time.perf_counter()))
         if self._task is None:
             self._task = asyncio.create_task(self._work())
         return await future
@@ -43,29 +61,32 @@ class Batcher(Generic[Item, Answer]):
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while batch := self._next():
-            items = [item for group, _ in batch for item in group]
+            items = [item for group in batch for item in group.items]
+            begun = time.perf_counter()
             try:
                 answers = iter(await loop.run_in_executor(self._worker, self._compute, items))
             except Exception as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
+                for group in batch:
+                    if not group.future.done():
+                        group.future.set_exception(error)
                 continue
-            for group, future in batch:
-                own = [next(answers) for _ in group]
-                if not future.done():
-                    future.set_result(own)
+            for group in batch:
+                own = [next(answers) for _ in group.items]
+                if not group.future.done():
+                    group.future.set_result(own)
+            if self._observe:
+                self._observe([begun - group.since for group in batch], time.perf_counter() - begun, len(items))
         self._task = None  # no `await` since the queue was seen empty, so nothing can have been missed
 
-    def _next(self) -> list[tuple[Sequence[Item], "asyncio.Future[list[Answer]]"]]:
-        batch: list[tuple[Sequence[Item], asyncio.Future[list[Answer]]]] = []
+    def _next(self) -> "list[_Group[Item, Answer]]":
+        batch: list[_Group[Item, Answer]] = []
         size = 0
         while self._waiting:
-            group, future = self._waiting[0]
-            if batch and size + len(group) > self._max_batch_size:
+            group = self._waiting[0]
+            if batch and size + len(group.items) > self._max_batch_size:
                 break
             self._waiting.popleft()
-            if not future.done():
-                batch.append((group, future))
-                size += len(group)
+            if not group.future.done():
+                batch.append(group)
+                size += len(group.items)
         return batch

@@ -10,8 +10,8 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class LoadedModel:
     version: ModelVersion
     weights_sha256: str
     loaded_at: datetime
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def load_model(source: ModelSource, version: ModelVersion) -> LoadedModel:
@@ -58,7 +59,7 @@ def load_model(source: ModelSource, version: ModelVersion) -> LoadedModel:
         raise ArtifactError(
             f"version {version.version} of {version.name} fails on a plain spectrum ({error})"
         ) from error
-    return LoadedModel(predictor, version, digest, datetime.now(UTC))
+    return LoadedModel(predictor, version, digest, datetime.now(UTC), source.metrics(version))
 
 
 class HotSwap:
@@ -69,6 +70,12 @@ class HotSwap:
         poll_interval_s: seconds between two looks.
         load: fetches, verifies, loads and warms up a version.
         clock: seconds, monotonic.
+        optional: whether it may begin without a model, as a challenger does.
+
+    Attributes:
+        current: the model that answers; None only where it is optional.
+        problem: None, or a sentence on why the model that was asked for is not the one that answers.
+        swaps: models swapped in since the start.
     """
 
     def __init__(
@@ -78,13 +85,20 @@ class HotSwap:
         *,
         load: Callable[[ModelSource, ModelVersion], LoadedModel] = load_model,
         clock: Callable[[], float] = time.monotonic,
+        optional: bool = False,
     ) -> None:
         self._source, self._interval_s, self._load, self._clock = source, poll_interval_s, load, clock
         self._refused: tuple[ModelVersion, float] | None = None
-        self._stop = threading.Event()
+        self._stopped = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="hot-swap", daemon=True)
         self.problem: str | None = None
-        self.current = self._first()
+        self.swaps = 0
+        self.current: LoadedModel | None = None
+        if optional:
+            self.check()
+        else:
+            self.current = self._first()
 
     def start(self) -> None:
         """Begin to follow the source."""
@@ -92,7 +106,12 @@ class HotSwap:
 
     def stop(self) -> None:
         """Stop following it; the model stays."""
-        self._stop.set()
+        self._stopped = True
+        self._wake.set()
+
+    def look_now(self) -> None:
+        """Have the thread look at once instead of at the end of the interval."""
+        self._wake.set()
 
     def check(self) -> bool:
         """Look once and swap if there is something new; returns whether it did. Never raises."""
@@ -101,7 +120,7 @@ class HotSwap:
         except Exception as error:
             self._complain("the model registry does not answer", error)
             return False
-        serving = self.current.version
+        serving = self.current.version if self.current else None
         if wanted == serving:
             self.problem = self._refused = None
             return False
@@ -117,7 +136,9 @@ class HotSwap:
             self._complain(f"version {wanted.version} cannot be loaded", error)
             return False
         self.current, self.problem, self._refused = loaded, None, None
-        logger.info("version %s of %s serves, after %s", wanted.version, wanted.name, serving.version)
+        self.swaps += 1
+        before = serving.version if serving else "none"
+        logger.info("version %s of %s serves, after %s", wanted.version, wanted.name, before)
         return True
 
     def _first(self) -> LoadedModel:
@@ -137,11 +158,15 @@ class HotSwap:
 
     def _complain(self, what: str, error: Exception) -> None:
         # The sentence is public: what the exception says (paths, hosts) goes to the log only, once for each change.
-        problem = f"{what}; version {self.current.version.version} goes on serving"
+        serving = f"version {self.current.version.version} goes on serving" if self.current else "there is no model"
+        problem = f"{what}; {serving}"
         if problem != self.problem:
             logger.error("%s (%s)", problem, error)
         self.problem = problem
 
     def _follow(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            self.check()
+        while not self._stopped:
+            self._wake.wait(self._interval_s)
+            self._wake.clear()
+            if not self._stopped:
+                self.check()

@@ -1,6 +1,7 @@
 """The service on one machine: Ray, proxy and application started together and stopped together."""
 
 import logging
+import math
 import os
 import re
 import time
@@ -13,7 +14,7 @@ import httpx
 from defectnet.errors import RegistryError
 from serving.hot_swap import HotSwap
 from serving.models_source import open_source
-from serving.proxy import BINARY_VARIABLE, free_port, proxy_environment
+from serving.proxy import BINARY_VARIABLE, drain, free_port, proxy_environment
 from serving.settings import ServiceSettings
 
 __all__ = ["local_ray", "running_service"]
@@ -30,9 +31,10 @@ _EXCEPTION = re.compile(r"[\w.]+(Error|Exception): ")
 
 
 @contextmanager
-def local_ray(num_cpus: int = 1) -> Iterator[None]:
+def local_ray(num_cpus: int = 1, *, jobs: bool = False) -> Iterator[None]:
     """A Ray that this process may use: the one it is already connected to, the cluster that RAY_ADDRESS names, or a
-    local one that ends with this context and offers at least `num_cpus` cores, be it by sharing them."""
+    local one that ends with this context and offers at least `num_cpus` cores, be it by sharing them, and where `jobs`
+    is set a job server, on loopback."""
     import ray
 
     if ray.is_initialized():
@@ -42,7 +44,7 @@ def local_ray(num_cpus: int = 1) -> Iterator[None]:
     local: dict[str, Any] = {}
     if address == "local":
         cpus = max(num_cpus, os.cpu_count() or 1)
-        local = {"include_dashboard": False, "num_cpus": cpus}
+        local = {"include_dashboard": jobs, "dashboard_host": "127.0.0.1", "num_cpus": cpus}
     ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
     try:
         yield
@@ -66,7 +68,7 @@ def running_service(settings: ServiceSettings) -> Iterator[str]:
     settings = settings.model_copy(update={"port": settings.port or free_port()})
     with ExitStack() as stack:
         variables = stack.enter_context(proxy_environment(settings.proxy))
-        stack.enter_context(local_ray(2))
+        stack.enter_context(local_ray(_cores(settings), jobs=bool(settings.batches.roots)))
         # Imported only now: Ray Serve reads the environment when it is imported.
         from ray import serve
 
@@ -74,6 +76,7 @@ def running_service(settings: ServiceSettings) -> Iterator[str]:
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)  # it tells of every step, in a format of its own
         stack.callback(_shut_down)
+        stack.callback(drain, variables, settings.request_timeout_s)
         serve.start(
             proxy_location="HeadOnly",
             http_options={
@@ -97,6 +100,14 @@ def running_service(settings: ServiceSettings) -> Iterator[str]:
         kind = "HAProxy" if BINARY_VARIABLE in variables else "Python proxy"
         logger.info("%s answers at %s (%s)", settings.model, url, kind)
         yield url
+
+
+def _cores(settings: ServiceSettings) -> int:
+    """What Ray must have to give so that nothing waits for cores for ever: the service, and its batches one by one."""
+    service = sum(kind.maximum * kind.cpus for kind in (settings.replicas, settings.ingress))
+    challenger = settings.replicas.cpus if settings.shadow.model else 0.0
+    batch = settings.batches.workers + 1 if settings.batches.roots else 0
+    return max(2, math.ceil(service + challenger + batch))
 
 
 def _shut_down() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -21,9 +22,19 @@ from defectnet.errors import ArtifactError, RegistryError, SettingsError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["FolderSource", "ModelSource", "ModelVersion", "RegistrySource", "open_source", "weights_sha256"]
+__all__ = [
+    "FolderSource",
+    "ModelSource",
+    "ModelVersion",
+    "RegistrySource",
+    "open_source",
+    "served_name",
+    "weights_sha256",
+    "without_alias",
+]
 
 DEFAULT_TRACKING_URI = "sqlite:///runs/mlflow.db"
+DEFAULT_NAME = "defectnet"
 SUMS = "SHA256SUMS"
 # What is served when a process starts while the promoted version is broken; `defectnet promote` keeps this alias.
 FALLBACK_ALIAS = "previous"
@@ -60,11 +71,14 @@ class ModelSource(Protocol):
     def fetch(self, version: ModelVersion, folder: Path) -> Path:
         """Copy the artifact under `folder` and return where it is, its sums checked; raises as `current` does."""
 
+    def metrics(self, version: ModelVersion) -> dict[str, float]:
+        """The figures that the model's training recorded; empty where they are not to be had."""
+
 
 class FolderSource:
     """An artifact folder; a change of its SHA256SUMS is a new version."""
 
-    def __init__(self, folder: str | Path, *, name: str = "defectnet") -> None:
+    def __init__(self, folder: str | Path, *, name: str = DEFAULT_NAME) -> None:
         self._folder = Path(folder).absolute()
         self._name = name
 
@@ -87,6 +101,9 @@ class FolderSource:
                 shutil.copyfile(self._folder / name, copy / name)
         verify_sums(copy)
         return copy
+
+    def metrics(self, version: ModelVersion) -> dict[str, float]:
+        return {}  # they stand in the card
 
 
 class RegistrySource:
@@ -149,6 +166,16 @@ class RegistrySource:
         verify_sums(path)
         return Path(path)
 
+    def metrics(self, version: ModelVersion) -> dict[str, float]:
+        if version.run_id is None:
+            return {}
+        try:
+            with _as_registry_error(f"cannot read the run of version {version.version}"):
+                recorded = self._client.get_run(version.run_id).data.metrics
+        except RegistryError:
+            return {}  # a model is as good without them
+        return {name: float(value) for name, value in recorded.items() if isfinite(value)}
+
 
 def open_source(model: str, tracking_uri: str | None = None) -> ModelSource:
     """The source that `model` names: `models:/…` in a registry, anything else a folder.
@@ -160,6 +187,18 @@ def open_source(model: str, tracking_uri: str | None = None) -> ModelSource:
     if model.startswith("models:"):
         return RegistrySource(model, absolute_tracking_uri(tracking_uri))
     return FolderSource(model)
+
+
+def served_name(model: str) -> str:
+    """The name of the model that a reference leads to; a folder's has the project's."""
+    match = _REFERENCE.fullmatch(model)
+    return match["name"] if match else DEFAULT_NAME
+
+
+def without_alias(model: str, version: str) -> str:
+    """A reference to one version that does not move; a folder stays what it is."""
+    match = _REFERENCE.fullmatch(model)
+    return f"models:/{match['name']}/{version}" if match else model
 
 
 def absolute_tracking_uri(uri: str | None = None) -> str:

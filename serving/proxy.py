@@ -12,17 +12,20 @@ Remote control of nothing is lost: Ray reads both pages from the machine itself.
 import importlib
 import importlib.util
 import os
+import random
 import shutil
+import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
 from defectnet.errors import SettingsError
 
-__all__ = ["BINARY_VARIABLE", "free_port", "haproxy_binary", "proxy_environment"]
+__all__ = ["BINARY_VARIABLE", "drain", "free_port", "haproxy_binary", "proxy_environment"]
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
@@ -30,16 +33,29 @@ BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 # needs takes longer, again and again.
 _PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "60"}
 
+# How often Ray looks whether HAProxy lives; by default every 10 s, and at the third time in vain it starts another.
+_HEALTH_CHECK_S = "2"
+
+# What Ray's file has for a service that it does not know is a 404, which it would tell everyone while it has just been
+# started again and has not been told of the replicas yet; a connection that is closed is one that a client may repeat.
+#
 # Ray writes `bind *:8404` and `bind :9101` into the file that it passes as `-f FILE`; an address that the service was
 # given stands before its port and stays as it is.
 _WRAPPER = """#!/bin/sh
 # Starts HAProxy with its statistics and metrics pages on loopback.
 for word in "$@"; do
-  case "$previous" in -f) sed -i -E 's/^( *bind )\\*?:({stats}|{metrics})$/\\1127.0.0.1:\\2/' "$word" ;; esac
+  case "$previous" in -f) sed -i -E -e 's/^( *bind )\\*?:({stats}|{metrics})$/\\1127.0.0.1:\\2/' \\
+    -e 's/^( *http-request) return status 404 .*/\\1 reject/' "$word" ;; esac
   previous="$word"
 done
+echo $$ > {folder}/pid
 exec {binary} "$@"
 """
+
+# Below the ports that systems give to outgoing connections: one of those may connect to itself on a port of which the
+# owner is away for a moment, and keep it.
+_PORTS = range(15_000, 30_000)
+_TRIES = 100
 
 # A Unix socket's path has at most 107 characters; Ray adds a node's id (56) and "/metrics.sock".
 _LONGEST_FOLDER = 107 - 56 - len("//metrics.sock")
@@ -81,7 +97,9 @@ def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[d
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dn-", dir=parent)))
         stats, metrics = free_port(), free_port()
         wrapper = folder / "haproxy"
-        wrapper.write_text(_WRAPPER.format(binary=binary, stats=stats, metrics=metrics), encoding="utf-8")
+        wrapper.write_text(
+            _WRAPPER.format(folder=folder, binary=binary, stats=stats, metrics=metrics), encoding="utf-8"
+        )
         wrapper.chmod(0o700)
         yield stack.enter_context(
             _patched(
@@ -92,6 +110,7 @@ def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[d
                     # The request that a dying replica took with it is sent to another: every handler is idempotent.
                     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
                     BINARY_VARIABLE: str(wrapper),
+                    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": _HEALTH_CHECK_S,
                     "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
                     "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
                     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -106,12 +125,34 @@ def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[d
         )
 
 
+def drain(variables: Mapping[str, str], limit_s: float) -> None:
+    """Have HAProxy take no more connections, and wait until it has answered what is under way, at most `limit_s`.
+
+    Ray's own way to stop ends it at once.
+    """
+    if BINARY_VARIABLE not in variables:
+        return
+    deadline = time.monotonic() + limit_s
+    try:
+        pid = int(Path(variables[BINARY_VARIABLE]).with_name("pid").read_text(encoding="utf-8"))
+        os.kill(pid, signal.SIGUSR1)
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.05)
+    except (OSError, ValueError):
+        return  # it is gone
+
+
 def free_port() -> int:
     """A TCP port that nobody on this machine listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    for port in random.sample(_PORTS, _TRIES):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise SettingsError(f"no free port between {_PORTS.start} and {_PORTS.stop}; name one with `port`")
 
 
 @contextmanager

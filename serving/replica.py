@@ -1,16 +1,20 @@
 """The process that holds the model: batches what waits, answers, and follows the registry."""
 
 import logging
+import os
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from prometheus_client import Metric
 
 from defectnet.predictor import Prediction, Predictor
 from defectnet.query import Query
 from serving.batching import Batcher
 from serving.hot_swap import HotSwap
+from serving.metrics import ReplicaMetrics
 from serving.models_source import open_source
 from serving.settings import ServiceSettings
 
@@ -39,29 +43,58 @@ def _alone(predictor: Predictor, query: Query) -> list[Prediction]:
 
 
 class Model:
-    """One replica. Its only state is the loaded model, so any replica can answer any request, and answer it again."""
+    """One replica. Its only state is the loaded model, so any replica can answer any request, and answer it again.
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    Args:
+        settings: which registry, how often to look, how much at once.
+        reference: the model, as `settings.model` has it.
+        optional: whether to begin without a model, as a challenger does.
+    """
+
+    def __init__(self, settings: ServiceSettings, reference: str, *, optional: bool = False) -> None:
         # One thread: replicas are what scales, and two threads on one small matrix wait for one another.
         torch.set_num_threads(1)
-        self._reference = settings.model
-        self._swap = HotSwap(open_source(settings.model, settings.tracking_uri), settings.poll_interval_s)
-        self._batcher = Batcher(self._compute, settings.max_batch_size)
+        self._reference = reference
+        self._process = f"{'challenger' if optional else 'model'}-{socket.gethostname()}-{os.getpid()}"
+        source = open_source(reference, settings.tracking_uri)
+        self._swap = HotSwap(source, settings.poll_interval_s, optional=optional)
+        self._metrics = ReplicaMetrics(self._swap)
+        self._batcher = Batcher(self._compute, settings.max_batch_size, observe=self._metrics.batch_done)
         self._swap.start()
 
     async def predict(self, queries: list[Query]) -> list[dict[str, Any]]:
         """Answer at most `max_batch_size` queries, in order, together with whatever else is waiting."""
         return await self._batcher.submit(queries)
 
+    async def challenge(self, queries: list[Query]) -> list[dict[str, Any]]:
+        """As `predict`; no answers while there is no model."""
+        return [] if self._swap.current is None else await self._batcher.submit(queries)
+
     def _compute(self, queries: Sequence[Query]) -> list[dict[str, Any]]:
-        predictor = self._swap.current.predictor  # taken once: a swap meanwhile cannot split a batch
-        return [prediction.to_dict() for prediction in answer(predictor, queries)]
+        current = self._swap.current  # taken once: a swap meanwhile cannot split a batch
+        assert current is not None  # once there is a model, there always is one
+        predictions = answer(current.predictor, queries)
+        self._metrics.answered(predictions)
+        return [prediction.to_dict() for prediction in predictions]
+
+    async def ready(self) -> None:
+        """Return, as a replica that was never ready does not."""
+
+    async def look_now(self) -> None:
+        """Look at the registry at once."""
+        self._swap.look_now()
+
+    async def metrics(self) -> tuple[str, list[Metric]]:
+        """This process's name and counters."""
+        return self._process, self._metrics.collect()
 
     async def describe(self) -> dict[str, Any]:
         """What `GET /v1/model` shows."""
         current = self._swap.current
+        assert current is not None  # a challenger is never asked
         config = current.predictor.config
         return {
+            "process": self._process,
             "name": current.version.name,
             "version": current.version.version,
             "run_id": current.version.run_id,
@@ -72,6 +105,7 @@ class Model:
             "hosts_seen": list(config.trained_on.host_elements),
             "kinds": list(config.trained_on.kinds),
             "grid": config.grid.model_dump(),
+            "metrics": dict(current.metrics),
             "card": current.predictor.card,
             "problem": self._swap.problem,
         }

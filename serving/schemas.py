@@ -4,20 +4,30 @@ These models describe; they do not parse. A request is read by `defectnet.query.
 where it is and how to mend it, for HTTP and for tables alike; a test holds the two to the same keys.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "BatchAnswer",
     "ErrorAnswer",
     "HealthAnswer",
+    "InferAnswer",
     "ModelAnswer",
+    "ModelMetadata",
     "PredictAnswer",
     "PredictRequest",
     "PredictionItem",
     "ReferenceItem",
+    "RefreshAnswer",
+    "ServerMetadata",
     "SpectrumItem",
     "VerdictItem",
+    "describe_requests",
+    "refusals",
+    "request_body",
 ]
 
 # Silicon with a few per cent of germanium, in meV as a neutron instrument would give it, far too coarse to be of use.
@@ -122,6 +132,15 @@ class PredictAnswer(_Body):
     predictions: list[PredictionItem]
 
 
+class ReplicaItem(_Body):
+    """One process that holds the model."""
+
+    process: str
+    version: str
+    loaded_at: str = Field(description="UTC, ISO 8601.")
+    problem: str | None
+
+
 class ModelAnswer(_Body):
     """The model that answers now, and why it may not be the one that was asked for."""
 
@@ -135,8 +154,10 @@ class ModelAnswer(_Body):
     hosts_seen: list[str] = Field(description="Elements that were part of some training host.")
     kinds: list[str] = Field(description="Kinds of spectrum it was trained on.")
     grid: dict[str, Any] = Field(description="The input transform; frequencies in THz.")
+    metrics: dict[str, float] = Field(description="Figures of its training run, where it came from a registry.")
     card: str = Field(description="Its card, Markdown: data, figures and limits.")
     problem: str | None = Field(description="Null, or why a promoted version is not live.")
+    replicas: list[ReplicaItem] = Field(description="What each process holds; they differ for seconds, if at all.")
 
 
 class HealthAnswer(_Body):
@@ -159,3 +180,183 @@ class ErrorAnswer(_Body):
 
     error: str
     field: str = Field(description="The field at fault; empty where there is none.")
+
+
+class RefreshAnswer(_Body):
+    """The registry is being looked at; `GET /v1/model` tells what came of it."""
+
+    status: Literal["looking"]
+
+
+class BatchRequest(_Body):
+    """A file to score, or a folder of them."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"input": "file:///data/2026/run.parquet"}]}
+    )
+
+    input: str = Field(description="`file:///…` of a Parquet of spectra, as the service sees it.")
+
+
+class BatchReport(BaseModel):
+    """What a finished batch did."""
+
+    rows: int
+    errors: int = Field(description="Rows with an `error` instead of a prediction.")
+    rows_per_s: float
+    model_version: str
+
+
+class BatchAnswer(_Body):
+    """How far a batch is."""
+
+    id: str
+    state: Literal["pending", "running", "succeeded", "failed", "stopped"]
+    input: str
+    result: str | None = Field(description="`file:///…` of a folder of Parquet predictions, once it is whole.")
+    rows_done: int
+    rows: int | None = Field(description="Null until they are counted.")
+    model_version: str
+    created_at: str = Field(description="UTC, ISO 8601.")
+    owner: str = Field(description="Name of the token that asked.")
+    report: BatchReport | None
+    error: str | None
+
+
+class InvocationsRequest(BaseModel):
+    """One of MLflow's layouts; each row is a spectrum as in `PredictRequest`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"dataframe_records": [_EXAMPLE_SPECTRUM]}]})
+
+    dataframe_split: dict[str, Any] | None = None
+    dataframe_records: list[SpectrumItem] | None = None
+    instances: list[SpectrumItem] | None = None
+    inputs: list[SpectrumItem] | dict[str, list[Any]] | None = None
+    params: dict[str, Any] | None = Field(None, description="The model takes none.")
+
+
+class WebhookRequest(BaseModel):
+    """What MLflow sends; only its signature is used."""
+
+    entity: str
+    action: str
+    timestamp: str
+    data: dict[str, Any]
+
+
+class TensorItem(BaseModel):
+    """A tensor of the Open Inference Protocol."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    data: list[Any] | None = Field(None, description="Absent where the values follow the JSON as bytes.")
+
+
+class RequestedOutput(BaseModel):
+    """A tensor that is wanted."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+_EXAMPLE_TENSORS: list[Any] = [
+    {"name": "host", "datatype": "BYTES", "shape": [1], "data": ["Si"]},
+    {"name": "unit", "datatype": "BYTES", "shape": [1], "data": ["meV"]},
+    {"name": "frequency", "datatype": "FP32", "shape": [1, 10], "data": _EXAMPLE_SPECTRUM["frequency"]},
+    {"name": "dos", "datatype": "FP32", "shape": [1, 10], "data": _EXAMPLE_SPECTRUM["dos"]},
+]
+
+
+class InferRequest(BaseModel):
+    """An inference request of the Open Inference Protocol."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": _EXAMPLE_TENSORS}]})
+
+    id: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    inputs: list[TensorItem]
+    outputs: list[RequestedOutput] | None = None
+
+
+class InferAnswer(BaseModel):
+    """One row a spectrum; columns are elements, named by the output `element`."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[TensorItem]
+
+
+class TensorMetadata(_Body):
+    """Name, datatype and shape; -1 is any length."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(_Body):
+    """What an inference request may hold."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ServerMetadata(_Body):
+    """The server and the protocol's extensions that it knows."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+_REFUSALS: dict[int, str] = {
+    401: "No valid token, or signature.",
+    403: "The token has not the role.",
+    404: "There is no such thing.",
+    408: "The body took too long to arrive.",
+    413: "The body is too long.",
+    415: "The body is declared as nothing that is understood here.",
+    422: "The body, or every spectrum in it, is wrong.",
+    429: "Too many batches; try again after Retry-After seconds.",
+    503: "Busy; try again after Retry-After seconds.",
+    504: "The answer took longer than the request may.",
+}
+# Bodies that are read by hand, so that FastAPI does not know them.
+_REQUESTS = (PredictRequest, BatchRequest, InvocationsRequest, InferRequest, WebhookRequest)
+_REF = "#/components/schemas/"
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI shows of a route's refusals."""
+    return {status: {"model": ErrorAnswer, "description": _REFUSALS[status]} for status in statuses}
+
+
+def request_body(name: str, *binary: str) -> dict[str, Any]:
+    """What OpenAPI shows of a route's body: JSON by its schema, and media types that are bytes."""
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REF + name}}}
+    content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in binary}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def describe_requests(api: FastAPI) -> None:
+    """Add the schemas that `request_body` names to the OpenAPI document."""
+    plain: Callable[[], dict[str, Any]] = api.openapi
+
+    def with_requests() -> dict[str, Any]:
+        document = plain()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for request in _REQUESTS:
+            if request.__name__ not in schemas:
+                schema = request.model_json_schema(ref_template=_REF + "{model}")
+                for name, part in schema.pop("$defs", {}).items():
+                    schemas.setdefault(name, part)
+                schemas[request.__name__] = schema
+        return document
+
+    api.openapi = with_requests  # type: ignore[method-assign]

@@ -14,7 +14,22 @@ from pydantic import Field, model_validator
 from defectnet.errors import SettingsError
 from defectnet.settings import Settings, read_yaml
 
-__all__ = ["Replicas", "ScoreSettings", "ServiceSettings", "is_loopback", "load_service_settings"]
+__all__ = [
+    "ROLES",
+    "Batches",
+    "Replicas",
+    "Role",
+    "ScoreSettings",
+    "ServiceSettings",
+    "Shadow",
+    "Token",
+    "is_loopback",
+    "load_service_settings",
+]
+
+Role = Literal["score", "batch", "admin"]
+# "score" reads spectra, "batch" runs jobs on files, "admin" does everything.
+ROLES: tuple[Role, ...] = ("score", "batch", "admin")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -48,11 +63,70 @@ class Replicas(Settings):
     target_ongoing_requests: float = Field(default=32, gt=0)
     """Requests waiting or running in a process above which another is started (a batch's worth)."""
 
+    upscale_delay_s: float = Field(default=10.0, ge=0)
+    """Seconds that too much must wait before another process is started, which itself takes some 10 s."""
+
+    downscale_delay_s: float = Field(default=300.0, ge=0)
+    """Seconds of too little to do before a process is ended: longer than the pauses of a measuring day."""
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.minimum > self.maximum:
             raise ValueError(f"minimum {self.minimum} is more than maximum {self.maximum}; lower it")
         return self
+
+
+class Token(Settings):
+    """One bearer token, by what it may do."""
+
+    sha256: str
+    """SHA-256 (hex) of the token, so that the file it stands in is no secret."""
+
+    roles: tuple[Role, ...] = Field(default=("score",), min_length=1)
+    """`score` reads spectra, `batch` runs jobs on files and sees its own only, `admin` does everything."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_hash(cls, value: Any) -> Any:
+        return {"sha256": value} if isinstance(value, str) else value  # a hash alone may score
+
+    @model_validator(mode="after")
+    def _is_a_hash(self) -> Self:
+        if not _SHA256.fullmatch(self.sha256):  # the text is not repeated: it may be the token itself
+            raise ValueError("this is not a SHA-256 in hex; write the output of `printf %s TOKEN | sha256sum`")
+        return self
+
+
+class Batches(Settings):
+    """Scoring of whole files, as Ray jobs."""
+
+    roots: tuple[str, ...] = ()
+    """Folders whose Parquet files may be scored, with all that lies below them. Empty: no batches at all."""
+
+    results: str = "runs/batches"
+    """Folder for the results, one below it for each batch; on a cluster one that every node sees."""
+
+    shard_rows: int = Field(default=4096, ge=1)
+    """As in `ScoreSettings.shard_rows`."""
+
+    workers: int = Field(default=1, ge=1)
+    """As in `ScoreSettings.workers`."""
+
+    max_active: int = Field(default=4, ge=1)
+    """Jobs waiting or running before another is refused with 429; each has a process of some 600 MB."""
+
+
+class Shadow(Settings):
+    """A challenger that reads a share of the traffic, answers nobody, and is compared."""
+
+    model: ModelReference | None = None
+    """The challenger, such as `models:/defectnet@challenger`; none by default."""
+
+    share: float = Field(default=0.1, gt=0, le=1)
+    """Share of the requests that it reads too. A tenth costs a tenth more computing."""
+
+    max_waiting: int = Field(default=4, ge=1)
+    """Requests waiting for it before others are left out: a slow challenger must cost the service nothing."""
 
 
 class ServiceSettings(Settings):
@@ -75,8 +149,11 @@ class ServiceSettings(Settings):
     port: int = Field(default=8000, ge=0, le=65535)
     """The TCP port; 0 takes a free one."""
 
-    tokens: dict[str, str] = Field(default_factory=dict)
-    """Name → SHA-256 (hex) of a bearer token. Hashed, so that this file is no secret; empty asks for no token."""
+    tokens: dict[str, Token] = Field(default_factory=dict)
+    """Name → token; empty asks for none."""
+
+    webhook_secret_file: str | None = None
+    """File with the secret of MLflow's webhook, for `POST /v1/webhooks/mlflow`; without it there is only polling."""
 
     proxy: Literal["auto", "haproxy", "python"] = "auto"
     """What stands before the replicas: HAProxy (about four times the throughput) where Ray can find it, else Python."""
@@ -88,11 +165,20 @@ class ServiceSettings(Settings):
     max_spectra: int = Field(default=512, ge=1)
     """Spectra of a request. Larger sets belong to `defectnet score`, which can be stopped and resumed."""
 
+    max_arrow_rows: int = Field(default=4096, ge=1)
+    """Spectra of a request that comes as an Arrow stream: some 6 s of one core."""
+
+    max_bytes_in_flight: int = Field(default=256 * 2**20, ge=1024)
+    """Bytes of all bodies that one process holds at a time; more are sent away with 503. A sixteenth of 4 GB."""
+
+    body_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds that a body may take to arrive: 16 MiB at 4.5 Mbit/s. A client that dawdles longer gets 408."""
+
     max_points: int = Field(default=20_000, ge=8)
     """Points of a spectrum. The finest instruments give a few thousand."""
 
     request_timeout_s: float = Field(default=60.0, gt=0)
-    """Seconds after which a request is answered with an error, whatever it waits for."""
+    """Seconds after which a request is answered with 504, whatever it waits for; a client may ask for fewer."""
 
     # ── how much at once ──────────────────────────────────────────────────────────────────────────────────────────────
     max_batch_size: int = Field(default=64, ge=1)
@@ -107,13 +193,14 @@ class ServiceSettings(Settings):
     ingress: Replicas = Replicas(cpus=0.25)
     """Processes that read and check requests; they hold no model."""
 
+    batches: Batches = Batches()
+    """Scoring of files."""
+
+    shadow: Shadow = Shadow()
+    """A challenger to compare."""
+
     @model_validator(mode="after")
     def _protected(self) -> Self:
-        for name, digest in self.tokens.items():
-            if not _SHA256.fullmatch(digest):
-                raise ValueError(
-                    f"the token {name!r} is not a SHA-256 in hex; write the output of `printf %s TOKEN | sha256sum`"
-                )
         if not is_loopback(self.host) and not self.tokens:
             raise ValueError(
                 f"refusing to listen on {self.host} without a token; add one under `tokens`, or use 127.0.0.1"

@@ -27,14 +27,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         "nan.csv": GOOD.replace("2.0,1", "2.0,nan"),
         "negative.csv": GOOD.replace("2.0,1", "2.0,-4"),
         "unitless.csv": GOOD.removeprefix("frequency_thz,dos\n"),
-        "three.csv": GOOD.replace("\n", ",0.1\n").replace("dos,0.1", "dos,error"),
+        "four.csv": GOOD.replace("\n", ",0.1,0.2\n").replace("dos,0.1,0.2", "dos,error,temperature"),
         "empty.csv": "",
         "empty.parquet": "",
         "unknown.yaml": "colour: blue\n",
         "list.yaml": "- 1\n",
     }.items():
         Path(name).write_text(text, encoding="utf-8")
-    Path("binary.csv").write_bytes(b"\x89HDF\r\n\x1a\n\xff\xfe")
+    Path("binary.csv").write_bytes(b"\x00\xff\xfe")
     write_table(spectra, "spectra.parquet")
     write_table(spectra.slice(4), "broken.parquet")
     write_table(spectra.drop_columns(["host"]), "hostless.parquet")
@@ -69,7 +69,7 @@ def one_sentence(errors: str) -> str:
         ("predict missing.csv --host Si", "file: cannot read missing.csv (No such file or directory); check the path"),
         ("predict empty.csv --host Si", "file: empty.csv is empty; give two columns"),
         ("predict binary.csv --host Si", "file: binary.csv is not text; give"),
-        ("predict three.csv --host Si", "has 3 columns; give two"),
+        ("predict four.csv --host Si", "file: four.csv has 4 columns; give two"),
         ("predict nan.csv --host Si", "dos: value nan at point 19 in nan.csv; remove or repair it"),
         ("predict negative.csv --host Si", "dos: negative density -4 at point 19"),
         ("predict empty.parquet", "input: empty.parquet is not a readable Parquet file"),

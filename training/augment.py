@@ -26,6 +26,8 @@ class AugmentSettings(Settings):
         noise_probability, counts_range: Poisson noise of so many counts in the whole spectrum, drawn log-uniformly.
         background_probability, background_range: a background flat in energy up to the top of the band, as a share
             of all counts.
+        low_cut_probability, low_cut_range: what lies below this share of the band's top is missing, in sample and
+            reference alike: the elastic line hides it.
     """
 
     energy_scale_probability: float = Field(default=0.2, ge=0.0, le=1.0)
@@ -36,6 +38,8 @@ class AugmentSettings(Settings):
     counts_range: tuple[float, float] = (1e5, 1e8)
     background_probability: float = Field(default=0.1, ge=0.0, le=1.0)
     background_range: tuple[float, float] = (0.001, 0.02)
+    low_cut_probability: float = Field(default=0.1, ge=0.0, le=1.0)
+    low_cut_range: tuple[float, float] = (0.03, 0.15)
 
 
 # Widths for which a smearing matrix is kept; a drawn width takes the nearest, which is within 15 %.
@@ -51,6 +55,7 @@ class Augmenter:
         low, high = settings.resolution_range
         self._widths = torch.logspace(np.log10(low), np.log10(high), _N_WIDTHS)
         self._smearing = torch.stack([smearing_matrix(grid, float(width)) for width in self._widths])
+        self._centres = torch.from_numpy(grid.centres_thz).float()
         self._bin_thz = torch.from_numpy(np.diff(grid.edges_thz)).float()
 
     def __call__(self, sample: Tensor, reference: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -77,6 +82,10 @@ class Augmenter:
             counts = _log_uniform(s.counts_range, (n, 2, 1), generator)
             noisy = torch.poisson(both.clamp(min=0) * counts, generator=generator) / counts
             both = torch.where(chosen, noisy, both)
+        chosen = torch.rand(n, generator=generator) < s.low_cut_probability
+        if chosen.any():
+            share = _log_uniform(s.low_cut_range, (n,), generator) * chosen
+            both = both * (self._centres >= share[:, None] * self._top(sample)[:, None])[:, None]
         both = both / both.sum(dim=2, keepdim=True).clamp(min=1e-9)
         return both[:, 0].contiguous(), both[:, 1].contiguous()
 
@@ -91,6 +100,11 @@ class Augmenter:
         index = left[:, None].expand(n, 2, -1)
         cut = (1 - weight) * total.gather(2, index) + weight * total.gather(2, index + 1)
         return cut.diff(dim=2)
+
+    def _top(self, shares: Tensor) -> Tensor:
+        """Frequency below which 99 % of each row's modes lie, THz, shape (B,)."""
+        above = (shares.cumsum(dim=1) < 0.99 * shares.sum(dim=1, keepdim=True)).sum(dim=1)
+        return self._centres[above.clamp(max=self.grid.n_bins - 1)]
 
     def _flat(self, both: Tensor) -> Tensor:
         """Shares of a density that is constant up to the highest filled bin of each spectrum."""

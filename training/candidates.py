@@ -21,11 +21,16 @@ def guesses(
     rng: np.random.Generator,
     *,
     n_distractors: int | NDArray[np.intp] = MAX_DISTRACTORS,
+    first: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
-    """Candidate lists: the true dopants, and `n_distractors` other known dopants drawn at random; all (n, V)."""
+    """Candidate lists: the true dopants, and `n_distractors` other known dopants drawn at random; all (n, V).
+
+    Elements that are `first` are drawn before all others.
+    """
     eligible = everything(host, known) & (truth <= 0)
     # A random key orders the eligible elements of each row; the first n of them are its distractors.
-    keys = np.where(eligible, rng.random(truth.shape), np.inf)
+    keys = rng.random(truth.shape) + (0.0 if first is None else ~first)
+    keys = np.where(eligible, keys, np.inf)
     rank = keys.argsort(axis=1).argsort(axis=1)
     count = np.broadcast_to(np.asarray(n_distractors), (truth.shape[0],))[:, None]
     return (truth > 0) | (eligible & (rank < count))

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from defectnet.elements import VOCABULARY
-from defectnet.network import DefectNetwork
+from defectnet.network import Answer, DefectNetwork
 from training.augment import Augmenter
 from training.candidates import everything, guesses
 from training.dataset import SpectraArrays
-from training.losses import answer_loss
+from training.losses import Loss, answer_loss
+from training.mixing import Mixer
 from training.settings import TrainSettings
 
 __all__ = ["Progress", "Trainer", "fit"]
@@ -56,6 +57,8 @@ class Trainer:
         self.train, self.validation = data.of_split("train"), data.of_split("validation")
         self.known = np.isin(VOCABULARY, self.train.dopants)
         self.augment = Augmenter(settings.augment, settings.grid)
+        self.mixer = Mixer(self.train)
+        self.tried = _tried(self.train)
         self.optimizer = torch.optim.AdamW(
             _weight_decay_groups(self.network, settings.weight_decay), lr=settings.learning_rate, betas=_ADAM_BETAS
         )
@@ -73,11 +76,10 @@ class Trainer:
         order = np.resize(shared.permutation(len(self.train)), self.steps_per_epoch * self.settings.batch_size)
         guess_free = shared.random(self.steps_per_epoch) < self.settings.guess_free_share
         model.train()
-        sums = np.zeros(3)
+        sums = np.zeros(4)
         for step in range(self.steps_per_epoch):
             batch = order[step * self.settings.batch_size : (step + 1) * self.settings.batch_size]
-            rows = self.train.where(batch[self.rank :: self.world])
-            sums += self._step(model, rows, bool(guess_free[step]), rng, generator)
+            sums += self._step(model, batch[self.rank :: self.world], bool(guess_free[step]), rng, generator)
         train = sums / self.steps_per_epoch
         validation = self.validate()
         seconds = time.perf_counter() - started
@@ -88,6 +90,7 @@ class Trainer:
             "train_loss": float(train[0]),
             "train_presence_loss": float(train[1]),
             "train_concentration_loss": float(train[2]),
+            "train_modes_loss": float(train[3]),
             **validation,
             "learning_rate": self._learning_rate(),
             "seconds": seconds,
@@ -115,14 +118,14 @@ class Trainer:
             for name, asked in (("guess_free", free), ("candidates", listed)):
                 sums, size = 0.0, 4 * self.settings.batch_size
                 for start in range(0, len(data), size):
-                    rows = slice(start, start + size)
-                    truth = torch.from_numpy(data.truth[rows])
-                    arrays = (data.sample, data.reference, data.has_reference, data.host, asked)
-                    answer = network(*(torch.from_numpy(array[rows]) for array in arrays))
-                    loss = answer_loss(answer, truth, concentration_weight=self.settings.concentration_weight)
-                    sums += float(loss.total) * len(truth)
+                    rows = np.arange(start, min(start + size, len(data)))
+                    chosen = data.where(rows)
+                    loss = self._loss(network(*chosen.inputs(asked[rows])), chosen, chosen.truth)
+                    sums += (float(loss.total) - self.settings.modes_weight * float(loss.modes)) * len(rows)
                 losses[f"validation_loss_{name}"] = sums / len(data)
-        return {"validation_loss": float(np.mean(list(losses.values()))), **losses}
+        # The better of two epochs is the one that tells candidates apart: without a list, most of the loss is the
+        # prior's, which is fitted afterwards.
+        return {"validation_loss": losses["validation_loss_candidates"], **losses}
 
     def finished(self) -> bool:
         """Whether all epochs are done or the validation loss has stopped falling."""
@@ -160,26 +163,32 @@ class Trainer:
     def _step(
         self,
         model: nn.Module,
-        rows: SpectraArrays,
+        index: NDArray[np.intp],
         guess_free: bool,
         rng: np.random.Generator,
         generator: torch.Generator,
     ) -> NDArray[np.float64]:
+        settings, rows = self.settings, self.train.where(index)
+        mixture, truth, mixed = self.mixer.mixed(index, settings.mix_share, rng)
+        weighted = (rng.random(len(rows)) < settings.neutron_share) & ~mixed
+        seen, pristine, neutron = self.mixer.as_neutrons(index, weighted, mixture)
         if guess_free:
             asked = everything(rows.host, self.known)
         else:
-            n = rng.integers(0, self.settings.max_distractors + 1, size=len(rows))
-            asked = guesses(rows.truth, rows.host, self.known, rng, n_distractors=n)
-        has_reference = rows.has_reference & (rng.random(len(rows)) >= self.settings.reference_dropout)
-        sample, reference = self.augment(torch.from_numpy(rows.sample), torch.from_numpy(rows.reference), generator)
+            n = rng.integers(0, settings.max_distractors + 1, size=len(rows))
+            hard = self.tried[index] & (rng.random(len(rows)) < settings.hard_share)[:, None]
+            asked = guesses(truth, rows.host, self.known, rng, n_distractors=n, first=hard)
+        sample, reference = self.augment(torch.from_numpy(seen), torch.from_numpy(pristine), generator)
+        given = rows.inputs(asked)._replace(
+            sample=sample,
+            reference=reference,
+            has_reference=torch.from_numpy(rows.has_reference & (rng.random(len(rows)) >= settings.reference_dropout)),
+            neutron=torch.from_numpy(rows.neutron | neutron),
+            has_prior=torch.from_numpy(rng.random(len(rows)) >= settings.prior_dropout),
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        answer = model(
-            sample, reference, torch.from_numpy(has_reference), torch.from_numpy(rows.host), torch.from_numpy(asked)
-        )
-        loss = answer_loss(
-            answer, torch.from_numpy(rows.truth), concentration_weight=self.settings.concentration_weight
-        )
+        loss = self._loss(model(*given), rows, truth)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT_NORM)
@@ -189,7 +198,18 @@ class Trainer:
         decay = min(self.settings.average_decay, (1 + self.progress.step) / (10 + self.progress.step))
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1.0 - decay)
-        return np.array([loss.total.item(), loss.presence.item(), loss.concentration.item()])
+        terms = (loss.total, loss.presence, loss.concentration, loss.modes)
+        return np.array([term.item() for term in terms])
+
+    def _loss(self, answer: Answer, rows: SpectraArrays, truth: NDArray[np.float32]) -> Loss:
+        return answer_loss(
+            answer,
+            torch.from_numpy(truth),
+            torch.from_numpy(rows.partial),
+            torch.from_numpy(rows.partial_element),
+            concentration_weight=self.settings.concentration_weight,
+            modes_weight=self.settings.modes_weight,
+        )
 
     def _learning_rate(self) -> float:
         """Linear rise, then half a cosine down to zero at the last step."""
@@ -210,6 +230,15 @@ def fit(
     model = wrap(trainer.network)
     while not trainer.finished():
         report(trainer, trainer.run_epoch(model))
+
+
+def _tried(rows: SpectraArrays) -> NDArray[np.bool_]:
+    """Which elements some spectrum of the same host holds, shape (n, 94)."""
+    tried = np.zeros(rows.truth.shape, dtype=bool)
+    for formula in np.unique(rows.formula):
+        members = rows.formula == formula
+        tried[members] = (rows.truth[members] > 0).any(axis=0)
+    return tried
 
 
 def _weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:

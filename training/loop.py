@@ -4,6 +4,7 @@
     output/checkpoints/      one a finished epoch, the latest two kept
     output/model/            the artifact
     output/evaluation.*      its figures on the test hosts
+    output/evaluation/       pictures of them
 
 The same call goes on where a killed one stopped, and returns at once when the artifact is there.
 """
@@ -35,6 +36,7 @@ from training.card import write_card
 from training.dataset import SpectraArrays, dataset_sha256, require_rows
 from training.evaluate import evaluate_network, write_report
 from training.fit import Trainer, fit
+from training.pictures import draw_evaluation
 from training.registry import ARTIFACT_PATH
 from training.settings import TrainSettings
 from training.tracking import experiment_id, git_revision, tracking_client, tracking_uri
@@ -71,8 +73,8 @@ def train(data: str | Path, output: str | Path, settings: TrainSettings) -> Path
     else:
         trainer.load(_train_with_ray(arrays, output, settings, run_id))
     _finish(trainer, arrays, trained_on, output)
-    for file in ("evaluation.json", "evaluation.md"):
-        client.log_artifact(run_id, str(output / file))
+    for file in sorted(output.glob("evaluation*")):
+        client.log_artifact(run_id, str(file)) if file.is_file() else client.log_artifacts(run_id, str(file), file.name)
     client.log_artifacts(run_id, str(artifact), ARTIFACT_PATH)
     client.set_terminated(run_id)
     return artifact
@@ -80,9 +82,11 @@ def train(data: str | Path, output: str | Path, settings: TrainSettings) -> Path
 
 def _describe(arrays: SpectraArrays, data: str | Path, settings: TrainSettings) -> TrainedOn:
     rows = require_rows(arrays, "train")
+    as_neutrons = settings.neutron_share > 0 and bool((rows.partial_element >= 0).any())
     return TrainedOn(
         dopants=rows.dopants,
         host_elements=rows.host_elements,
+        kinds=("vibrational", "neutron") if as_neutrons or rows.neutron.any() else ("vibrational",),
         n_spectra=len(rows),
         n_hosts=len(set(rows.formula)),
         dataset_sha256=dataset_sha256(data),
@@ -218,6 +222,7 @@ def _finish(trainer: Trainer, arrays: SpectraArrays, trained_on: TrainedOn, outp
     config = ModelConfig(grid=settings.grid, network=settings.network, calibration=calibration, trained_on=trained_on)
     report = evaluate_network(network, config, arrays, "test")
     write_report(report, output)
+    draw_evaluation(network, config, require_rows(arrays, "test"), output / "evaluation")
     card = write_card(
         config,
         report,

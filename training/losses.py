@@ -1,4 +1,9 @@
-"""What training minimises: presence of every candidate, and the concentration of every true dopant with its spread."""
+"""What training minimises: presence of every candidate, concentration and spread of every true dopant, and where the
+dopants' modes lie.
+
+The last is asked of nobody afterwards. It is dense, where presence is a few bits a spectrum, and what places a local
+mode correctly has understood what mass and bonds do to it.
+"""
 
 from dataclasses import dataclass
 
@@ -22,13 +27,25 @@ class Loss:
     total: Tensor
     presence: Tensor
     concentration: Tensor
+    modes: Tensor
 
 
-def answer_loss(answer: Answer, truth: Tensor, *, concentration_weight: float) -> Loss:
-    """Binary cross-entropy of presence plus `concentration_weight` times the beta-NLL of log concentration.
+def answer_loss(
+    answer: Answer,
+    truth: Tensor,
+    partial: Tensor,
+    partial_element: Tensor,
+    *,
+    concentration_weight: float,
+    modes_weight: float,
+) -> Loss:
+    """Cross-entropy of presence, beta-NLL of log concentration, and cross-entropy of the dopants' modes.
 
     Args:
         truth: shape (B, V), fractions of all atoms, 0 where absent.
+        partial: shape (B, E, N), the modes of each element of the doped crystals by bin, on any scale.
+        partial_element: shape (B, E), which element each is, −1 for none.
+        concentration_weight, modes_weight: of the second and third term beside the first.
     """
     n_spectra = truth.shape[0]
     asked = torch.isfinite(answer.presence_logit)
@@ -40,5 +57,20 @@ def answer_loss(answer: Answer, truth: Tensor, *, concentration_weight: float) -
     log_spread = answer.log_spread[present]
     nll = 0.5 * (residual / log_spread.exp()).square() + log_spread
     concentration = (nll * (2 * _BETA * log_spread.detach()).exp()).sum()
-    presence, concentration = presence / n_spectra, concentration / n_spectra
-    return Loss(presence + concentration_weight * concentration, presence, concentration)
+    modes = _modes_loss(answer, truth, partial, partial_element)
+    presence, concentration, modes = presence / n_spectra, concentration / n_spectra, modes / n_spectra
+    total = presence + concentration_weight * concentration + modes_weight * modes
+    return Loss(total, presence, concentration, modes)
+
+
+def _modes_loss(answer: Answer, truth: Tensor, partial: Tensor, partial_element: Tensor) -> Tensor:
+    """Cross-entropy between the tokens in which a dopant's modes lie and those in which they are said to, summed."""
+    index = partial_element.clamp(min=0)
+    n_tokens = answer.modes_logit.shape[2]
+    lying = partial.to(truth.dtype).unflatten(2, (n_tokens, -1)).sum(dim=3)  # (B, E, T)
+    asked = torch.isfinite(answer.presence_logit)
+    dopant = (partial_element >= 0) & (truth > 0).gather(1, index) & asked.gather(1, index)
+    weight = lying.sum(dim=2, keepdim=True)
+    lying = lying / weight.clamp(min=1e-9)
+    said = answer.modes_logit.gather(1, index[..., None].expand(-1, -1, n_tokens)).log_softmax(dim=2)
+    return -(lying * said).sum(dim=2).mul(dopant & (weight[..., 0] > 0)).sum()

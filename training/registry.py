@@ -6,6 +6,7 @@ A version is an artifact folder logged as plain files under a run's path "model"
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,18 @@ from defectnet.artifact import load_artifact, verify_sums
 from defectnet.errors import RegistryError
 from training.tracking import experiment_id, tracking_client
 
-__all__ = ["CHAMPION", "MODEL_NAME", "PREVIOUS", "promote", "register", "register_run", "resolve", "rollback"]
+__all__ = [
+    "CHAMPION",
+    "MODEL_NAME",
+    "PREVIOUS",
+    "champion",
+    "promote",
+    "register",
+    "register_run",
+    "resolve",
+    "rollback",
+    "tag",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +91,19 @@ def promote(version: str, *, client: MlflowClient | None = None) -> None:
     _asked(lambda: client.set_registered_model_alias(MODEL_NAME, CHAMPION, version))
     if former is not None:
         _asked(lambda: client.set_registered_model_alias(MODEL_NAME, PREVIOUS, former))
+
+
+def champion(*, client: MlflowClient | None = None) -> str | None:
+    """The champion's version, or None where nothing was promoted yet."""
+    return _version_of(client or tracking_client(), CHAMPION)
+
+
+def tag(version: str, tags: Mapping[str, str], *, client: MlflowClient | None = None) -> None:
+    """Write tags of a version; empty values are left out."""
+    client = client or tracking_client()
+    for key, value in tags.items():
+        if value:
+            _asked(partial(client.set_model_version_tag, MODEL_NAME, version, key, value), what=f"version {version}")
 
 
 def rollback(*, client: MlflowClient | None = None) -> str:

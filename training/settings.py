@@ -2,7 +2,7 @@
 
 import hashlib
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from defectnet.features import FrequencyGrid
 from defectnet.network import NetworkSettings
@@ -25,10 +25,17 @@ class TrainSettings(Settings):
         warmup_steps: steps over which the learning rate rises.
         weight_decay: AdamW's, on matrices only.
         average_decay: the weights that are kept are an exponential moving average with this decay a step.
-        concentration_weight: of the concentration's loss beside the presence's.
+        concentration_weight, modes_weight: of the losses of concentration and of the dopants' modes beside presence's.
         guess_free_share: share of the batches in which every element is a candidate; the others carry a list.
         max_distractors: a list holds the true dopants and at most this many others.
-        reference_dropout: share of the rows that are trained on without their reference.
+        hard_share: share of the lists whose distractors are first of all the other dopants of the same host. A host was
+            simulated with a handful of dopants; a network that knows the host by heart rules out all others unseen, and
+            these it cannot.
+        reference_dropout, prior_dropout: share of the rows that are trained on without their reference, and without the
+            chemical prior.
+        mix_share: share of the rows that are added to another one of the same host, each scaled: changes of dilute
+            dopants add up (R² 0.99 below 6 %), so that new mixtures of known dopants cost no simulation.
+        neutron_share: share of the rows that are seen as neutrons see them.
         workers: Ray Train workers; 0 trains in this process, without Ray.
         cpus_per_worker: what each claims of the cluster. Less than one, for claiming every CPU starves whatever else
             runs on a small machine.
@@ -48,9 +55,14 @@ class TrainSettings(Settings):
     weight_decay: float = Field(default=0.02, ge=0.0)
     average_decay: float = Field(default=0.995, ge=0.0, lt=1.0)
     concentration_weight: PositiveFloat = 1.0
+    modes_weight: NonNegativeFloat = 0.2
     guess_free_share: float = Field(default=0.5, ge=0.0, le=1.0)
     max_distractors: PositiveInt = MAX_DISTRACTORS
+    hard_share: float = Field(default=0.5, ge=0.0, le=1.0)
     reference_dropout: float = Field(default=0.2, ge=0.0, le=1.0)
+    prior_dropout: float = Field(default=0.2, ge=0.0, le=1.0)
+    mix_share: float = Field(default=0.4, ge=0.0, le=1.0)
+    neutron_share: float = Field(default=0.15, ge=0.0, le=1.0)
     workers: NonNegativeInt = 2
     cpus_per_worker: PositiveFloat = 0.5
     threads_per_worker: PositiveInt = 1

@@ -13,27 +13,33 @@ __all__ = ["evaluate"]
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model artifact folder.")],
     data: Annotated[Path, typer.Argument(help="A Parquet file of labelled spectra, or a folder of them.")],
-    output: Annotated[Path, typer.Option(help="Folder for evaluation.json and evaluation.md.")] = Path(
+    output: Annotated[Path, typer.Option(help="Folder for evaluation.json, evaluation.md and pictures.")] = Path(
         "runs/evaluation"
     ),
     split: Annotated[str, typer.Option(help="Which hosts: test, validation or train.")] = "test",
 ) -> None:
-    """Evaluate a model with and without a candidate list, with and without the pristine reference, beside a constant.
+    """Evaluate a model with and without a candidate list, and with and without the pristine reference.
 
     Hosts are split by a hash of their formula, so the test hosts of a model are the test hosts of every model.
 
     Example: defectnet evaluate runs/first/model runs/spectra --output runs/first
     """
+    from defectnet.artifact import load_artifact
     from defectnet.errors import InputError
     from defectnet.tables import read_spectra
-    from training.dataset import SPLITS
-    from training.evaluate import evaluate as run
-    from training.evaluate import markdown, write_report
+    from training.dataset import SPLITS, SpectraArrays
+    from training.evaluate import evaluate_network, markdown, write_report
+    from training.pictures import draw_evaluation
 
     if split not in SPLITS:
         raise InputError(f"{split!r} is no split", fix=f"use {', '.join(SPLITS)}", field="--split")
-    report = run(model, read_spectra(data), split)
+    table = read_spectra(data)
+    network, config = load_artifact(model)
+    arrays = SpectraArrays.from_table(table, config.grid)
+    report = evaluate_network(network, config, arrays, split)
     as_json, _ = write_report(report, output)
+    pictures = draw_evaluation(network, config, arrays.of_split(split), output / "evaluation")
     console = Console()
     console.print(Markdown(markdown(report)))
-    console.print(f"written: {as_json}", highlight=False, soft_wrap=True)
+    for path in (as_json, *pictures):
+        console.print(f"written: {path}", highlight=False, soft_wrap=True)

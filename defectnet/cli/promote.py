@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 
 __all__ = ["promote"]
 
@@ -12,26 +13,45 @@ __all__ = ["promote"]
 def promote(
     version: Annotated[str | None, typer.Argument(help="A registered version, such as 3.")] = None,
     artifact: Annotated[Path | None, typer.Option(help="Register this artifact folder, then promote it.")] = None,
+    benchmark: Annotated[
+        Path, typer.Option(help="Labelled spectra on whose test hosts the champion must not be better.")
+    ] = Path("data"),
+    force: Annotated[str | None, typer.Option(help="Promote it though it is worse, for this reason.")] = None,
     back: Annotated[bool, typer.Option("--rollback", help="Go back to the champion of before.")] = False,
 ) -> None:
-    """Move the alias `champion`, which the service follows; the champion of before is kept as `previous`.
+    """Move the alias `champion`, which the service follows, to a model that is not worse than the champion.
+
+    Presence F1, concentration error and coverage are compared in total, at 2 % and above, and below; what is worse
+    beyond the noise is refused with a table. The champion of before is kept as `previous`.
 
     Example: defectnet promote --artifact models/released
 
     Example: defectnet promote 3
 
+    Example: defectnet promote 3 --force "the champion was trained on a faulty table"
+
     Example: defectnet promote --rollback
     """
-    from defectnet.errors import InputError
-    from training import registry
+    from defectnet.errors import InputError, RegistryError
+    from training import promotion, registry
 
     if [version is not None, artifact is not None, back].count(True) != 1:
         raise InputError("give exactly one of VERSION, --artifact and --rollback", field="promote")
+    if force is not None and (back or not force.strip()):
+        raise InputError("goes with a version or an artifact", fix="say why the gate is overruled", field="--force")
+    console = Console()
     if back:
-        version = registry.rollback()
-    else:
-        if artifact is not None:
-            version = registry.register(artifact)
-        assert version is not None  # exactly one was given
-        registry.promote(version)
-    Console().print(f"champion: defectnet/{version}", highlight=False)
+        console.print(f"champion: {registry.MODEL_NAME}/{registry.rollback()}", highlight=False)
+        return
+    if artifact is not None:
+        version = registry.register(artifact)
+    assert version is not None  # exactly one was given
+    gate = promotion.promote(version, benchmark, force=force)
+    if gate.checks:
+        console.print(Markdown(promotion.markdown(gate)))
+    if not gate.promoted:
+        raise RegistryError(
+            f"version {version} is worse than the champion, version {gate.champion}: train a better one, or give "
+            "--force REASON"
+        )
+    console.print(f"champion: {registry.MODEL_NAME}/{version}", highlight=False)

@@ -1,4 +1,4 @@
-"""`defectnet score`: a Parquet of spectra in, a folder of predictions out."""
+"""`defectnet score`: a file or folder of spectra in, a folder of predictions out."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +11,11 @@ __all__ = ["score"]
 
 
 def score(
-    input: Annotated[Path, typer.Argument(help="A Parquet file of spectra, or a folder of them.", metavar="IN")],
-    output: Annotated[Path, typer.Argument(help="Folder for the predictions.", metavar="OUT")],
+    # Text, for a Path would make s3:/ of s3://.
+    input: Annotated[
+        str, typer.Argument(help="Parquet, Arrow or JSON lines: a file or a folder, path or URI.", metavar="IN")
+    ],
+    output: Annotated[str, typer.Argument(help="Folder for the predictions, path or URI.", metavar="OUT")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -32,6 +35,8 @@ def score(
     Example:
 
         defectnet score examples/batch.parquet runs/predictions --workers 2
+
+        defectnet score s3://bucket/spectra s3://bucket/predictions
     """
     from serving.score import score as run
     from serving.settings import ScoreSettings

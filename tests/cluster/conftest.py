@@ -43,29 +43,23 @@ def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
         node.mend()
 
     def whole() -> bool:
-        for node in cluster.nodes:
-            # Killed, or given up: a node that the head took for dead while it was cut off ends itself.
-            if node.process is None or node.process.poll() is not None:
-                node.kill()
-                cluster.start(node)
+        cluster.revive(killed=True)
         return cluster.alive() == len(cluster.nodes)
 
     wait_for(whole, "the cluster is whole again")
 
 
 @pytest.fixture(scope="session")
-def record(request: pytest.FixtureRequest) -> Iterator[Record]:
+def record(request: pytest.FixtureRequest) -> Record:
     """Takes down the figures of one stage and fault."""
-    figures: dict[str, dict[str, Any]] = {}
+    path = request.config.getoption("--cluster-results", default=None)  # unknown where all of tests/ is run
 
     def take(stage: str, fault: str, **values: Any) -> None:
-        figures.setdefault(stage, {})[fault] = values
         print(f"{stage}, {fault}: {values}")  # noqa: T201  (`pytest -s` shows how far it is)
+        if path:  # at once: a run that is cut off keeps what it has
+            file = Path(path)
+            known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            known.setdefault(stage, {})[fault] = values
+            file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
-    yield take
-    if (path := request.config.getoption("--cluster-results")) and figures:
-        file = Path(path)
-        known = json.loads(file.read_text()) if file.exists() else {}
-        for stage, faults in figures.items():
-            known[stage] = known.get(stage, {}) | faults
-        file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return take

@@ -12,14 +12,15 @@ from nodes import wait_for
 
 
 class MlflowServer:
-    """A tracking server with a sqlite or another database; a context manager."""
+    """A tracking server, by default with sqlite and files in its folder; a context manager."""
 
-    def __init__(self, folder: Path, host: str, database: str | None = None) -> None:
+    def __init__(self, folder: Path, host: str, database: str | None = None, artifacts: str | None = None) -> None:
         with socket.socket() as probe:
             probe.bind((host, 0))
             self._port = probe.getsockname()[1]
         self._folder, self._host = folder, host
         self._database = database or f"sqlite:///{folder}/mlflow.db"
+        self._artifacts = artifacts or str(folder / "artifacts")
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -29,7 +30,7 @@ class MlflowServer:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", self._host, "--port", str(self._port)]
-        command += ["--backend-store-uri", self._database, "--artifacts-destination", str(self._folder / "artifacts")]
+        command += ["--backend-store-uri", self._database, "--artifacts-destination", self._artifacts]
         # It asks whose address it was called by, against DNS rebinding.
         command += ["--workers", "1", "--allowed-hosts", f"{self._host}:{self._port}"]
         environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

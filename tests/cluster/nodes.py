@@ -24,8 +24,10 @@ import httpx
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # A node that is slow to start because the machine is busy is not a failure.
-PATIENCE_S = 240.0
+PATIENCE_S = 400.0
 OBJECT_STORE_BYTES = 100_000_000
+# The network of a node, seen from inside.
+INTERFACE = "eth0"
 
 # Takes down the figures of one stage and fault: record("score", "driver", rows_once=…).
 Record = Callable[..., None]
@@ -127,7 +129,6 @@ class RayCluster:
         n_workers: worker nodes, each with `cpus`.
         environment: added to that of every node and driver.
         object_store_bytes: of each node.
-        spill_bytes: size of each node's /tmp/ray, where objects are spilled to; None for that of the disk.
     """
 
     folder: Path
@@ -135,7 +136,6 @@ class RayCluster:
     cpus: int = 2
     environment: Mapping[str, str] = field(default_factory=dict)
     object_store_bytes: int = OBJECT_STORE_BYTES
-    spill_bytes: int | None = None
     nodes: list[Node] = field(default_factory=list)
 
     def __enter__(self) -> "RayCluster":
@@ -188,8 +188,6 @@ class RayCluster:
         else:
             ray += [f"--address={self.address}", f"--num-cpus={self.cpus}"]
         tmp = f"mount --bind {node.folder} /tmp/ray"
-        if self.spill_bytes is not None:
-            tmp = f"mount -t tmpfs -o size={self.spill_bytes} tmpfs /tmp/ray"
         # Twice the object store, for Ray refuses a store larger than half of the shared memory.
         prepare = f'{tmp} && mount -t tmpfs -o size={2 * self.object_store_bytes} tmpfs /dev/shm && exec "$@"'
         Path("/tmp/ray").mkdir(exist_ok=True)  # where the node's own is mounted, in its namespace only
@@ -197,6 +195,25 @@ class RayCluster:
         command += ["--mount-proc", "bash", "-c", prepare, "node", *ray]
         with (self.folder / f"{node.namespace}.log").open("ab") as log:
             node.process = subprocess.Popen(command, env=self.environ(), stdout=log, stderr=log, cwd=self.folder)
+
+    def wait(self, driver: "subprocess.Popen[bytes]", within_s: float) -> None:
+        """Wait for a driver as a cluster's supervisor would: a node that has ended itself is started again.
+
+        The head takes a node for dead that it has not heard of for long; once that node hears of it, it ends.
+        """
+        deadline = time.monotonic() + within_s
+        while driver.poll() is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the driver has not ended within {within_s:.0f} s")
+            self.revive()
+            time.sleep(0.5)
+
+    def revive(self, *, killed: bool = False) -> None:
+        """Start the nodes again that have ended themselves, and if `killed` also those that a test has killed."""
+        for node in self.nodes:
+            if (node.process is None and killed) or (node.process is not None and node.process.poll() is not None):
+                node.kill()
+                self.start(node)
 
     def alive(self) -> int:
         """How many nodes the head counts as alive."""
@@ -228,8 +245,11 @@ class RayCluster:
         """The environment of every node and driver."""
         return {
             **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # for the jobs' `defectnet`
             "PYTHONPATH": str(REPOSITORY),
             "RAY_ADDRESS": self.address,
+            # Without it, Gloo listens where the machine's name leads to: here, as on Debian, the loopback.
+            "GLOO_SOCKET_IFNAME": INTERFACE,
             "RAY_AUTH_MODE": "disabled",  # nobody but this machine reaches the bridge
             **self.environment,
         }
@@ -238,12 +258,11 @@ class RayCluster:
         name = f"dn{os.getpid()}n{index}"
         node = Node(name, f"{self._subnet}.{index + 2}", self.folder / name, f"v{os.getpid()}h{index}")
         node.folder.mkdir(parents=True)
-        inside = f"v{os.getpid()}n{index}"
         _ip("netns", "add", name)
-        _ip("link", "add", node.link, "type", "veth", "peer", "name", inside, "netns", name)
+        _ip("link", "add", node.link, "type", "veth", "peer", "name", INTERFACE, "netns", name)
         _ip("link", "set", node.link, "master", self._bridge, "up")
-        _ip("-n", name, "addr", "add", f"{node.address}/24", "dev", inside)
-        _ip("-n", name, "link", "set", inside, "up")
+        _ip("-n", name, "addr", "add", f"{node.address}/24", "dev", INTERFACE)
+        _ip("-n", name, "link", "set", INTERFACE, "up")
         _ip("-n", name, "link", "set", "lo", "up")
         return node
 

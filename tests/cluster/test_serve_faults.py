@@ -18,7 +18,7 @@ from nodes import RayCluster, Record, kill_driver, wait_for
 
 from defectnet.released import released_model
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CUT_S = 30.0
 TOKEN = "a token of the tests"
@@ -91,7 +91,8 @@ def settings(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> P
         "tokens": {"test": hashlib.sha256(TOKEN.encode()).hexdigest()},
     }
     document = {
-        "http_options": {"host": cluster.head.address, "port": 8000, "request_timeout_s": 60},
+        # Behind HAProxy every replica listens on this address of its own node.
+        "http_options": {"host": "0.0.0.0", "port": 8000, "request_timeout_s": 60},
         "applications": [{"name": "defectnet", "args": arguments}],
     }
     path = tmp_path_factory.mktemp("serve") / "serve.yaml"

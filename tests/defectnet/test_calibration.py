@@ -13,11 +13,11 @@ from defectnet.calibration import (
 )
 
 
-def miscalibrated(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits three times too sure and shifted, of outcomes with known probabilities."""
+def miscalibrated(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits three times too sure and shifted, of outcomes with known probabilities, and a prior that says nothing."""
     rng = np.random.default_rng(seed)
     true_logit = rng.normal(-1.0, 2.0, n)
-    return 3.0 * true_logit + 2.0, rng.random(n) < 1.0 / (1.0 + np.exp(-true_logit))
+    return 3.0 * true_logit + 2.0, rng.random(n) < 1.0 / (1.0 + np.exp(-true_logit)), np.zeros((n, 5))
 
 
 def test_presence_map_undoes_a_known_distortion() -> None:
@@ -28,18 +28,29 @@ def test_presence_map_undoes_a_known_distortion() -> None:
 
 def test_calibrated_probabilities_hold_on_new_data() -> None:
     fitted = fit_presence(*miscalibrated(20_000, 0))
-    logits, present = miscalibrated(20_000, 1)
+    logits, present, expected = miscalibrated(20_000, 1)
     raw = expected_calibration_error(1 / (1 + np.exp(-logits)), present)
     assert raw > 0.1
-    assert expected_calibration_error(probabilities(logits, fitted), present) < 0.02
+    assert expected_calibration_error(probabilities(logits, fitted, expected), present) < 0.02
+
+
+def test_the_prior_counts_for_what_it_is_worth() -> None:
+    rng = np.random.default_rng(0)
+    expected = np.zeros((20_000, 5))
+    expected[:, 0] = rng.normal(size=20_000)
+    logits = rng.normal(-1.0, 1.0, 20_000)
+    present = rng.random(20_000) < 1.0 / (1.0 + np.exp(-(logits + 0.7 * expected[:, 0])))
+    fitted = fit_presence(logits, present, expected)
+    assert fitted.prior_weights == pytest.approx((0.7, 0.0, 0.0, 0.0, 0.0), abs=0.06)
 
 
 def test_what_was_not_asked_has_probability_zero() -> None:
-    assert probabilities(np.array([-np.inf, 0.0]), fit_presence(*miscalibrated(100, 0)))[0] == 0.0
+    fitted = fit_presence(*miscalibrated(100, 0))
+    assert probabilities(np.array([-np.inf, 0.0]), fitted, np.zeros((2, 5)))[0] == 0.0
 
 
 def test_one_class_teaches_nothing() -> None:
-    fitted = fit_presence(np.array([0.0, 1.0, -np.inf]), np.array([False, False, True]))
+    fitted = fit_presence(np.array([0.0, 1.0, -np.inf]), np.array([False, False, True]), np.zeros((3, 5)))
     assert (fitted.slope, fitted.offset, fitted.threshold) == (1.0, 0.0, 0.5)
 
 

@@ -34,9 +34,19 @@ def test_misses_and_false_alarms_by_hand() -> None:
     assert figures["f1"] == 0.5
     assert figures["mae_pct"] == pytest.approx((1.0 + 4.0) / 2)
     assert figures["coverage_90"] == 0.0
-    bands = figures["bands"]
-    assert bands["0.5-2"]["precision"] == 0.0  # the alarm belongs to the band that it claims
-    assert bands["2-8"]["recall"] == 0.5
+    # Both dopants are of the band 2 to 8 %, and so is the alarm: it claims 1 %, but what is absent has no band.
+    assert figures["bands"]["2-8"]["f1"] == 0.5
+    assert figures["bands"]["0.5-2"]["f1"] is None
+
+
+def test_calling_everything_present_is_not_rewarded_in_any_band() -> None:
+    truth = np.zeros((4, 10))
+    truth[:, 0] = (0.003, 0.01, 0.05, 0.2)
+    claimed = np.where(truth > 0, truth, 0.0025)
+    figures = score_answers(judged(truth.tolist(), claimed.tolist()))
+    assert figures["f1"] == pytest.approx(2 / 11, abs=1e-4)
+    for band in (figures["headline"], *figures["bands"].values()):
+        assert band["f1"] == pytest.approx(2 / 11, abs=1e-4)
 
 
 def test_a_dopant_that_was_not_asked_about_is_missed() -> None:

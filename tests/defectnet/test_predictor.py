@@ -55,7 +55,8 @@ def test_every_candidate_gets_a_verdict_and_nothing_else(predictor: Predictor) -
 
 
 def test_the_order_of_the_candidates_does_not_matter(predictor: Predictor) -> None:
-    one, other = predictor.predict([query(candidates=("Al", "In", "P")), query(candidates=("P", "Al", "In"))])
+    (one,) = predictor.predict([query(candidates=("Al", "In", "P"))])
+    (other,) = predictor.predict([query(candidates=("P", "Al", "In"))])
     assert one.elements == other.elements
 
 
@@ -64,6 +65,19 @@ def test_guess_free_weighs_what_was_trained_and_is_not_the_host(predictor: Predi
     named = {verdict.element for verdict in prediction.elements}
     assert not named & {"Ga", "As", "Rn"}
     assert "Rn" not in predictor.vocabulary
+
+
+def test_the_recommender_ranks_without_a_list(predictor: Predictor) -> None:
+    ranked = predictor.recommend(query(), n=12)
+    assert len(ranked) == 12
+    assert [v.probability for v in ranked] == sorted((v.probability for v in ranked), reverse=True)
+    assert not {v.element for v in ranked} & {"Ga", "As", "Rn"}
+
+
+def test_the_prior_can_be_switched_off(predictor: Predictor) -> None:
+    (with_prior,) = predictor.predict([query(candidates=("Al", "In"))])
+    (without,) = predictor.predict([query(candidates=("Al", "In"), prior=False)])
+    assert with_prior.elements != without.elements
 
 
 def test_axis_and_scale_do_not_matter(predictor: Predictor) -> None:

@@ -24,7 +24,7 @@ def body(separator: str = ",") -> str:
 @pytest.mark.parametrize("separator", [",", ";", "\t", "  ", ", "])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_separators(separator: str, ending: str) -> None:
-    spectrum = parse_text(body(separator).replace("\n", ending), "THz")
+    spectrum = parse_text(body(separator).replace("\n", ending), "THz").spectrum
     np.testing.assert_allclose(spectrum.frequency_thz, AXIS)
     np.testing.assert_allclose(spectrum.dos, DOS)
 
@@ -42,8 +42,9 @@ def test_separators(separator: str, ending: str) -> None:
     ],
 )
 def test_the_file_says_its_unit(header: str, unit: str) -> None:
-    assert parse_text(header + body()).frequency_thz[0] == pytest.approx(AXIS[0] * thz_per(unit))
-    assert parse_text(header + body(), unit).frequency_thz[0] == pytest.approx(AXIS[0] * thz_per(unit))
+    for said in (None, unit):
+        spectrum = parse_text(header + body(), said).spectrum
+        assert spectrum.frequency_thz[0] == pytest.approx(AXIS[0] * thz_per(unit))
 
 
 @pytest.mark.parametrize(
@@ -68,9 +69,12 @@ def test_units_are_never_guessed(text: str, unit: str | None, words: str) -> Non
         ("", "file: x.csv is empty"),
         (" \n\n", "file: x.csv is empty"),
         ("# unit: THz\nfrequency,dos\n", "file: x.csv holds no numbers"),
-        ("1 2 3\n" + body(" "), "file: line 1 of x.csv has 3 columns; give two"),
+        ("1 2 3\n" + body(" "), "file: line 2 of x.csv has 2 columns, the first had 3; repair"),
         ("1\n", "file: line 1 of x.csv has 1 column; give two"),
-        (body() + "20.5,lots\n", "file: line 41 of x.csv is not two numbers"),
+        (body().replace("\n", ",1,2\n"), "file: x.csv has 4 columns; give two"),
+        ("frequency,dos,temperature\n" + body().replace("\n", ",1\n"), "third column of x.csv, 'temperature', is no"),
+        (body().replace("\n", ",-1\n"), "error: negative error -1 at point 0 in x.csv; give standard errors"),
+        (body() + "20.5,lots\n", "file: line 41 of x.csv is not numbers"),
         (body() + "20.5,nan\n", "dos: value nan at point 40 in x.csv; remove or repair it"),
         (body() + "20.5,-9\n", r"dos: negative density -9 at point 40 \(20.5 THz\) in x.csv"),
         (body() + body(), "frequency: not increasing at point 40 in x.csv"),
@@ -81,6 +85,25 @@ def test_what_is_wrong_is_said_with_its_place(text: str, words: str) -> None:
     with pytest.raises(SpectrumError, match=words) as caught:
         parse_text(text, "THz", where="x.csv")
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("header", ["", "# unit: meV\nenergy,dos,error\n", "E_mev  g(E)  dG_err\n", "x y e\n"])
+def test_a_third_column_is_the_error_of_the_density(header: str) -> None:
+    unit = None if "mev" in header.lower() else "meV"
+    reading = parse_text(header + body().replace("\n", ",0.1\n"), unit)
+    assert reading.error is not None
+    # A density per meV, and its error, become a density per THz.
+    np.testing.assert_allclose(reading.error / reading.spectrum.dos, 0.1 / DOS)
+    assert parse_text(body(), "THz").error is None
+
+
+def test_no_error_is_not_zero() -> None:
+    lines = body().splitlines()
+    mixed = "\n".join(f"{line},{('0', 'nan', '0.2')[i % 3]}" for i, line in enumerate(lines))
+    error = parse_text(mixed, "THz").error
+    assert error is not None
+    np.testing.assert_array_equal(np.isnan(error), [i % 3 != 2 for i in range(len(lines))])
+    assert parse_text("\n".join(line + ",0" for line in lines), "THz").error is None
 
 
 @given(st.text(max_size=200))
@@ -103,9 +126,13 @@ def test_files(tmp_path: Path, spectra: pa.Table) -> None:
 
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_bytes(b"\x89HDF\r\n\x1a\n\xff\xfe")
-    with pytest.raises(SpectrumError, match="is not text"):
-        read_spectrum(tmp_path / "x.csv", "THz")
+    for content, words in (
+        (b"\x89HDF\r\n\x1a\n\xff\xfe", "is not a readable HDF5 file"),
+        (b"\x00\xff\xfe", "is not text"),
+    ):
+        (tmp_path / "x.csv").write_bytes(content)
+        with pytest.raises(SpectrumError, match=words):
+            read_spectrum(tmp_path / "x.csv", "THz")
     for path in (tmp_path / "missing.csv", tmp_path):
         with pytest.raises(InputError, match="check the path"):
             read_spectrum(path, "THz")

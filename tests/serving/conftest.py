@@ -1,21 +1,36 @@
 """What the tests of serving share: a model, a registry, and spectra to ask about."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from local_api import Client, LocalBackend
 from random_models import NAME, Registry, random_artifact
 
 from defectnet.tables import SPECTRA_SCHEMA
+from serving.settings import ServiceSettings
 
 
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model's folder, not to be changed."""
     return random_artifact(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def backend(artifact: Path) -> LocalBackend:
+    """A model in this process, behind the HTTP interface."""
+    return LocalBackend(artifact)
+
+
+@pytest.fixture
+def client(backend: LocalBackend) -> Iterator[Client]:
+    """A client of the HTTP interface, with limits that are easy to reach."""
+    yield Client(ServiceSettings(max_spectra=4, max_points=500, max_body_bytes=64_000), backend)
+    backend.fault, backend.delay_s, backend.challenger = None, 0.0, None
 
 
 @pytest.fixture(scope="module")

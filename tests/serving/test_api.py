@@ -1,101 +1,20 @@
 """The HTTP interface without Ray: what it answers, and how it refuses."""
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
+from local_api import Client, LocalBackend, refused
 
 from defectnet.errors import InputError
-from defectnet.predictor import Predictor
 from defectnet.query import Query
-from serving.api import BusyError, make_api
 from serving.auth import hash_token
-from serving.schemas import ErrorAnswer, ModelAnswer, PredictAnswer, PredictRequest, ReferenceItem, SpectrumItem
+from serving.limits import BusyError
+from serving.schemas import ModelAnswer, PredictAnswer, PredictRequest, ReferenceItem, SpectrumItem
 from serving.settings import ServiceSettings
 
 Make = Callable[..., dict[str, Any]]
-
-_DESCRIPTION = {
-    "name": "defectnet",
-    "version": "3",
-    "run_id": None,
-    "reference": "models:/defectnet@champion",
-    "weights_sha256": "0" * 64,
-    "loaded_at": "2026-01-01T00:00:00+00:00",
-    "vocabulary": ["Ge"],
-    "hosts_seen": ["Si"],
-    "kinds": ["vibrational"],
-    "grid": {},
-    "card": "# Card",
-    "problem": None,
-}
-
-
-class LocalBackend:
-    """The model in the same process; `fault` is raised instead of an answer."""
-
-    def __init__(self, folder: Path) -> None:
-        self.predictor = Predictor.load(folder, version="3")
-        self.fault: Exception | None = None
-
-    async def predict(self, queries: list[Query]) -> list[dict[str, Any]]:
-        if self.fault:
-            raise self.fault
-        return [prediction.to_dict() for prediction in self.predictor.predict(queries)]
-
-    async def describe(self) -> dict[str, Any]:
-        if self.fault:
-            raise self.fault
-        return _DESCRIPTION
-
-
-class Client:
-    """A synchronous client of the ASGI application."""
-
-    def __init__(self, settings: ServiceSettings, backend: LocalBackend) -> None:
-        self.api = make_api(settings, backend)
-        self.backend = backend
-
-    def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        import asyncio
-
-        async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                return await client.request(method, path, **kwargs)
-
-        return asyncio.run(ask())
-
-    def predict(self, *spectra: Any, **kwargs: Any) -> httpx.Response:
-        return self.request("POST", "/v1/predict", json={"spectra": list(spectra)}, **kwargs)
-
-    def send(self, body: bytes, content_type: str = "application/json") -> httpx.Response:
-        return self.request("POST", "/v1/predict", content=body, headers={"content-type": content_type})
-
-
-@pytest.fixture(scope="module")
-def backend(artifact: Path) -> LocalBackend:
-    return LocalBackend(artifact)
-
-
-@pytest.fixture
-def client(backend: LocalBackend) -> Iterator[Client]:
-    yield Client(ServiceSettings(max_spectra=4, max_points=500, max_body_bytes=64_000), backend)
-    backend.fault = None
-
-
-def refused(answer: httpx.Response, status: int, field: str = "") -> str:
-    """Check that an answer is a refusal in one sentence without internals, and return the sentence."""
-    error = ErrorAnswer.model_validate(answer.json())
-    assert answer.status_code == status, error
-    assert error.field == field
-    assert "\n" not in error.error
-    assert "Traceback" not in error.error
-    assert ".py" not in error.error
-    return error.error
 
 
 def test_one_prediction_a_spectrum_in_order(client: Client, spectrum: Make):
@@ -223,16 +142,6 @@ def test_a_failure_shows_no_internals(client: Client, spectrum: Make):
 def test_unknown_routes(client: Client):
     assert "/docs" in refused(client.request("GET", "/v1/nothing"), 404)
     assert "/docs" in refused(client.request("GET", "/v1/predict"), 405)
-
-
-def test_every_route_has_an_authorisation_decision(backend: LocalBackend):
-    """A new route must be named here as open, or refuse whoever has no token."""
-    open_to_all = {"/v2/health/live", "/v2/health/ready"}
-    guarded = Client(ServiceSettings(tokens={"beamline": hash_token("sesame")}), backend)
-    for path, methods in guarded.api.openapi()["paths"].items():
-        for method in methods:
-            status = guarded.request(method.upper(), path).status_code
-            assert (status == 200) if path in open_to_all else (status == 401), (method, path)
 
 
 def test_documented_keys_are_the_keys_that_are_read(spectrum: Make):

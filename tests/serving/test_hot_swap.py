@@ -1,6 +1,7 @@
 """Following the alias, without Ray and without threads: each look is a call."""
 
 import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,9 @@ class ScriptedSource:
     def fetch(self, version: ModelVersion, folder: Path) -> Path:
         self.fetched.append(version.version)
         return FolderSource(version.location).fetch(version, folder)
+
+    def metrics(self, version: ModelVersion) -> dict[str, float]:
+        return {"f1": 0.5}
 
 
 @pytest.fixture
@@ -121,7 +125,7 @@ def test_follows_by_itself(source: ScriptedSource):
         for _ in range(1000):
             if swap.current.version.version == "2":
                 break
-            swap._stop.wait(0.01)
+            time.sleep(0.01)
         assert swap.current.version.version == "2"
     finally:
         swap.stop()

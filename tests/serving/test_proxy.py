@@ -17,6 +17,8 @@ _CONFIGURATION = """frontend prometheus
     bind :{metrics}
 frontend http_frontend
     bind {host}:8000
+backend default_backend
+    http-request return status 404 content-type text/plain lf-string "Path not found"
 listen stats
   bind *:{stats}
 """
@@ -33,7 +35,7 @@ def printing_haproxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("printing_haproxy")
 @pytest.mark.parametrize("host", ["127.0.0.1", "*"])
-def test_statistics_and_metrics_are_narrowed_to_loopback_and_nothing_else(tmp_path: Path, host: str):
+def test_statistics_and_metrics_are_narrowed_to_loopback_and_nobody_is_told_404(tmp_path: Path, host: str):
     with proxy_environment("auto") as variables:
         ports = {
             "stats": variables["RAY_SERVE_HAPROXY_STATS_PORT"],
@@ -46,7 +48,9 @@ def test_statistics_and_metrics_are_narrowed_to_loopback_and_nothing_else(tmp_pa
         assert said.stdout.split() == command[1:]
         assert path.read_text() == _CONFIGURATION.format(host=host, **ports).replace(
             f"bind :{ports['metrics']}", f"bind 127.0.0.1:{ports['metrics']}"
-        ).replace(f"bind *:{ports['stats']}", f"bind 127.0.0.1:{ports['stats']}")
+        ).replace(f"bind *:{ports['stats']}", f"bind 127.0.0.1:{ports['stats']}").replace(
+            'return status 404 content-type text/plain lf-string "Path not found"', "reject"
+        )
 
 
 @pytest.mark.usefixtures("printing_haproxy")

@@ -13,6 +13,7 @@ from random_models import Registry, random_artifact
 from typer.testing import CliRunner
 
 import serving.score as module
+from defectnet.cli.main import app
 from defectnet.errors import InputError, SettingsError, StorageError, TableError
 from defectnet.predictor import Predictor
 from defectnet.storage import Location
@@ -140,8 +141,19 @@ class TestOverRay:
         assert "line 8 is no row of the spectra table" in scored["error"][7].as_py()
 
         Location.of(f"{bucket}/out").remove("part-000001.parquet")
-        again = score(f"{bucket}/in", f"{bucket}/out", settings=settings)
-        assert (again.scored, again.skipped, again.errors) == (10, 20, 1)
+        (tmp_path / "score.yaml").write_text("shard_rows: 10\nniceness: 0\n")
+        arguments = [
+            f"{bucket}/in",
+            f"{bucket}/out",
+            "--model",
+            str(artifact),
+            "--config",
+            str(tmp_path / "score.yaml"),
+        ]
+        ended = CliRunner().invoke(app, ["score", *arguments])
+        assert ended.exit_code == 0, ended.output
+        assert "10 scored" in ended.output
+        assert "20 done before, 1 with an error" in ended.output
 
     def test_a_full_disk_is_one_sentence(
         self, tmp_path: Path, artifact: Path, spectra_table: Table, monkeypatch: pytest.MonkeyPatch
@@ -177,8 +189,6 @@ class TestOverRay:
     def test_champion_from_the_command_line(
         self, tmp_path: Path, artifact: Path, registry: Registry, spectra_table: Table, monkeypatch
     ):
-        from defectnet.cli.main import app
-
         monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.uri)
         version = registry.register(artifact, "champion")
         write_table(spectra_table(5), tmp_path / "in" / "a.parquet")

@@ -1,9 +1,9 @@
 """`defectnet serve` as a person uses it: started, asked, stopped with Ctrl-C."""
 
-import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -44,10 +44,19 @@ def alive(pids: set[int]) -> set[int]:
     return running
 
 
+def ask_much(port: int, answered: list[int]) -> None:
+    """Ask about 512 spectra, which takes a second; notes how many were answered."""
+    axis = [0.1 + 0.1 * point for point in range(150)]
+    item = {"host": "Si", "unit": "THz", "frequency": axis, "dos": [1.0] * len(axis)}
+    url = f"http://127.0.0.1:{port}/v1/predict"
+    answer = httpx.post(url, json={"spectra": [item] * 512}, timeout=60, trust_env=False)
+    answered.append(len(answer.json()["predictions"]))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's list of processes")
 @pytest.mark.timeout(240)
-def test_ctrl_c_stops_it_and_leaves_nothing_running(artifact: Path, tmp_path: Path):
+def test_stopped_it_answers_what_is_under_way_and_leaves_nothing_running(artifact: Path, tmp_path: Path):
     port = free_port()
     command = [sys.executable, "-c", "from defectnet.cli.main import main; main()"]
     log = tmp_path / "log"
@@ -60,6 +69,7 @@ def test_ctrl_c_stops_it_and_leaves_nothing_running(artifact: Path, tmp_path: Pa
             start_new_session=True,
         )
         started: set[int] = set()
+        answered: list[int] = []
         try:
             url = f"http://127.0.0.1:{port}/v2/health/ready"
             while process.poll() is None:
@@ -73,8 +83,13 @@ def test_ctrl_c_stops_it_and_leaves_nothing_running(artifact: Path, tmp_path: Pa
                 time.sleep(0.1)
             started = descendants(process.pid)
             assert started
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+            under_way = threading.Thread(target=ask_much, args=(port, answered))
+            under_way.start()
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 0
+            under_way.join()
+            assert answered == [512], "what was under way is answered before it stops"
         finally:
             if process.poll() is None:
                 process.kill()

@@ -1,6 +1,7 @@
 """The service as a user meets it: over HTTP, on a loopback port, with a registry behind it."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 from random_models import Registry, random_artifact, tamper
 
+from defectnet.client import Client
 from serving.local import running_service
 from serving.settings import ServiceSettings
 
@@ -82,6 +85,32 @@ def test_bad_spectrum(http: httpx.Client, spectrum: Make, changes: dict[str, Any
     both = http.post("/v1/predict", json={"spectra": [spectrum(**changes), spectrum()]})
     assert both.status_code == 200
     assert [p["error"] is None for p in both.json()["predictions"]] == [False, True]
+
+
+def test_the_client_in_both_forms(url: str, spectra_table: Callable[..., pa.Table]):
+    with Client(url) as client:
+        assert client.model()["replicas"][0]["version"] == client.model()["version"]
+        parts = list(client.stream(spectra_table(20, bad=(3,)), rows=6))
+        table = pa.concat_tables(parts)
+        assert table["sample_id"].to_pylist() == [f"s{index}" for index in range(20)]
+        assert [error is None for error in table["error"].to_pylist()].count(False) == 1
+        assert set(table.filter(pa.compute.is_null(table["error"]))["model_version"].to_pylist()) == {
+            client.model()["version"]
+        }
+
+
+def test_metrics_tell_of_every_process(http: httpx.Client, spectrum: Make):
+    http.post("/v1/predict", json={"spectra": [spectrum()]})
+    text = http.get("/metrics").text
+    for name in ("queue_seconds_count", "compute_seconds_count", "batch_spectra_sum", "spectra_total", "model_info"):
+        assert re.search(rf'^defectnet_{name}{{.*process="model-', text, re.MULTILINE), name
+    assert re.search(r'^defectnet_requests_total{process="ingress-.*route="/v1/predict"', text, re.MULTILINE)
+
+
+def test_a_deadline_drops_what_was_asked(http: httpx.Client, spectrum: Make):
+    body = {"spectra": [spectrum(candidates=None)] * 8}
+    answer = http.post("/v1/predict", json=body, headers={"x-request-timeout-seconds": "0.001"})
+    assert answer.status_code in (408, 504)  # the proxy's own limit may be faster than the service's
 
 
 def test_promotion_is_live_in_seconds_and_no_request_fails(

@@ -9,7 +9,7 @@ from training.augment import Augmenter, AugmentSettings, smearing_matrix
 from training.dataset import SpectraArrays
 
 GRID = FrequencyGrid()
-OFF = {f"{name}_probability": 0.0 for name in ("energy_scale", "resolution", "noise", "background")}
+OFF = {f"{name}_probability": 0.0 for name in ("energy_scale", "resolution", "noise", "background", "low_cut")}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def test_off_changes_nothing(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
         {"resolution_probability": 1.0},
         {"noise_probability": 1.0},
         {"background_probability": 1.0},
+        {"low_cut_probability": 1.0, "low_cut_range": (0.4, 0.41)},
     ],
 )
 def test_each_keeps_shares_and_the_input(batch: tuple[torch.Tensor, torch.Tensor], changes: dict[str, float]) -> None:

@@ -44,11 +44,14 @@ def test_train_evaluate_promote(tmp_path: Path) -> None:
 
     evaluated = run(evaluate, "out/model", "spectra.parquet", "--output", "figures")
     assert evaluated.exit_code == 0, evaluated.output
+    assert (tmp_path / "figures" / "evaluation" / "parity.png").stat().st_size > 5_000
     figures = json.loads((tmp_path / "figures" / "evaluation.json").read_text())
     assert figures == json.loads((tmp_path / "out" / "evaluation.json").read_text())
 
     assert "defectnet/1" in run(promote, "1").output
-    assert "defectnet/2" in run(promote, "--artifact", "out/model").output
+    again = run(promote, "--artifact", "out/model", "--benchmark", "spectra.parquet")
+    assert "defectnet/2" in again.output
+    assert "presence F1" in again.output  # the gate's table
     assert "defectnet/1" in run(promote, "--rollback").output
 
 
@@ -58,10 +61,12 @@ def test_train_evaluate_promote(tmp_path: Path) -> None:
         (train, ("missing.parquet",), TableError),
         (train, ("missing.parquet", "--config", "missing.yaml"), SettingsError),
         (train, ("missing.parquet", "--workers", "-1"), SettingsError),
-        (evaluate, ("nowhere", "missing.parquet"), TableError),
+        (evaluate, ("nowhere", "missing.parquet"), ArtifactError),
         (evaluate, ("nowhere", "missing.parquet", "--split", "all"), InputError),
         (promote, (), InputError),
         (promote, ("3", "--rollback"), InputError),
+        (promote, ("--rollback", "--force", "because"), InputError),
+        (promote, ("3", "--force", " "), InputError),
         (promote, ("3",), RegistryError),
         (promote, ("--artifact", "nowhere"), ArtifactError),
     ],
@@ -78,4 +83,5 @@ def test_mistakes_are_the_projects_own_errors(
 def test_the_released_settings_are_readable(repository: Path) -> None:
     from training.settings import TrainSettings
 
-    assert TrainSettings.from_yaml(repository / "configs" / "train.yaml").workers == 2
+    for name in ("train.yaml", "model.yaml"):
+        assert TrainSettings.from_yaml(repository / "configs" / name).workers == 2

@@ -32,15 +32,19 @@ def test_the_network_can_learn_thirty_two_spectra_by_heart() -> None:
     data = SpectraArrays.from_table(synthetic_table(32, n_hosts=32), FrequencyGrid())
     data.split[:] = "train"
     data = SpectraArrays(**{**vars(data), "split": np.where(np.arange(32) < 31, "train", "validation")})
-    off = {f"{name}_probability": 0.0 for name in ("energy_scale", "resolution", "noise", "background")}
+    names = ("energy_scale", "resolution", "noise", "background", "low_cut")
+    off = {f"{name}_probability": 0.0 for name in names}
     settings = SETTINGS.model_copy(
         update={
             "network": NetworkSettings(width=64, encoder_layers=1, decoder_layers=1, stem_channels=16, patch_bins=16),
-            "epochs": 150,
-            "patience": 150,
+            "epochs": 200,
+            "patience": 200,
             "batch_size": 31,
             "augment": SETTINGS.augment.model_copy(update=off),
             "guess_free_share": 1.0,
+            "mix_share": 0.0,
+            "prior_dropout": 0.0,
+            "neutron_share": 0.0,
         }
     )
     trainer = Trainer(settings, data)
@@ -54,6 +58,16 @@ def test_the_network_can_learn_thirty_two_spectra_by_heart() -> None:
     assert figures["mae_pct"] < 0.6
 
 
+def total(answer: Answer, truth: torch.Tensor, *, modes_weight: float = 0.0) -> float:
+    """The loss where element 3 has all of its modes in the second of four tokens of two bins."""
+    partial = torch.zeros(len(truth), 1, 8)
+    partial[:, 0, 2:4] = 1.0
+    element = torch.full((len(truth), 1), 3)
+    loss = answer_loss(answer, truth, partial, element, concentration_weight=1.0, modes_weight=modes_weight)
+    assert torch.isfinite(loss.total)
+    return float(loss.total)
+
+
 def test_the_best_answer_has_the_least_loss() -> None:
     truth = torch.zeros(1, 94)
     truth[0, 3] = 0.05
@@ -63,18 +77,30 @@ def test_the_best_answer_has_the_least_loss() -> None:
         logits[0, 3] = logit
         means = torch.full((1, 94), LOG_CONCENTRATION_BOUNDS[0])
         means[0, 3] = np.log(concentration)
-        answer = Answer(logits, means, torch.full((1, 94), -1.0), torch.zeros(1, 8))
-        return float(answer_loss(answer, truth, concentration_weight=1.0).total)
+        rest = (torch.zeros(1, 94, 4), torch.zeros(1, 8), torch.zeros(1, 2))
+        return total(Answer(logits, means, torch.full((1, 94), -1.0), *rest), truth)
 
     assert loss(8.0, 0.05) < loss(8.0, 0.02) < loss(-8.0, 0.02)
     assert loss(8.0, 0.05) < loss(0.0, 0.05)
 
 
+def test_modes_belong_where_the_table_has_them() -> None:
+    truth = torch.zeros(1, 94)
+    truth[0, 3] = 0.05
+    losses = []
+    for token in range(4):
+        modes = torch.zeros(1, 94, 4)
+        modes[0, 3, token] = 5.0
+        answer = Answer(*(torch.zeros(1, 94) for _ in range(3)), modes, torch.zeros(1, 8), torch.zeros(1, 2))
+        losses.append(total(answer, truth, modes_weight=1.0))
+    assert int(np.argmin(losses)) == 1
+
+
 def test_a_batch_without_dopants_has_a_finite_loss() -> None:
-    answer = Answer(*(torch.zeros(2, 94, requires_grad=True) for _ in range(4)))
-    loss = answer_loss(answer, torch.zeros(2, 94), concentration_weight=1.0)
-    loss.total.backward()
-    assert torch.isfinite(loss.total)
+    answer = Answer(
+        *(torch.zeros(2, 94) for _ in range(3)), torch.zeros(2, 94, 4), torch.zeros(2, 8), torch.zeros(2, 2)
+    )
+    total(answer, torch.zeros(2, 94), modes_weight=1.0)
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(arrays: SpectraArrays, tmp_path: Path) -> None:
@@ -100,7 +126,8 @@ def test_workers_take_different_rows_of_one_order(arrays: SpectraArrays) -> None
     for rank in range(2):
         trainer = Trainer(SETTINGS, arrays, rank=rank, world=2)
         rows: list[str] = []
-        trainer._step = lambda model, batch, *rest, rows=rows: rows.extend(batch.sample_id) or np.zeros(3)  # type: ignore[method-assign,misc]
+        ids = trainer.train.sample_id
+        trainer._step = lambda model, index, *rest, rows=rows, ids=ids: rows.extend(ids[index]) or np.zeros(4)  # type: ignore[method-assign,misc]
         trainer.run_epoch(trainer.network)
         seen.append(rows)
     assert set(seen[0]) | set(seen[1]) == set(arrays.of_split("train").sample_id)

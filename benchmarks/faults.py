@@ -1,0 +1,431 @@
+"""What a steady stream of requests notices of faults: nothing may fail, nothing may be answered wrongly.
+
+The service runs as users run it, behind HAProxy, with two replicas of the model, on an MLflow server of its own. Six
+clients ask in a process apart and compare every answer with what the version that it names must say. A client sends a
+request again only where the connection itself died, and counts it.
+
+    make bench-faults
+"""
+
+import json
+import multiprocessing as mp
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+
+from defectnet.artifact import ModelConfig, load_artifact, save_artifact
+from defectnet.predictor import Predictor
+from defectnet.query import Query
+from defectnet.released import released_model
+from serving.proxy import free_port
+
+HERE = Path(__file__).resolve().parent
+RESULT = HERE / "results" / "faults.json"
+NAME = "defectnet"
+CLIENTS = 6
+# Between two requests of a client: some 60 requests/s in all, a third of what the machine can do.
+PAUSE_S = 0.05
+# Load before a fault, and after the service is whole again.
+BEFORE_S, AFTER_S = 3.0, 6.0
+READY_WITHIN_S = 180.0
+RECOVERED_WITHIN_S = 90.0
+LIVE_WITHIN_S = 10.0
+PROMOTIONS = 10
+# A client whose connection died tries for this long.
+PATIENCE_S = 60.0
+TOLERANCE = 1e-4
+
+
+def main() -> None:
+    """Cause each fault, print what came of it, and write `results/faults.json`."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(Path(folder))
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))  # noqa: T201
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """All faults, one after another."""
+    item = json.loads((HERE.parent / "examples" / "request.json").read_text(encoding="utf-8"))["spectra"][0]
+    with registry(folder) as store:
+        models = [released_model(), variant(folder / "second")]
+        versions = [store.register(model) for model in models]
+        expected = {version: answer_of(model, item) for version, model in zip(versions, models, strict=True)}
+        store.promote(versions[0])
+        result = {}
+        for replicas, faults in (("two", _FAULTS), ("auto", _SCALING)):
+            wanted = {name: fault for name, fault in faults.items() if name in (sys.argv[1:] or faults)}
+            if not wanted:
+                continue
+            with service(store.uri, replicas, folder / "service.log") as (url, process):
+                run = Run(url, process, store, versions, item, expected)
+                for name, fault in wanted.items():
+                    result[name] = run.under_load(partial(fault, run, folder))
+        return result
+
+
+class Run:
+    """A running service under load, and what can befall it."""
+
+    def __init__(
+        self,
+        url: str,
+        process: subprocess.Popen[bytes],
+        store: "Store",
+        versions: list[str],
+        item: dict[str, Any],
+        expected: dict[str, Any],
+    ) -> None:
+        self.url, self.process, self.store = url, process, store
+        self.versions, self.item, self.expected = versions, item, expected
+
+    def under_load(self, fault: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Cause a fault under load; what was sent, what failed, and what the fault itself reports."""
+        context = mp.get_context("spawn")
+        results: Any = context.Queue()
+        stop = context.Event()
+        load = context.Process(target=keep_asking, args=(self.url, self.item, self.expected, stop, results))
+        load.start()
+        results.get(timeout=60)  # its first answer
+        time.sleep(BEFORE_S)
+        try:
+            told = fault()
+            time.sleep(AFTER_S)
+        finally:
+            stop.set()
+        counts: dict[str, Any] = results.get(timeout=PATIENCE_S + 60)
+        load.join()
+        print(json.dumps({**counts, **told}), flush=True)  # noqa: T201
+        return {**counts, **told}
+
+    def killed(self, name: str) -> dict[str, Any]:
+        """SIGKILL a process of the service, and wait until another has taken its place."""
+        before = processes(self.process.pid, name)
+        if not before:
+            raise SystemExit(f"the service has no process {name}")
+        victim = before[0]
+        os.kill(victim, signal.SIGKILL)
+        begun = time.monotonic()
+        while len(now := processes(self.process.pid, name)) < len(before) or victim in now or not self.ready():
+            if time.monotonic() > begun + RECOVERED_WITHIN_S:
+                return {"recovered_after_s": None}
+            time.sleep(0.2)
+        return {"recovered_after_s": round(time.monotonic() - begun, 1)}
+
+    def promotions(self) -> dict[str, Any]:
+        """Promotions and rollbacks in turn; seconds until every replica has followed."""
+        seconds = []
+        for index in range(PROMOTIONS):
+            version = self.versions[(index + 1) % 2]
+            self.store.promote(version)
+            seconds.append(self.until(lambda v=version: self.live() == {v}, LIVE_WITHIN_S))  # type: ignore[misc]
+        return {"promotions": PROMOTIONS, "live_within_s": round(max(seconds), 1)}
+
+    def broken(self, folder: Path) -> dict[str, Any]:
+        """Force the alias onto a version whose weights were altered, and back."""
+        good = self.live()
+        save(released_model(), folder)
+        weights = bytearray((folder / "weights.safetensors").read_bytes())
+        weights[-1] ^= 1
+        (folder / "weights.safetensors").write_bytes(weights)
+        self.store.promote(self.store.register(folder))
+        said_after = self.until(lambda: bool(self.model()["problem"]), LIVE_WITHIN_S)
+        problem, metrics = self.model()["problem"], self.get("/metrics").text
+        kept = self.live() == good
+        self.store.promote(self.versions[0])
+        self.until(lambda: self.model()["problem"] is None, LIVE_WITHIN_S)
+        gauge = [line for line in metrics.splitlines() if line.startswith("defectnet_model_problem{")]
+        told = any(line.endswith(" 1.0") for line in gauge)
+        return {"said_after_s": round(said_after, 1), "problem": problem, "kept_old": kept, "in_metrics": told}
+
+    def registry_down(self) -> dict[str, Any]:
+        """SIGKILL the MLflow server, leave it dead for a while, start it again."""
+        self.store.stop(signal.SIGKILL)
+        said_after = self.until(lambda: bool(self.model()["problem"]), 60.0)
+        time.sleep(5.0)
+        self.store.start()
+        self.until(lambda: self.model()["problem"] is None, 60.0)
+        return {"said_after_s": round(said_after, 1)}
+
+    def scaled(self) -> dict[str, Any]:
+        """More load makes a second replica start; when it is over, the second one goes."""
+        context = mp.get_context("spawn")
+        more: Any = context.Queue()
+        stop = context.Event()
+        crowd = context.Process(target=keep_asking, args=(self.url, self.item, self.expected, stop, more, 0.0))
+        crowd.start()
+        try:
+            up_s = self.until(lambda: len(self.model()["replicas"]) == 2, 120.0)
+            time.sleep(AFTER_S)
+        finally:
+            stop.set()
+        more.get(timeout=60)
+        counts: dict[str, int] = more.get(timeout=PATIENCE_S + 60)
+        down_s = self.until(lambda: len(self.model()["replicas"]) == 1, 120.0)
+        return {"crowd": counts, "second_after_s": round(up_s, 1), "one_again_after_s": round(down_s, 1)}
+
+    def ready(self) -> bool:
+        try:
+            return self.get("/v2/health/ready").status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=10.0, trust_env=False)
+
+    def model(self) -> dict[str, Any]:
+        answer = self.get("/v1/model")
+        if answer.status_code != httpx.codes.OK:  # for a moment, while a fault is being repaired
+            return {"problem": None, "replicas": []}
+        described: dict[str, Any] = answer.json()
+        return described
+
+    def live(self) -> set[str]:
+        return {replica["version"] for replica in self.model()["replicas"]}
+
+    def until(self, reached: Callable[[], bool], limit_s: float) -> float:
+        """Seconds until something is so; the program ends where it never is."""
+        begun = time.monotonic()
+        while not reached():
+            if time.monotonic() > begun + limit_s:
+                raise SystemExit(f"not reached within {limit_s} s; /v1/model says {self.model()}")
+            time.sleep(0.1)
+        return time.monotonic() - begun
+
+
+_FAULTS: dict[str, Callable[[Run, Path], dict[str, Any]]] = {
+    "replica_sigkill": lambda run, _: run.killed("ray::ServeReplica:defectnet:model"),
+    "ingress_sigkill": lambda run, _: run.killed("ray::ServeReplica:defectnet:ingress"),
+    "proxy_sigkill": lambda run, _: run.killed("haproxy"),
+    "proxy_actor_sigkill": lambda run, _: run.killed("ray::HAProxyManager"),
+    "controller_sigkill": lambda run, _: run.killed("ray::ServeController"),
+    "promotions": lambda run, _: run.promotions(),
+    "broken_artifact": lambda run, folder: run.broken(folder / "broken"),
+    "registry_down": lambda run, _: run.registry_down(),
+}
+_SCALING: dict[str, Callable[[Run, Path], dict[str, Any]]] = {"scale_1_2_1": lambda run, _: run.scaled()}
+
+
+# ── the load ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def keep_asking(
+    url: str, item: dict[str, Any], expected: dict[str, Any], stop: Any, results: Any, pause_s: float = PAUSE_S
+) -> None:
+    """Ask until told to stop; puts the counts into `results`, after a sign of life."""
+    counts = {"sent": 0, "failed": 0, "wrong": 0, "client_retries": 0}
+    lock = threading.Lock()
+    body = json.dumps({"spectra": [item]}).encode()
+
+    def count(name: str) -> None:
+        with lock:
+            counts[name] += 1
+
+    def ask() -> None:
+        client = httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False)
+        while not stop.is_set():
+            count("sent")
+            deadline = time.monotonic() + PATIENCE_S
+            while True:
+                try:
+                    answer = client.post("/v1/predict", content=body, headers={"content-type": "application/json"})
+                except httpx.TransportError:  # the connection died, and no answer came
+                    if time.monotonic() > deadline:
+                        count("failed")
+                        break
+                    count("client_retries")
+                    time.sleep(0.2)
+                    continue
+                if answer.status_code != httpx.codes.OK:
+                    count("failed")
+                elif not right(answer.json()["predictions"][0], expected):
+                    count("wrong")
+                break
+            time.sleep(pause_s)
+
+    clients = [threading.Thread(target=ask) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    results.put("asking")
+    for client in clients:
+        client.join()
+    results.put(counts)
+
+
+def right(answer: dict[str, Any], expected: dict[str, Any]) -> bool:
+    """Whether an answer is what the version that it names says of this spectrum."""
+    wanted = expected.get(answer["model_version"])
+    if wanted is None or len(answer["elements"]) != len(wanted):
+        return False
+    return all(
+        abs(verdict["probability"] - wanted.get(verdict["element"], -1.0)) < TOLERANCE for verdict in answer["elements"]
+    )
+
+
+def answer_of(model: Path, item: dict[str, Any]) -> dict[str, float]:
+    """What a model says of a spectrum: element → probability."""
+    (prediction,) = Predictor.load(model).predict([Query.from_json(item)])
+    return {verdict.element: verdict.probability for verdict in prediction.elements}
+
+
+# ── models, the registry, the service ─────────────────────────────────────────────────────────────────────────────────
+def save(source: Path, folder: Path, scale: float = 1.0) -> Path:
+    """A copy of a model, its weights multiplied by `scale`."""
+    network, config = load_artifact(source)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(scale)
+    save_artifact(folder, network=network, config=ModelConfig(**config.model_dump()), card="# A copy")
+    return folder
+
+
+def variant(folder: Path) -> Path:
+    """A second model that answers differently."""
+    return save(released_model(), folder, scale=0.9)
+
+
+class Store:
+    """An MLflow server with a registry."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db", "--port", str(self._port)]
+        options += ["--artifacts-destination", str(self._folder / "artifacts"), "--workers", "1"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", *options],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(self.uri + "/health", trust_env=False).status_code == httpx.codes.OK:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.3)
+        raise SystemExit("the MLflow server did not come up")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, how)
+            self._process.wait()
+
+    def register(self, folder: Path) -> str:
+        client = self._client
+        if not client.search_registered_models():
+            client.create_registered_model(NAME)
+        run = client.create_run("0")
+        client.log_artifacts(run.info.run_id, str(folder), "model")
+        source = f"runs:/{run.info.run_id}/model"
+        return str(client.create_model_version(NAME, source, run.info.run_id).version)
+
+    def promote(self, version: str) -> None:
+        self._client.set_registered_model_alias(NAME, "champion", version)
+
+    @property
+    def _client(self) -> Any:
+        from mlflow import MlflowClient
+
+        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+        return MlflowClient(self.uri, self.uri)
+
+
+@contextmanager
+def registry(folder: Path) -> Iterator[Store]:
+    """An MLflow server until the context ends."""
+    store = Store(folder)
+    store.start()
+    try:
+        yield store
+    finally:
+        store.stop()
+
+
+@contextmanager
+def service(tracking_uri: str, replicas: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The service in a process of its own until the context ends; yields its address."""
+    port = free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, __file__, "serve", str(port), tracking_uri, replicas], stdout=output, stderr=output
+        )
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + READY_WITHIN_S
+        try:
+            while True:
+                try:
+                    if httpx.get(url + "/v2/health/ready", timeout=5.0, trust_env=False).status_code == httpx.codes.OK:
+                        break
+                except httpx.HTTPError:
+                    time.sleep(0.3)
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"the service did not come up: {log.read_text()[-2000:]}")
+            time.sleep(2.0)
+            yield url, process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=120)
+
+
+def serve(port: int, tracking_uri: str, replicas: str) -> None:
+    """Run the service until SIGTERM, with two replicas or with one that the autoscaler may add a second to."""
+    from serving.local import running_service
+    from serving.settings import Replicas, ServiceSettings
+
+    counts = {
+        "two": Replicas(minimum=2, maximum=2, cpus=0.25),
+        "auto": Replicas(maximum=2, cpus=0.25, target_ongoing_requests=3, upscale_delay_s=2, downscale_delay_s=5),
+    }
+    stop: list[bool] = []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+    with running_service(ServiceSettings(port=port, tracking_uri=tracking_uri, replicas=counts[replicas])):
+        while not stop:
+            time.sleep(0.2)
+
+
+def processes(root: int, name: str) -> list[int]:
+    """Process ids of `root`'s descendants whose title begins with `name`, or whose program is called so."""
+    children: dict[int, list[int]] = {}
+    titles: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+            title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        pid = int(folder.name)
+        if stat.rpartition(")")[2].split()[0] != "Z":
+            children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(pid)
+            titles[pid] = title
+    found, todo = [], [root]
+    while todo:
+        fresh = children.get(todo.pop(), [])
+        found += fresh
+        todo += fresh
+    return sorted(
+        pid for pid in found if titles[pid].startswith(name) or Path(titles[pid].split(" ")[0] or "-").name == name
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        serve(int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    else:
+        main()

@@ -1,0 +1,81 @@
+"""The small search behind configs/model.yaml: one change at a time, judged by the validation hosts alone.
+
+Each setting is trained as the released model is, and calibrated on half of the validation hosts; the figures are those
+of the other half, both ways round. Test hosts are never looked at.
+
+    make bench-search
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from defectnet.calibration import Calibration
+from defectnet.metrics import Judged, score_answers
+from defectnet.tables import read_spectra
+from training.calibrate import calibrate_answers
+from training.dataset import SpectraArrays, dopant_mask
+from training.evaluate import judge_modes, network_asker
+from training.fit import Trainer, fit
+from training.settings import TrainSettings
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+CHANGES: dict[str, dict[str, Any]] = {
+    "as released": {},
+    "without mixtures": {"mix_share": 0.0},
+    "without hard lists": {"hard_share": 0.0, "guess_free_share": 0.5},
+    "one member": {"network": {"members": 1}},
+    "half the width": {"network": {"width": 32, "stem_channels": 16}},
+}
+
+
+def main() -> None:
+    """Train, print, and write `results/model_search.json`."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+    released = TrainSettings.from_yaml(ROOT / "configs" / "model.yaml", workers=0)
+    data = SpectraArrays.from_table(read_spectra(ROOT / "data"), released.grid)
+    results = {}
+    for name, changes in CHANGES.items():
+        values = dict(changes)
+        if "network" in values:
+            values["network"] = released.network.model_copy(update=values["network"])
+        results[name] = _figures(data, released.model_copy(update=values))
+        logging.info("%s: %s", name, results[name])
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "model_search.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(results, indent=1))  # noqa: T201
+
+
+def _figures(data: SpectraArrays, settings: TrainSettings) -> dict[str, float]:
+    trainer = Trainer(settings, data)
+    fit(trainer, report=lambda trainer, metrics: None)
+    trainer.network.load_state_dict(trainer.best)
+    asker = network_asker(trainer.network.eval())
+    known, held = dopant_mask(trainer.train), trainer.validation
+    hosts = np.unique(held.formula)
+    first = np.isin(held.formula, hosts[::2])
+    judged: dict[str, list[Judged]] = {"candidate": [], "guess_free": []}
+    for half in (first, ~first):
+        mode, _ = calibrate_answers(asker, held.where(~half), known, seed=settings.seed)
+        calibration = Calibration(with_reference=mode, without_reference=mode)
+        for name, one in judge_modes(asker, held.where(half), known, calibration).items():
+            judged[name].append(one)
+    figures = {}
+    for name, parts in judged.items():
+        headline: Any = score_answers(_joined(parts))["headline"]
+        figures |= {f"{name}_{figure}": headline[figure] for figure in ("f1", "mae_pct", "recall_at_10")}
+    return figures
+
+
+def _joined(parts: list[Judged]) -> Judged:
+    return Judged(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The check by simulation behind `defectnet predict --check`: finds the host, simulates the answer, compares."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from defectnet.check import Check, Simulate, Simulated, check_answer
+from defectnet.cli.reference import parent_of_structure
+from defectnet.errors import DefectNetError, InputError, SimulationError
+from defectnet.host import Host
+from defectnet.neutron import Resolution, neutron_weighted, resolved
+from defectnet.predictor import Prediction
+from defectnet.query import Query
+from defectnet.readers.labels import nearest_host_element
+from defectnet.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    from datagen.dos import ElementDos
+    from datagen.engine import Workbench
+    from datagen.parents import Parent
+
+__all__ = ["check_prediction", "simulator_of", "workbench_of"]
+
+_SEED = 20261122
+# Cells of the check: smaller than the training's, because several are averaged.
+_CELLS = {"min_atoms": 120, "max_atoms": 260, "seed": _SEED}
+
+
+def check_prediction(
+    query: Query,
+    prediction: Prediction,
+    *,
+    resolution: Resolution | None = None,
+    structure: Path | None = None,
+    potential: str = "nep89",
+    parents: str = "packaged",
+) -> Check:
+    """Simulate what the model called present, compare it with the sample, and refine the concentrations.
+
+    Args:
+        structure: the pristine crystal, computed with `potential`; without it `parents` is searched for the host.
+        parents: "packaged", a folder of phonopy calculations, or a Parquet of them.
+
+    Raises:
+        InputError: no reference, or no such host.
+        SimulationError: the potential cannot be loaded or fails on the host.
+    """
+    from datagen.potentials import load_potential
+
+    if query.reference is None:
+        raise InputError("needs the pristine spectrum", fix="give --reference or --structure", field="--check")
+    answer = {verdict.element: verdict.concentration for verdict in prediction.elements if verdict.present}
+    if not answer:
+        return check_answer(query.spectrum, query.reference, {}, lambda wished, count: [])
+    found = _find(query.host, parents) if structure is None else iter([parent_of_structure(structure, potential)])
+    parent = next(found, None)
+    if parent is None:
+        raise InputError(
+            f"no force constants of {query.host.formula} in {parents}",
+            fix="give --structure, or --parents with the host in it",
+            field="--check",
+        )
+    bench = workbench_of(parent, load_potential(potential))
+    return check_answer(query.spectrum, query.reference, answer, simulator_of(bench, query.kind, resolution))
+
+
+def workbench_of(parent: "Parent", potential: "object") -> "Workbench":
+    """The simulator of one host as the check uses it: superposed fragments at every concentration."""
+    from datagen.engine import Workbench
+    from datagen.sampling import Plan
+    from datagen.settings import SimulateSettings
+
+    class Embedded(Workbench):
+        """Without the direct method: a concentration that is only being tried is not worth minutes."""
+
+        def _choose_method(self, plan: Plan) -> str:
+            return "embedded"
+
+    return Embedded(parent, potential, SimulateSettings(**_CELLS))  # type: ignore[arg-type]
+
+
+def simulator_of(bench: "Workbench", kind: str = "vibrational", resolution: Resolution | None = None) -> Simulate:
+    """What `defectnet.check` asks for: doped and pristine densities of this host as the instrument would show them."""
+    from datagen.dopants import Candidate, candidates
+    from datagen.sampling import Plan
+
+    best: dict[str, Candidate] = {}
+    for candidate in candidates(bench.parent.host, bench._potential):
+        best.setdefault(candidate.element, candidate)
+
+    def seen(dos: "ElementDos") -> Spectrum:
+        spectrum = Spectrum.from_bins(dos.total, dos.bins.step_thz)
+        if kind == "neutron":
+            spectrum = neutron_weighted(dos.partial, spectrum.frequency_thz)
+        return spectrum if resolution is None else resolved(spectrum, resolution)
+
+    def simulate(wished: Mapping[str, float], count: int) -> list[Simulated]:
+        for element in wished.keys() - best.keys():  # no chemist's choice: it goes where it is least out of place
+            best[element] = Candidate(element, nearest_host_element(element, bench.parent.host), 0.0, True)
+        plan = Plan(tuple((best[element], concentration) for element, concentration in wished.items()))
+        pristine = seen(bench.reference)
+        made = []
+        for number in range(count):
+            outcome = bench.simulate(plan, np.random.default_rng([number, _SEED]))
+            held = {defect.element: defect.concentration for defect in outcome.defects}
+            made.append(Simulated(seen(outcome.dos), pristine, held))
+        return made
+
+    return simulate
+
+
+def _find(host: Host, source: str) -> "Iterator[Parent]":
+    """The parents of this composition in a source of parents, smallest first where their sizes are known."""
+    import pyarrow.parquet as pq
+
+    from datagen.parents import list_parents, load_parents
+
+    names = list_parents(source)
+    if Path(source).is_file():
+        columns = pq.read_schema(source).names
+        if "formula" in columns:
+            table = pq.read_table(source, columns=["material_id", "formula"])
+            rows = table.to_pylist()
+            names = [row["material_id"] for row in rows if _same(row["formula"], host)]
+    else:
+        names = [name for name in names if _same(name, host)]
+    for _, load in load_parents(source, names):
+        try:
+            parent = load()
+        except SimulationError:
+            continue
+        if parent.host == host:
+            yield parent
+
+
+def _same(formula: str, host: Host) -> bool:
+    try:
+        return Host(formula) == host
+    except DefectNetError:
+        return True  # a folder may have any name; its content decides

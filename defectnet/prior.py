@@ -1,0 +1,186 @@
+"""The chemical prior: which foreign elements a chemist would expect on which site of a host, without any spectrum.
+
+A candidate is weighed by three similarities with the element it replaces: valence (equal, or one more or less: n- and
+p-type doping), size and electronegativity. These are Hume-Rothery's rules as a smooth weight rather than a cut. How
+often the two ions stand in for each other in known crystals (Hautier et al., Inorg. Chem. 50, 656) raises or lowers it.
+The simulator draws dopants by such weights; the model reads them as long as the user does not switch the prior off.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.analysis.structure_prediction.substitution_probability import SubstitutionProbability
+from pymatgen.core import Composition, Species
+from pymatgen.core.periodic_table import Element
+
+from defectnet.elements import VOCABULARY, descriptors
+from defectnet.host import Host
+
+__all__ = [
+    "EXPECTED_COLUMNS",
+    "HETEROVALENT_WEIGHT",
+    "LEAST_WEIGHT",
+    "NEVER",
+    "Substitution",
+    "expectations",
+    "host_valences",
+    "similarity",
+    "substitutions",
+    "valence_step",
+]
+
+# Never dopants: noble gases, and elements without a stable isotope but for thorium and uranium.
+NEVER = frozenset(["He", "Ne", "Ar", "Kr", "Xe", "Rn", "Tc", "Pm", "Po", "At", "Fr", "Ra", "Ac", "Pa", "Np", "Pu"])
+# Hume-Rothery's 15 % for radii and 0.4 for electronegativities, as standard deviations of a Gaussian weight.
+_RADIUS_TOLERANCE = 0.15
+_ELECTRONEGATIVITY_TOLERANCE = 0.4
+HETEROVALENT_WEIGHT = 0.3
+LEAST_WEIGHT = 0.02
+# Bounds of the factor from known crystals: they are few, and biased to what was made.
+_LEAST_FACTOR, _MOST_FACTOR = 0.3, 3.0
+# The balance of oxidation states is a search that grows with the formula (0.5 s at 20 atoms); formulas of mixed
+# crystals can have thousands, and are weighed by the groups of the periodic table instead.
+_MOST_ATOMS = 24
+
+# Columns of `expectations`: log of the weight beside the least one (0 where the prior excludes the element), whether it
+# is expected at all, whether it brings another valence, log of its share of all the weight of this host, and log of its
+# likeness in size and electronegativity alone, whatever its valence.
+EXPECTED_COLUMNS = ("log_weight", "expected", "heterovalent", "log_share", "log_likeness")
+_LEAST_LIKENESS = 1e-3
+_HOSTS_KEPT = 4096
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """A substitution that makes chemical sense.
+
+    Attributes:
+        element: the dopant.
+        replaces: the host element.
+        weight: how likely relative to others, between 0 and 1.
+        heterovalent: whether the dopant brings another valence, so that charge must be compensated.
+    """
+
+    element: str
+    replaces: str
+    weight: float
+    heterovalent: bool
+
+
+def substitutions(host: Host) -> list[Substitution]:
+    """Every sensible substitution in `host`, most likely first."""
+    valences = host_valences(host)
+    found = []
+    for symbol in host.elements:
+        for name in VOCABULARY:
+            if name in host.elements or name in NEVER:
+                continue
+            step = valence_step(symbol, valences.get(symbol), name)
+            if step is None:
+                continue
+            weight = similarity(symbol, name, valences.get(symbol)) * (HETEROVALENT_WEIGHT if step else 1.0)
+            if weight >= LEAST_WEIGHT:
+                found.append(Substitution(name, symbol, weight, bool(step)))
+    return sorted(found, key=lambda one: (-one.weight, one.replaces, one.element))
+
+
+@lru_cache(maxsize=_HOSTS_KEPT)
+def expectations(host: Host) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The prior as the network reads it.
+
+    Returns:
+        The columns `EXPECTED_COLUMNS` of every element, shape (94, 5); and the place in the vocabulary of the host
+        element that each would replace, shape (94,): where the prior has no answer, the one that is most like it.
+    """
+    table = np.zeros((len(VOCABULARY), len(EXPECTED_COLUMNS)), dtype=np.float32)
+    own = np.array([VOCABULARY.index(symbol) for symbol in host.elements])
+    apart = np.linalg.norm(descriptors()[:, None] - descriptors()[own][None], axis=2)  # (94, n host elements)
+    site = own[apart.argmin(axis=1)]
+    valences = host_valences(host)
+    for row, name in enumerate(VOCABULARY):
+        likeness = max(similarity(symbol, name, valences.get(symbol)) for symbol in host.elements)
+        table[row, -1] = np.log(max(likeness, _LEAST_LIKENESS))
+    best: dict[str, Substitution] = {}
+    for one in substitutions(host):
+        best.setdefault(one.element, one)  # the most likely site comes first
+    whole = sum(one.weight for one in best.values())
+    for element, one in best.items():
+        row = VOCABULARY.index(element)
+        table[row, :4] = (np.log(one.weight / LEAST_WEIGHT), 1.0, one.heterovalent, np.log(one.weight / whole))
+        site[row] = VOCABULARY.index(one.replaces)
+    table.setflags(write=False)
+    site.setflags(write=False)
+    return table, site
+
+
+def host_valences(host: Host) -> dict[str, float]:
+    """Oxidation state of each element of the host; empty for elements, intermetallics and very long formulas."""
+    composition = Composition(host.formula)
+    if composition.num_atoms > _MOST_ATOMS:
+        return {}
+    guesses = composition.oxi_state_guesses()
+    return dict(guesses[0]) if guesses and len(host.elements) > 1 else {}
+
+
+def valence_step(old: str, valence: float | None, new: str) -> int | None:
+    """0 for an isovalent substitution, 1 for one electron more or less, None for anything else.
+
+    Args:
+        old, new: the host element and the dopant.
+        valence: of the host element; None or 0 where it has none.
+    """
+    if valence is None or valence == 0:
+        # Covalent or metallic: valence electrons are counted by the group.
+        groups = Element(old).group, Element(new).group
+        step = abs(groups[0] - groups[1])
+        return step if step <= 1 and (groups[0] >= 13) == (groups[1] >= 13) else None
+    steps = [abs(state - valence) for state in _states(new) if np.sign(state) == np.sign(valence)]
+    step = min(steps, default=np.inf)
+    return round(step) if step <= 1 else None
+
+
+@cache
+def _states(symbol: str) -> frozenset[int]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen warns of elements without a table, which then simply have no state
+        element = Element(symbol)
+        return frozenset({*element.common_oxidation_states, *element.icsd_oxidation_states})
+
+
+@cache
+def similarity(old: str, new: str, valence: float | None) -> float:
+    """Likeness of a dopant and the host element of this valence in size, electronegativity and use, between 0 and 1."""
+    radii = _radius(old, valence), _radius(new, valence)
+    if None in radii:
+        radii = _radius(old, None), _radius(new, None)
+    if radii[0] is None or radii[1] is None or new in NEVER:
+        return 0.0
+    size = (radii[1] / radii[0] - 1) / _RADIUS_TOLERANCE
+    pull = (Element(new).X - Element(old).X) / _ELECTRONEGATIVITY_TOLERANCE
+    return min(1.0, float(np.exp(-0.5 * (size**2 + pull**2))) * _known_together(old, new, valence))
+
+
+def _radius(symbol: str, valence: float | None) -> float | None:
+    """Shannon's radius of the ion of this valence; without one the atomic radius; Å, None where not tabulated."""
+    element = Element(symbol)
+    radius = element.atomic_radius if not valence else element.ionic_radii.get(round(valence))
+    return None if radius is None else float(radius)
+
+
+def _known_together(old: str, new: str, valence: float | None) -> float:
+    """How much more often than by chance the two ions take each other's place in known crystals, as a bounded root."""
+    if not valence or valence != round(valence):
+        return 1.0
+    try:
+        lift = _statistics().pair_corr(Species(old, round(valence)), Species(new, round(valence)))
+    except (ValueError, ZeroDivisionError):
+        return 1.0  # the statistics do not know one of the ions
+    return float(np.clip(np.sqrt(lift), _LEAST_FACTOR, _MOST_FACTOR))
+
+
+@cache
+def _statistics() -> SubstitutionProbability:
+    return SubstitutionProbability()

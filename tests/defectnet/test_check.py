@@ -1,0 +1,75 @@
+"""The check's arithmetic on made-up bands; on simulated crystals `make bench-check` measures it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from defectnet.check import Simulated, check_answer
+from defectnet.spectrum import Spectrum, bin_centres_thz
+
+AXIS = bin_centres_thz(300, 0.1)
+# Where each element's atoms vibrate; the host's bands lie at 5 and 12 THz.
+PLACES = {"Ge": 9.0, "C": 17.0, "Sn": 3.0}
+
+
+def band(at: float, width: float) -> np.ndarray:
+    line = np.exp(-(((AXIS - at) / width) ** 2))
+    return np.asarray(3.0 * line / line.sum() / 0.1)
+
+
+HOST = 0.6 * band(5.0, 1.0) + 0.4 * band(12.0, 0.8)
+
+
+def crystal(concentrations: Mapping[str, float]) -> Spectrum:
+    dos = (1.0 - sum(concentrations.values())) * HOST
+    return Spectrum(AXIS, dos + sum(c * band(PLACES[e], 0.5) for e, c in concentrations.items()))
+
+
+def simulate(wished: Mapping[str, float], count: int) -> list[Simulated]:
+    # A cell of 100 atoms holds whole atoms only.
+    held = {element: max(round(100 * c), 1) / 100 for element, c in wished.items()}
+    return [Simulated(crystal(held), crystal({}), held) for _ in range(count)]
+
+
+def test_a_right_answer_agrees_and_its_concentrations_are_refined() -> None:
+    check = check_answer(crystal({"Ge": 0.062, "C": 0.011}), crystal({}), {"Ge": 0.03, "C": 0.02}, simulate)
+    fitted = {refined.element: refined.fitted for refined in check.concentrations}
+    assert fitted["Ge"] == pytest.approx(0.062, rel=0.05)
+    assert fitted["C"] == pytest.approx(0.011, rel=0.05)
+    assert check.misfit < 0.05 < check.misfit_answered
+    assert check.scatter < 1e-9
+    assert check.agrees
+    assert check.sentence.startswith("check: simulating the answer leaves")
+    assert "it agrees; fitted to it: Ge 6.2" in check.sentence
+    assert check.change == pytest.approx(0.073, abs=0.01)
+
+
+def test_a_wrong_answer_is_doubted_and_the_place_is_named() -> None:
+    check = check_answer(crystal({"Ge": 0.05}), crystal({}), {"C": 0.05}, simulate)
+    assert check.misfit > check.threshold
+    assert not check.agrees
+    assert "do not rely on the answer" in check.sentence
+    low, high, _ = max(check.worst, key=lambda window: window[2])
+    assert low < 9.0 < high or low < 17.0 < high
+    assert check.to_dict()["agrees"] is False
+
+
+def test_nothing_found_is_checked_too() -> None:
+    check = check_answer(crystal({"Ge": 0.05}), crystal({}), {}, simulate)
+    assert check.misfit == pytest.approx(1.0)
+    assert not check.concentrations
+
+
+def test_scatter_between_configurations_is_counted() -> None:
+    rng = np.random.default_rng(0)
+
+    def noisy(wished: Mapping[str, float], count: int) -> list[Simulated]:
+        made = simulate(wished, count)
+        shifts = rng.normal(size=count)
+        doped = [Spectrum(AXIS, one.doped.dos + 0.02 * band(7.0 + s, 1.5)) for one, s in zip(made, shifts, strict=True)]
+        return [Simulated(d, one.pristine, one.concentrations) for d, one in zip(doped, made, strict=True)]
+
+    check = check_answer(crystal({"Ge": 0.05}), crystal({}), {"Ge": 0.05}, noisy)
+    assert check.scatter > 0.05
+    assert check.threshold > check_answer(crystal({"Ge": 0.05}), crystal({}), {"Ge": 0.05}, simulate).threshold
