@@ -61,7 +61,7 @@ def test_train_evaluate_promote(tmp_path: Path) -> None:
         (train, ("missing.parquet",), TableError),
         (train, ("missing.parquet", "--config", "missing.yaml"), SettingsError),
         (train, ("missing.parquet", "--workers", "-1"), SettingsError),
-        (evaluate, ("nowhere", "missing.parquet"), ArtifactError),
+        (evaluate, ("nowhere", "missing.parquet"), TableError),
         (evaluate, ("nowhere", "missing.parquet", "--split", "all"), InputError),
         (promote, (), InputError),
         (promote, ("3", "--rollback"), InputError),
