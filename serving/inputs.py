@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from defectnet.errors import TableError
+from defectnet.json_depth import check_depth
 from defectnet.storage import Location, reason
 from defectnet.tables import SPECTRA_SCHEMA, conform
 
@@ -187,7 +188,9 @@ def _from_lines(lines: Sequence[tuple[int, bytes]], schema: pa.Schema) -> pa.Tab
 
 def _row(number: int, line: bytes, schema: pa.Schema) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        text = line.decode()
+        check_depth(text)
+        row = json.loads(text)
     except (ValueError, RecursionError) as error:
         return _bad_line(number, None, reason(error))
     if not isinstance(row, dict):

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from defectnet.errors import InputError
+from defectnet.json_depth import check_depth
 
 __all__ = ["loads_strict"]
 
@@ -26,7 +27,9 @@ def loads_strict(body: bytes) -> Any:
         return math.nan
 
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=refuse_later)
+        text = body.decode("utf-8")
+        check_depth(text)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=refuse_later)
     except UnicodeDecodeError as error:
         raise InputError(f"byte {error.start} is not UTF-8", fix="send UTF-8", field="body") from None
     except json.JSONDecodeError as error:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectnet.errors import SpectrumError, UnitError
+from defectnet.json_depth import check_depth
 from defectnet.readers.reading import Reading, known_unit, located
 from defectnet.spectrum import Spectrum
 from defectnet.units import FrequencyUnit, parse_unit, thz_per
@@ -24,8 +25,6 @@ _PINT_UNITS = {
     "terahertz": FrequencyUnit.THZ,
     "1/centimeter": FrequencyUnit.INVERSE_CM,
 }
-# Python 3.11's decoder overflows the stack on brackets nested some ten thousand deep; these files nest a dozen.
-_MAX_DEPTH = 100
 _KNOWN = "Euphonic Spectrum1D or Spectrum1DCollection, pymatgen PhononDos or CompletePhononDos"
 
 
@@ -37,10 +36,9 @@ def parse_json(text: str, unit: FrequencyUnit | str | None = None, *, where: str
         SpectrumError: not JSON, of another class, or several spectra where one belongs.
     """
     try:
-        if _depth(text) > _MAX_DEPTH:
-            raise ValueError
+        check_depth(text)
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise SpectrumError(f"{where} is not JSON", fix="write or copy it again", field="file") from None
     if not isinstance(content, dict):
         raise SpectrumError(f"{where} holds no spectrum", fix=f"give one of {_KNOWN}", field="file")
@@ -60,14 +58,6 @@ def parse_json(text: str, unit: FrequencyUnit | str | None = None, *, where: str
         raise error if error.field == "file" else located(error, where) from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise SpectrumError(f"{where} is not a whole {name}", fix="write it again", field="file") from None
-
-
-def _depth(text: str) -> int:
-    """How deeply brackets nest, at most: those inside of strings count too."""
-    bytes_ = np.frombuffer(text.encode(), dtype=np.uint8)
-    opening = np.isin(bytes_, np.frombuffer(b"[{", dtype=np.uint8)).astype(np.int64)
-    closing = np.isin(bytes_, np.frombuffer(b"]}", dtype=np.uint8))
-    return int(np.cumsum(opening - closing).max(initial=0))
 
 
 def _euphonic(content: Mapping[str, Any], unit: FrequencyUnit | str | None, where: str) -> Reading:

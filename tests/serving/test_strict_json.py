@@ -1,6 +1,7 @@
 """What the service takes for JSON."""
 
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -40,6 +41,7 @@ def test_any_bytes_give_a_value_or_one_sentence(body: bytes):
         (b'{"spectra": [', "body", "not JSON"),
         (b"\xff", "body", "UTF-8"),
         (b"[" * 100_000, "body", "deep"),
+        (b'"' + b"]" * 100_000 + b'",' + b"[" * 100_000, "body", "deep"),
         (b"1" * 5000, "body", "too long"),
         (b'{"host": "Si", "host": "Ge"}', "host", "twice"),
         (b'{"spectra": [{"dos": [1, 2, NaN]}]}', "spectra[0].dos[2]", "not JSON"),
@@ -50,3 +52,14 @@ def test_refused(body: bytes, field: str, said: str):
     with pytest.raises(InputError, match=said) as caught:
         loads_strict(body)
     assert caught.value.field == field
+
+
+def test_depth_does_not_rest_on_the_recursion_limit():
+    """Libraries raise it for the whole process; the stack would overflow."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)
+    try:
+        with pytest.raises(InputError, match="deep"):
+            loads_strict(b'{"spectra": ' + b"[" * 100_000)
+    finally:
+        sys.setrecursionlimit(limit)
