@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datagen.potentials import Potential
 from defectnet.elements import VOCABULARY
 from defectnet.host import Host
-from defectnet.prior import HETEROVALENT_WEIGHT, LEAST_WEIGHT, NEVER, host_valences, similarity, valence_step
+from defectnet.prior import NEVER, Substitution, host_valences, substitutions, weigh
 
 __all__ = ["Candidate", "candidates"]
 
@@ -18,21 +18,13 @@ _ENDMEMBER_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A substitution that makes chemical sense.
+class Candidate(Substitution):
+    """A substitution that makes chemical sense, or is known to exist.
 
     Attributes:
-        element: the dopant.
-        replaces: the host element.
-        weight: how likely relative to others, between 0 and 1.
-        heterovalent: whether the dopant brings another valence, so that charge must be compensated.
         endmember: the parent in which the dopant has the whole sublattice, "" where none is known.
     """
 
-    element: str
-    replaces: str
-    weight: float
-    heterovalent: bool
     endmember: str = ""
 
 
@@ -47,21 +39,15 @@ def candidates(
         endmembers: by (replaced element, dopant), see `datagen.endmembers.find_endmembers`.
     """
     endmembers = endmembers or {}
-    valences = host_valences(host)
-    found = []
-    for symbol in host.elements:
-        for name in VOCABULARY:
-            if name in host.elements or name in NEVER:
-                continue
-            end = endmembers.get((symbol, name), "")
-            if not end and not potential.knows(name):
-                continue
-            step = valence_step(symbol, valences.get(symbol), name)
-            if step is None and not end:
-                continue
-            weight = similarity(symbol, name, valences.get(symbol)) * (HETEROVALENT_WEIGHT if step else 1.0)
-            weight = max(weight, _ENDMEMBER_WEIGHT) if end else weight
-            if weight >= LEAST_WEIGHT:
-                # An end member of another valence is another compound of the same kind, charge-balanced in itself.
-                found.append(Candidate(name, symbol, weight, bool(step), end))
+    found = [
+        Candidate(**vars(one))
+        for one in substitutions(host)
+        if potential.knows(one.element) and (one.replaces, one.element) not in endmembers
+    ]
+    valences = host_valences(host) if endmembers else {}
+    for (replaces, element), parent in endmembers.items():
+        if element not in host.elements and element not in NEVER and element in VOCABULARY:
+            weight, step = weigh(replaces, valences.get(replaces), element)
+            # An end member of a quite different valence is another compound, charge-balanced in itself.
+            found.append(Candidate(element, replaces, max(weight, _ENDMEMBER_WEIGHT), bool(step), parent))
     return sorted(found, key=lambda candidate: (-candidate.weight, candidate.replaces, candidate.element))

@@ -155,10 +155,7 @@ def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], mass
         SimulationError: a mode lies beyond the last bin.
     """
     n = supercell.n_atoms
-    root = np.repeat(1.0 / np.sqrt(masses), 3)
-    dynamical = (phi * root[:, None] * root[None, :]).astype(np.float32).reshape(n, 3, n, 3)
-    kinds = sorted((chemical_symbols[z], z) for z in np.unique(numbers))
-    symbols = {symbol: np.flatnonzero(numbers == z) for symbol, z in kinds}
+    dynamical, symbols = _dynamical(phi, masses), _atoms_of(numbers)
     partial = {symbol: np.zeros(bins.n) for symbol in symbols}
     imaginary = 0.0
     for half in HALF_MESH:
@@ -175,6 +172,19 @@ def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], mass
     return ElementDos(partial, bins, imaginary)
 
 
+def _dynamical(phi: Array, masses: Array) -> NDArray[np.float32]:
+    """Force constants over the roots of both masses, shape (n_atoms, 3, n_atoms, 3), without phases."""
+    n = len(masses)
+    root = np.repeat(1.0 / np.sqrt(masses), 3)
+    return (phi * root[:, None] * root[None, :]).astype(np.float32).reshape(n, 3, n, 3)
+
+
+def _atoms_of(numbers: NDArray[np.int64]) -> dict[str, NDArray[np.intp]]:
+    """Which atoms are of each element, by symbol."""
+    kinds = sorted((chemical_symbols[z], z) for z in np.unique(numbers))
+    return {symbol: np.flatnonzero(numbers == z) for symbol, z in kinds}
+
+
 def chebyshev_dos(
     phi: Array, supercell: Supercell, numbers: NDArray[np.int64], masses: Array, bins: Bins
 ) -> ElementDos:
@@ -186,9 +196,7 @@ def chebyshev_dos(
     takes it out.
     """
     n = supercell.n_atoms
-    root = np.repeat(1.0 / np.sqrt(masses), 3)
-    dynamical = (phi * root[:, None] * root[None, :]).astype(np.float32).reshape(n, 3, n, 3)
-    symbols = {chemical_symbols[z]: np.flatnonzero(numbers == z) for z in np.unique(numbers)}
+    dynamical, symbols = _dynamical(phi, masses), _atoms_of(numbers)
     field = np.random.default_rng(0).choice(np.array([-1.0, 1.0], dtype=np.float32), (n, 3, _RANDOM_VECTORS))
     starts = {symbol: _starting_vectors(atoms, field) for symbol, atoms in symbols.items()}
     together = np.concatenate([vectors for vectors, _ in starts.values()], axis=1)

@@ -18,7 +18,7 @@ from pymatgen.core import Composition, Lattice, Structure
 from scipy.linalg import polar
 
 from datagen.force_constants import impose_sum_rule
-from datagen.parents import Parent, parent_columns, read_parents
+from datagen.parents import Parent, is_table, parent_columns, read_parents
 from datagen.supercells import Supercell, symmetrise_compact
 from defectnet.errors import SimulationError
 
@@ -43,7 +43,7 @@ def find_endmembers(source: str | Path) -> dict[str, dict[tuple[str, str], str]]
         parent → {(replaced element, dopant): parent_id}; the name that sorts first where several qualify.
     """
     columns = ["material_id", "formula", "spacegroup", "n_atoms_primitive"]
-    if str(source) == "packaged" or Path(source).is_dir() or not set(columns) <= set(parent_columns(source)):
+    if not is_table(source) or not set(columns) <= set(parent_columns(source)):
         return {}
     rows = read_parents(source, columns).to_pylist()
     alike = defaultdict(list)

@@ -327,12 +327,12 @@ class Workbench:
                 share = sum(site.element == choice.element for site in sites) / supercell.n_atoms
                 strain += share * self._strain_per_fraction(choice)
         left = [site for site in sites if (self._symbol_at(site), site.element) not in known]
-        for site in left:
-            self._fragment(site.basis, site.element)
         if left:
+            for site in left:
+                self._fragment(site.basis, site.element)
             change, more = superpose(self.potential_host, self._fragments, left, supercell, self._equivalences)
-            phi, strain = phi + change, strain + more
-        return impose_sum_rule(phi), strain
+            phi, strain = impose_sum_rule(phi + change), strain + more
+        return phi, strain
 
     def _symbol_at(self, site: Site) -> str:
         return str(self.parent.primitive.symbols[site.basis])

@@ -31,6 +31,7 @@ __all__ = [
     "from_folder",
     "from_phonopy",
     "from_row",
+    "is_table",
     "list_parents",
     "load_parents",
     "packaged_folder",
@@ -252,11 +253,9 @@ def list_parents(source: str | Path, max_basis: int | None = None) -> list[str]:
         if not names:
             raise TableError(f"{folder} holds no phonopy folders", fix="put one folder a parent there", field="parents")
         return sorted(names)
-    columns = ["material_id"]
-    if max_basis is not None and "n_atoms_primitive" in parent_columns(source):
-        filters = [("n_atoms_primitive", "<=", max_basis)]
-        return [str(name) for name in read_parents(source, columns, filters)["material_id"].to_pylist()]
-    return [str(name) for name in read_parents(source, columns)["material_id"].to_pylist()]
+    sized = max_basis is not None and "n_atoms_primitive" in parent_columns(source)
+    table = read_parents(source, ["material_id"], [("n_atoms_primitive", "<=", max_basis)] if sized else None)
+    return [str(name) for name in table["material_id"].to_pylist()]
 
 
 def load_parents(source: str | Path, names: list[str]) -> Iterator[tuple[str, Callable[[], Parent]]]:
@@ -276,6 +275,11 @@ def _folder(source: str | Path) -> Path | None:
     """The folder of parents that `source` names; None where it names a file."""
     path = packaged_folder() if str(source) == "packaged" else Path(source)
     return path if path.is_dir() else None
+
+
+def is_table(source: str | Path) -> bool:
+    """Whether `source` names a Parquet file of parents, and not a folder of them."""
+    return _folder(source) is None
 
 
 def parent_columns(source: str | Path) -> list[str]:

@@ -222,11 +222,23 @@ class _ShardWriter:
         rows: list[dict[str, Any]] = []
         summaries = []
         names = [task["parent_id"] for task in tasks]
-        loaders = dict(load_parents(self._settings.parents, names))
+        # Read at once with the end members that any of them may ask for; nothing is computed before it is asked for.
+        beside = {end for name in names for end in self._endmembers.get(name, {}).values()}
+        loaders = dict(load_parents(self._settings.parents, sorted(beside.union(names))))
+
+        def load_endmember(name: str) -> Parent:
+            return loaders[name]()
+
         for task in tasks:
             name = task["parent_id"]
             made = simulate_parent(
-                name, loaders[name], task["indices"], self._potential, self._settings, self._endmembers.get(name)
+                name,
+                loaders[name],
+                task["indices"],
+                self._potential,
+                self._settings,
+                self._endmembers.get(name),
+                load_endmember,
             )
             rows += made
             counts = Counter((row["origin"]["method"], _cause(row["error"])) for row in made)
@@ -279,12 +291,12 @@ def simulate_parent(
     potential: Potential,
     settings: SimulateSettings,
     endmembers: Mapping[tuple[str, str], str] | None = None,
+    load_endmember: Callable[[str], Parent] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of the spectra table for samples `indices` of one parent; a failure is a row with its `error`."""
+    """Rows of the spectra table for samples `indices` of one parent; a failure is a row with its `error`.
 
-    def load_endmember(name: str) -> Parent:
-        return dict(load_parents(settings.parents, [name]))[name]()
-
+    `endmembers` are those of this parent (`datagen.endmembers.find_endmembers`), which `load_endmember` loads by name.
+    """
     try:
         parent = load()
         bench = Workbench(parent, potential, settings, load_endmember)

@@ -7,6 +7,7 @@ The simulator draws dopants by such weights; the model reads them as long as the
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -21,15 +22,12 @@ from defectnet.host import Host
 
 __all__ = [
     "EXPECTED_COLUMNS",
-    "HETEROVALENT_WEIGHT",
-    "LEAST_WEIGHT",
     "NEVER",
     "Substitution",
     "expectations",
     "host_valences",
-    "similarity",
     "substitutions",
-    "valence_step",
+    "weigh",
 ]
 
 # Never dopants: noble gases, and elements without a stable isotope but for thorium and uranium.
@@ -37,8 +35,8 @@ NEVER = frozenset(["He", "Ne", "Ar", "Kr", "Xe", "Rn", "Tc", "Pm", "Po", "At", "
 # Hume-Rothery's 15 % for radii and 0.4 for electronegativities, as standard deviations of a Gaussian weight.
 _RADIUS_TOLERANCE = 0.15
 _ELECTRONEGATIVITY_TOLERANCE = 0.4
-HETEROVALENT_WEIGHT = 0.3
-LEAST_WEIGHT = 0.02
+_HETEROVALENT_WEIGHT = 0.3
+_LEAST_WEIGHT = 0.02
 # Bounds of the factor from known crystals: they are few, and biased to what was made.
 _LEAST_FACTOR, _MOST_FACTOR = 0.3, 3.0
 # The balance of oxidation states is a search that grows with the formula (0.5 s at 20 atoms); formulas of mixed
@@ -78,11 +76,8 @@ def substitutions(host: Host) -> list[Substitution]:
         for name in VOCABULARY:
             if name in host.elements or name in NEVER:
                 continue
-            step = valence_step(symbol, valences.get(symbol), name)
-            if step is None:
-                continue
-            weight = similarity(symbol, name, valences.get(symbol)) * (HETEROVALENT_WEIGHT if step else 1.0)
-            if weight >= LEAST_WEIGHT:
+            weight, step = weigh(symbol, valences.get(symbol), name)
+            if step is not None and weight >= _LEAST_WEIGHT:
                 found.append(Substitution(name, symbol, weight, bool(step)))
     return sorted(found, key=lambda one: (-one.weight, one.replaces, one.element))
 
@@ -101,7 +96,7 @@ def expectations(host: Host) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     site = own[apart.argmin(axis=1)]
     valences = host_valences(host)
     for row, name in enumerate(VOCABULARY):
-        likeness = max(similarity(symbol, name, valences.get(symbol)) for symbol in host.elements)
+        likeness = max(_similarity(symbol, name, valences.get(symbol)) for symbol in host.elements)
         table[row, -1] = np.log(max(likeness, _LEAST_LIKENESS))
     best: dict[str, Substitution] = {}
     for one in substitutions(host):
@@ -109,14 +104,15 @@ def expectations(host: Host) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     whole = sum(one.weight for one in best.values())
     for element, one in best.items():
         row = VOCABULARY.index(element)
-        table[row, :4] = (np.log(one.weight / LEAST_WEIGHT), 1.0, one.heterovalent, np.log(one.weight / whole))
+        table[row, :4] = (np.log(one.weight / _LEAST_WEIGHT), 1.0, one.heterovalent, np.log(one.weight / whole))
         site[row] = VOCABULARY.index(one.replaces)
     table.setflags(write=False)
     site.setflags(write=False)
     return table, site
 
 
-def host_valences(host: Host) -> dict[str, float]:
+@lru_cache(maxsize=_HOSTS_KEPT)
+def host_valences(host: Host) -> Mapping[str, float]:
     """Oxidation state of each element of the host; empty for elements, intermetallics and very long formulas."""
     composition = Composition(host.formula)
     if composition.num_atoms > _MOST_ATOMS:
@@ -125,13 +121,21 @@ def host_valences(host: Host) -> dict[str, float]:
     return dict(guesses[0]) if guesses and len(host.elements) > 1 else {}
 
 
-def valence_step(old: str, valence: float | None, new: str) -> int | None:
-    """0 for an isovalent substitution, 1 for one electron more or less, None for anything else.
+def weigh(old: str, valence: float | None, new: str) -> tuple[float, int | None]:
+    """How likely a substitution is relative to others, between 0 and 1, and the step of its valence.
 
     Args:
         old, new: the host element and the dopant.
         valence: of the host element; None or 0 where it has none.
+
+    Returns:
+        The weight; and 0 for an isovalent substitution, 1 for one electron more or less, None for anything else.
     """
+    step = _valence_step(old, valence, new)
+    return _similarity(old, new, valence) * (_HETEROVALENT_WEIGHT if step else 1.0), step
+
+
+def _valence_step(old: str, valence: float | None, new: str) -> int | None:
     if valence is None or valence == 0:
         # Covalent or metallic: valence electrons are counted by the group.
         groups = Element(old).group, Element(new).group
@@ -151,7 +155,7 @@ def _states(symbol: str) -> frozenset[int]:
 
 
 @cache
-def similarity(old: str, new: str, valence: float | None) -> float:
+def _similarity(old: str, new: str, valence: float | None) -> float:
     """Likeness of a dopant and the host element of this valence in size, electronegativity and use, between 0 and 1."""
     radii = _radius(old, valence), _radius(new, valence)
     if None in radii:

@@ -15,11 +15,10 @@ from defectnet.errors import InputError, TableError
 from defectnet.query import Query, iterate_rows
 from defectnet.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from serving.backend import Item
+from serving.inputs import WANTED
 
 __all__ = ["read_items", "read_stream", "write_stream"]
 
-# What a prediction needs of a spectra table; labels and partial densities stay unread.
-_WANTED = ("sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates", "error")
 _DENSITIES = ("dos", "reference_dos")
 _RECORD_BATCH, _DICTIONARY_BATCH = "record batch", "dictionary"
 # Field number of `compression` in the flatbuffers table RecordBatch, and of `header` in Message (Arrow's Message.fbs).
@@ -57,7 +56,7 @@ def read_stream(body: bytes, *, max_rows: int, max_points: int) -> pa.Table:
         longest = _longest(table[name]) if name in table.column_names else 0
         if longest > max_points:
             raise InputError(f"{longest} points are more than {max_points}", fix="resample it", field=name)
-    return conform(table, SPECTRA_SCHEMA, where="body").select(list(_WANTED))
+    return conform(table, SPECTRA_SCHEMA, where="body").select(list(WANTED))
 
 
 def read_items(table: pa.Table) -> Iterator[Item]:
@@ -86,7 +85,7 @@ def _longest(column: pa.ChunkedArray) -> int:
 
 
 def _wanted_columns(schema: pa.Schema) -> list[str]:
-    names = [name for name in schema.names if name in _WANTED]
+    names = [name for name in schema.names if name in WANTED]
     if len(set(names)) != len(names):
         raise TableError("a column is given twice", fix="keep one", field="body")
     for name in names:

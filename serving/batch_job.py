@@ -42,6 +42,8 @@ def _without_paths(text: str, request: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    if address := os.environ.get("DEFECTNET_RAY_ADDRESS"):
+    from serving.batches import CLUSTER_VARIABLE
+
+    if address := os.environ.get(CLUSTER_VARIABLE):
         os.environ["RAY_ADDRESS"] = address
     sys.exit(run(Path(sys.argv[1])))

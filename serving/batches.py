@@ -34,7 +34,18 @@ from serving.limits import BusyError
 from serving.score import REPORT
 from serving.settings import Batches as BatchSettings
 
-__all__ = ["FAILURE", "PREDICTIONS", "PROGRESS", "REQUEST", "BatchBook", "JobRunner", "RayJobs", "State"]
+__all__ = [
+    "CLUSTER_VARIABLE",
+    "FAILURE",
+    "PREDICTIONS",
+    "PROGRESS",
+    "REQUEST",
+    "BatchBook",
+    "JobRunner",
+    "RayJobs",
+    "State",
+    "write_json",
+]
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from defectnet.check import Check, Simulate, Simulated, check_answer
-from defectnet.cli.reference import parent_of_structure
+from defectnet.cli.reference import as_measured, parent_of_structure
 from defectnet.errors import DefectNetError, InputError, SimulationError
 from defectnet.host import Host
-from defectnet.neutron import Resolution, neutron_weighted, resolved
+from defectnet.neutron import Resolution
 from defectnet.predictor import Prediction
 from defectnet.query import Query
 from defectnet.readers.labels import nearest_host_element
@@ -91,10 +91,7 @@ def simulator_of(bench: "Workbench", kind: str = "vibrational", resolution: Reso
         best.setdefault(candidate.element, candidate)
 
     def seen(dos: "ElementDos") -> Spectrum:
-        spectrum = Spectrum.from_bins(dos.total, dos.bins.step_thz)
-        if kind == "neutron":
-            spectrum = neutron_weighted(dos.partial, spectrum.frequency_thz)
-        return spectrum if resolution is None else resolved(spectrum, resolution)
+        return as_measured(Spectrum.from_bins(dos.total, dos.bins.step_thz), dos.partial, kind, resolution)
 
     def simulate(wished: Mapping[str, float], count: int) -> list[Simulated]:
         for element in wished.keys() - best.keys():  # no chemist's choice: it goes where it is least out of place
@@ -113,19 +110,15 @@ def simulator_of(bench: "Workbench", kind: str = "vibrational", resolution: Reso
 
 def _find(host: Host, source: str) -> "Iterator[Parent]":
     """The parents of this composition in a source of parents, smallest first where their sizes are known."""
-    import pyarrow.parquet as pq
+    from datagen.parents import is_table, list_parents, load_parents, parent_columns, read_parents
 
-    from datagen.parents import list_parents, load_parents
-
-    names = list_parents(source)
-    if Path(source).is_file():
-        columns = pq.read_schema(source).names
-        if "formula" in columns:
-            table = pq.read_table(source, columns=["material_id", "formula"])
-            rows = table.to_pylist()
-            names = [row["material_id"] for row in rows if _same(row["formula"], host)]
+    if not is_table(source):
+        names = [name for name in list_parents(source) if _same(name, host)]
+    elif "formula" in parent_columns(source):
+        rows = read_parents(source, ["material_id", "formula"]).to_pylist()
+        names = [row["material_id"] for row in rows if _same(row["formula"], host)]
     else:
-        names = [name for name in names if _same(name, host)]
+        names = list_parents(source)
     for _, load in load_parents(source, names):
         try:
             parent = load()

@@ -19,7 +19,7 @@ from defectnet.spectrum import Spectrum
 if TYPE_CHECKING:
     from datagen.parents import Parent
 
-__all__ = ["MadeReference", "from_library", "from_structure", "parent_of_structure"]
+__all__ = ["MadeReference", "as_measured", "from_library", "from_structure", "parent_of_structure"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ def from_library(
     if len(found) > 1:
         others = ", ".join(known.description for known in found[1:])
         note += f"; {host.formula} also crystallises as {others}: name one with --reference if that is yours"
-    return MadeReference(_as_measured(chosen.spectrum, chosen.partial, kind, resolution), note)
+    return MadeReference(as_measured(chosen.spectrum, chosen.partial, kind, resolution), note)
 
 
 def from_structure(
@@ -71,7 +71,7 @@ def from_structure(
     note = f"the reference is computed, not measured: {path.name} with the potential {potential}"
     if lowest < -0.05:
         note += f", which finds the crystal unstable (lowest mode {lowest:.2f} THz): do not rely on it"
-    return MadeReference(_as_measured(spectrum, dos.partial, kind, resolution), note), parent.host
+    return MadeReference(as_measured(spectrum, dos.partial, kind, resolution), note), parent.host
 
 
 def parent_of_structure(path: Path, potential: str) -> "Parent":
@@ -107,7 +107,7 @@ def _cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "defectnet"
 
 
-def _as_measured(
+def as_measured(
     spectrum: Spectrum, partial: Mapping[str, NDArray[np.float64]], kind: str, resolution: Resolution | None
 ) -> Spectrum:
     """The computed density as the sample's measurement would show it: its weights and its resolution."""

@@ -111,9 +111,10 @@ def test_an_end_member_makes_a_candidate_without_the_potential(gallium_arsenide:
         "GaAs",
         lambda: gallium_arsenide,
         [0, 1],
-        Ignorant(),
+        Ignorant(),  # type: ignore[arg-type]
         settings,
-        {("Ga", "Al"): "AlAs"},  # type: ignore[arg-type]
+        {("Ga", "Al"): "AlAs"},
+        _packaged,
     )
     assert [row["error"] for row in made] == [None, None]
     assert {row["origin"]["method"] for row in made} == {"interpolated"}
