@@ -2,12 +2,13 @@
 
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pyarrow as pa
 
@@ -122,3 +123,23 @@ def spectra() -> "pa.Table":
         row("broken", 0.0, dos=None, reference_dos=None, error="the crystal is not stable"),
     ]
     return pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA)
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> "Callable[..., tuple[int, str, str]]":
+    """Runs the command `defectnet` with some arguments in this process; returns exit code, output and error output."""
+    from defectnet.cli.main import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["defectnet", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

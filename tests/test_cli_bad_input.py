@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from defectnet.cli.main import main
 from defectnet.tables import PREDICTIONS_SCHEMA, write_table
 
 Run = Callable[..., tuple[int, str, str]]
@@ -18,7 +17,7 @@ GOOD = "frequency_thz,dos\n" + "".join(f"{0.1 * i:.1f},{1 + i % 5}\n" for i in r
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spectra: pa.Table) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Run, spectra: pa.Table) -> Run:
     """Runs `defectnet` in a folder with good and bad files; returns exit code, output and error output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -41,17 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     Path("cut.parquet").write_bytes(Path("spectra.parquet").read_bytes()[:-50])
     write_table(PREDICTIONS_SCHEMA.empty_table(), "predictions.parquet")
 
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["defectnet", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return command
 
 
 def one_sentence(errors: str) -> str:

@@ -1,15 +1,14 @@
 """`defectnet predict` beyond the plain case: made references, neutrons, the check by simulation, the report."""
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datagen.parents import load_parents
-from defectnet.cli.main import main
 from defectnet.host import Host
 from defectnet.neutron import neutron_weight
 from defectnet.references import find_hosts
@@ -36,23 +35,13 @@ Si2 Si 0.25 0.25 0.25
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], repository: Path) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Run, repository: Path) -> Run:
     """Runs `defectnet predict` in an empty folder that sees the examples and has a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "examples").symlink_to(repository / "examples")
 
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["defectnet", "predict", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return partial(command, "predict")
 
 
 SAMPLE = ("examples/Si.csv", "--host", "Si")

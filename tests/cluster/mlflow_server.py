@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -45,6 +46,12 @@ class MlflowServer:
             os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own
             self._process.wait()
             self._process = None
+
+    def stop_for(self, seconds: float = 20.0) -> None:
+        """Away and back."""
+        self.stop()
+        time.sleep(seconds)
+        self.start()
 
     def _answers(self) -> bool:
         try:

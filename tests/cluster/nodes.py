@@ -26,6 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # A node that is slow to start because the machine is busy is not a failure.
 PATIENCE_S = 400.0
 OBJECT_STORE_BYTES = 100_000_000
+# How long a node is cut off.
+CUT_S = 30.0
 # The network of a node, seen from inside.
 INTERFACE = "eth0"
 
@@ -118,6 +120,12 @@ class Node:
     def mend(self) -> None:
         """Put it back."""
         _ip("link", "set", self.link, "up")
+
+    def cut_for(self, seconds: float = CUT_S) -> None:
+        """Off the network and back."""
+        self.cut()
+        time.sleep(seconds)
+        self.mend()
 
 
 @dataclass

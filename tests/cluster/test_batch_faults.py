@@ -25,7 +25,6 @@ from defectnet.tables import SPECTRA_SCHEMA, write_table
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-CUT_S = 30.0
 # Enough that the run is under way for longer than a fault takes, few enough for a laptop.
 SCORED_ROWS, SHARD_ROWS = 4000, 128
 
@@ -107,10 +106,7 @@ def run_with(cluster: RayCluster, stage: Any, fault: str, log: Path) -> int:
         elif fault == "worker_node":
             busy()[-1].kill()
         elif fault == "network_cut_30_s":
-            node = busy()[-1]
-            node.cut()
-            time.sleep(CUT_S)
-            node.mend()
+            busy()[-1].cut_for()
         elif fault == "driver":
             kill_driver(driver)
             driver = cluster.driver(*stage.arguments, log=log)

@@ -20,7 +20,6 @@ from defectnet.released import released_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-CUT_S = 30.0
 TOKEN = "a token of the tests"
 CLIENTS = 4
 # Under load before the fault, and after it, so that late consequences are seen.
@@ -120,13 +119,9 @@ def test_requests_are_answered(
             elif fault == "worker_node":
                 cluster.workers[0].kill()
             elif fault == "network_cut_30_s":
-                cluster.workers[0].cut()
-                time.sleep(CUT_S)
-                cluster.workers[0].mend()
+                cluster.workers[0].cut_for()
             elif fault == "mlflow_stopped_20_s":
-                mlflow.stop()
-                time.sleep(20)
-                mlflow.start()
+                mlflow.stop_for()
             elif fault == "driver":
                 kill_driver(driver)
             time.sleep(AFTER_S)

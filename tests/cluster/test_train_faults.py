@@ -17,7 +17,6 @@ from defectnet.tables import read_spectra, write_table
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-CUT_S = 30.0
 EPOCHS, ROWS = 12, 600
 SETTINGS = {
     "network": {"width": 16, "encoder_layers": 1, "decoder_layers": 1, "stem_channels": 4, "patch_bins": 16},
@@ -80,13 +79,9 @@ def test_training_goes_on(
             without[0].kill()
             cluster.start(without[0])  # as an autoscaler would: two workers need two nodes
         elif fault == "network_cut_30_s":
-            cluster.workers[0].cut()
-            time.sleep(CUT_S)
-            cluster.workers[0].mend()
+            cluster.workers[0].cut_for()
         elif fault == "mlflow_stopped_20_s":
-            mlflow.stop()
-            time.sleep(20)
-            mlflow.start()
+            mlflow.stop_for()
         elif fault == "driver":
             kill_driver(driver)
             driver = cluster.driver(*arguments, log=log, MLFLOW_TRACKING_URI=mlflow.uri)
