@@ -20,12 +20,12 @@ import httpx
 import numpy as np
 import yaml
 from score import REPOSITORY, make_spectra, runs_folder
+from writing import write_result
 
 from defectnet.released import released_model
 from serving.local import local_ray, running_service
 from serving.settings import Replicas, ScoreSettings, ServiceSettings
 
-RESULTS = Path(__file__).parent / "results" / "beside_serving.json"
 CLIENTS, PAUSE_S = 2, 0.05
 DEFAULT = ScoreSettings().niceness
 
@@ -61,7 +61,7 @@ def main() -> None:
                 for process in processes:
                     process.kill()
                     process.wait()
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("beside_serving", result)
     print(json.dumps(result, indent=1))  # noqa: T201
 
 

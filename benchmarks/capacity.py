@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from score import GROUP_ROWS, make_spectra, runs_folder
+from writing import RESULTS, write_result
 
 from datagen.parents import load_parents
 from datagen.pipeline import simulate_parent, storage_schema
@@ -29,7 +30,6 @@ from serving.local import local_ray
 from serving.settings import ScoreSettings
 from serving.shards import WEIGHTS_KEY, finished, plan_shards
 
-RESULTS = Path(__file__).parent / "results"
 SHARD_ROWS = ScoreSettings().shard_rows
 CORES_A_NODE = 16
 SIMULATED_PARENTS, SIMULATED_SAMPLES = ("Si", "GaAs", "MgO"), 4
@@ -49,7 +49,7 @@ def main() -> None:
             **simulation(),
         }
     result = {"measured": measured, "campaigns": campaigns(measured), "limits": limits(measured)}
-    (RESULTS / "capacity.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("capacity", result)
     print(json.dumps(result, indent=1))  # noqa: T201
 
 

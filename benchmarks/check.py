@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
+from writing import write_result
 
 from datagen.parents import load_parents
 from datagen.potentials import Potential, load_potential
@@ -30,7 +31,6 @@ from defectnet.neutron import counted
 from defectnet.spectrum import Spectrum
 from defectnet.tables import read_spectra
 
-RESULTS = Path(__file__).parent / "results"
 WORK = Path("runs/check")
 NOISE = 0.01
 # Standard deviation of the logarithm of an answer's error in concentration.
@@ -211,8 +211,7 @@ def _report() -> None:
         # Median error of a concentration as a factor, before and after refinement, of the right answers.
         "concentration_factor_median": {k: round(float(np.exp(np.median(v))), 3) for k, v in errors.items()},
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "check.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("check", result)
     print(json.dumps(result, indent=1))  # noqa: T201
 
 

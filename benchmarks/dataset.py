@@ -8,11 +8,11 @@ import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from writing import write_result
+
 from defectnet.host import Host
 from defectnet.tables import read_spectra
 from training.dataset import split_of
-
-RESULT = Path(__file__).parent / "results" / "dataset.json"
 
 
 def main() -> None:
@@ -49,8 +49,7 @@ def main() -> None:
             Counter(row["error"].partition(": ")[2].partition(" (")[0] for row in rows if row["error"]).most_common(8)
         ),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("dataset", result)
     print(json.dumps(result, indent=1))  # noqa: T201
 
 

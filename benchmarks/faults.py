@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 import torch
+from writing import write_result
 
 from defectnet.artifact import ModelConfig, load_artifact, save_artifact
 from defectnet.predictor import Predictor
@@ -32,7 +33,6 @@ from defectnet.released import released_model
 from serving.proxy import free_port
 
 HERE = Path(__file__).resolve().parent
-RESULT = HERE / "results" / "faults.json"
 NAME = "defectnet"
 CLIENTS = 6
 # Between two requests of a client: some 60 requests/s in all, a third of what the machine can do.
@@ -52,8 +52,7 @@ def main() -> None:
     """Cause each fault, print what came of it, and write `results/faults.json`."""
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder))
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("faults", result)
     print(json.dumps(result, indent=1))  # noqa: T201
 
 

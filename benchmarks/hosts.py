@@ -10,10 +10,10 @@ computed one of DefectNet's library where it has the host, and with itself as th
 
 import contextlib
 import json
-from pathlib import Path
 
 import NCrystal
 import numpy as np
+from writing import write_result
 
 from defectnet.cli.reference import from_library
 from defectnet.errors import InputError
@@ -24,7 +24,6 @@ from defectnet.query import Query
 from defectnet.released import released_model
 from defectnet.spectrum import Spectrum
 
-RESULTS = Path(__file__).parent / "results"
 # Files whose comments name a measurement as the source of the curve.
 MEASURED = (
     "Au_sg225 Ca_sg225 Cr_sg229 Cu_sg225 Fe_sg225_Iron-gamma Fe_sg229_Iron-alpha Ge_sg227 K_sg229 Mg_sg194 Mo_sg229 "
@@ -59,8 +58,7 @@ def main() -> None:
                 row[mode] = {"found": found, "ood_score": round(float(answer.ood_score or 0.0), 3)}
             rows.append(row)
         results[group] = {"summary": _summary(rows), "crystals": rows}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "hosts.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_result("hosts", results)
     print(json.dumps({group: result["summary"] for group, result in results.items()}, indent=1))  # noqa: T201
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from alloy_series import as_measured, simulate_series
 from ase.spacegroup import crystal
 from tuning import compare
+from writing import write_result
 
 from datagen.dos import choose_bins, pristine_dos
 from datagen.parents import Parent
@@ -26,7 +27,6 @@ from defectnet.neutron import ARCS
 from defectnet.spectrum import Spectrum, bin_centres_thz
 from defectnet.units import thz_per
 
-RESULTS = Path(__file__).parent / "results"
 WORK = Path("runs/mgb2")
 # Å; AlB2 type, P6/mmm.
 LATTICE = (3.086, 3.086, 3.524, 90, 90, 120)
@@ -58,8 +58,7 @@ def main() -> None:
     for name, table, element in (("Al", al, "Al"), ("C", c, "C")):
         seen: pa.Table = as_measured(table, WORK / f"{name.lower()}.parquet", INSTRUMENT, NOISE, seed=2)
         result[name] = compare(seen, TUNE_ON, CANDIDATES, element)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "mgb2.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("mgb2", result)
     for name in ("Al", "C"):
         series = result[name]
         print(name, json.dumps([series["before_same_members"], series["after"]["summary"]]))  # type: ignore[index]  # noqa: T201

@@ -8,7 +8,6 @@ test rows with the same candidate lists. It takes about ten minutes and writes `
 """
 
 import argparse
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from writing import RESULTS, write_result
 
 from defectnet.artifact import ModelConfig, load_artifact
 from defectnet.elements import VOCABULARY
@@ -30,7 +30,6 @@ from training.pictures import draw_evaluation
 from training.precursor import fit_precursor
 from training.stress import coverage_under_stress, strangeness
 
-RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[1] / "data"
 GOALS = {
     "candidate f1": 0.95,
@@ -93,8 +92,7 @@ def main() -> None:
         "strangeness": strangeness(network, config, rows),
     }
     result["goals"] = _goals(result)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "model.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("model", result)
     text = _markdown(result)
     (RESULTS / "model.md").write_text(text, encoding="utf-8")
     draw_evaluation(network, config, rows, RESULTS / "model")

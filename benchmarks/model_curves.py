@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from writing import RESULTS, write_result
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -27,7 +28,6 @@ from training.fit import Trainer, fit
 from training.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 SHARES = (0.25, 0.5, 1.0)
 
 
@@ -52,8 +52,7 @@ def main() -> None:
             curves[name].append(_figures(part, known, longer))
             logging.info("%s: %s", name, curves[name][-1])
         curves[name].append(full)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "model_curves.json").write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
+    write_result("model_curves", curves)
     _draw(curves)
     print(json.dumps(curves, indent=1))  # noqa: T201
 

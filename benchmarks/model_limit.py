@@ -7,10 +7,8 @@ from one spectrum of 200 to 500 atoms. It needs the potential NEP89 and some min
     make bench-limit
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
+from writing import RESULTS, write_result
 
 from datagen.dopants import Candidate
 from datagen.dos import ElementDos
@@ -23,7 +21,6 @@ from defectnet.elements import atomic_mass
 from defectnet.errors import SimulationError
 from defectnet.spectrum import MODES_PER_ATOM
 
-RESULTS = Path(__file__).parent / "results"
 CONCENTRATION = 0.02
 CONFIGURATIONS = 2
 # Host, replaced element, two dopants; the last pair of each kind is far apart in mass, for comparison.
@@ -70,9 +67,8 @@ def main() -> None:
                 "apart_beside_scatter": round(float(apart / scatter), 2),
             }
         )
-    RESULTS.mkdir(exist_ok=True)
     result = {"concentration": CONCENTRATION, "configurations": CONFIGURATIONS, "pairs": rows}
-    (RESULTS / "model_limit.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("model_limit", result)
     text = _markdown(rows)
     (RESULTS / "model_limit.md").write_text(text, encoding="utf-8")
     print(text)  # noqa: T201

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from writing import write_result
 
 from defectnet.calibration import Calibration
 from defectnet.metrics import Judged, score_answers
@@ -24,7 +25,6 @@ from training.fit import Trainer, fit
 from training.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 CHANGES: dict[str, dict[str, Any]] = {
     "as released": {},
     "without mixtures": {"mix_share": 0.0},
@@ -47,8 +47,7 @@ def main() -> None:
             values["network"] = released.network.model_copy(update=values["network"])
         results[name] = _figures(data, released.model_copy(update=values))
         logging.info("%s: %s", name, results[name])
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "model_search.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_result("model_search", results)
     print(json.dumps(results, indent=1))  # noqa: T201
 
 

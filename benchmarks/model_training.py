@@ -14,9 +14,9 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from writing import write_result
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 EPOCHS = 3
 
 
@@ -48,8 +48,7 @@ def main() -> None:
         "resumed_weights_are_equal": same,
         "largest_difference": difference,
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "model_training.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("model_training", result)
     print(json.dumps(result, indent=1))  # noqa: T201
 
 

@@ -27,6 +27,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import wasserstein_distance
+from writing import RESULTS, say, write_result
 
 from datagen.dopants import Candidate, candidates
 from datagen.dos import Bins, ElementDos, choose_bins, density_by_element, doped_dos, pristine_dos
@@ -45,7 +46,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 Array = NDArray[np.float64]
-RESULTS = Path(__file__).parent / "results"
 PAIRS = Path(__file__).parent / "ordered_pairs.csv"
 SETTINGS = SimulateSettings()
 MATCHER = StructureMatcher(primitive_cell=False, attempt_supercell=True, scale=True)
@@ -70,17 +70,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "physics.json"
     result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in arguments.part or parts:
         result |= parts[name](arguments.parents, arguments.workers)
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)  # noqa: T201
+        write_result("physics", result)
 
 
 # ---------------------------------------------------------------------------------------------- ordered alloys
@@ -98,7 +92,7 @@ def alloys(parents: str, workers: int) -> dict[str, object]:
                 rows.append(row)
             scores = {name: round(row[name]["wasserstein_thz"], 3) for name in METHODS if name in row}
             say(f"{row['alloy']:16s} from {row['host']:12s} {row.get('method', row.get('skipped'))} {scores}")
-    (RESULTS / "alloys.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_result("alloys", rows)
     summary = {
         "anchored_vs_dft": _summary(rows, "chosen"),
         "unanchored_vs_dft": _summary(rows, "potential"),

@@ -9,11 +9,11 @@ table on which the choice of the default potential rests. A potential whose pack
 import argparse
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from writing import RESULTS, write_result
 
 from datagen.force_constants import compact_by_displacement
 from datagen.parents import IMAGINARY_THZ, Parent, compact_solve, from_row
@@ -21,7 +21,6 @@ from datagen.potentials import Potential, load_potential
 from datagen.supercells import Supercell, choose_matrix
 from defectnet.errors import PotentialError, SimulationError
 
-RESULTS = Path(__file__).parent / "results"
 # NEP89 first; the others carry their weights in their own packages too.
 POTENTIALS = ("nep89", "chgnet.model.dynamics:CHGNetCalculator", "sevenn.calculator:SevenNetCalculator(model='7net-0')")
 # Small primitive cells: a slow potential then needs a few dozen calls a crystal.
@@ -47,8 +46,7 @@ def main() -> None:
             rows.append({"potential": spec, "skipped": str(error)})
         print(json.dumps(rows[-1]), flush=True)  # noqa: T201
     result = {"crystals": [[parent.parent_id, parent.host.formula] for parent in parents], "potentials": rows}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "potentials.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("potentials", result)
     (RESULTS / "potentials.md").write_text(_table(rows, len(parents)), encoding="utf-8")
 
 

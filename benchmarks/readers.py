@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from writing import write_result
 
 from defectnet.readers import read_file
 
-RESULTS = Path(__file__).parent / "results"
 N_FILES = 500
 N_POINTS = 300
 
@@ -36,8 +36,7 @@ def main() -> None:
             seconds = min(_seconds(paths) for _ in range(3))
             rates[f"files_per_second_{columns}_columns"] = round(N_FILES / seconds)
     result = {"points": N_POINTS, "files": N_FILES, **rates}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "readers.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("readers", result)
     print(json.dumps(result))  # noqa: T201
 
 

@@ -7,10 +7,10 @@ is the share of modes in the wrong place. It needs no potential and runs in a mi
 """
 
 import json
-from pathlib import Path
 
 import matplotlib
 import numpy as np
+from writing import RESULTS, write_result
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -19,7 +19,6 @@ from datagen.dos import choose_bins, mesh_error, pristine_dos
 from datagen.parents import list_parents, load_parents
 from datagen.supercells import Supercell, choose_matrix, low_symmetry_matrices
 
-RESULTS = Path(__file__).parent / "results"
 SIZES = (64, 128, 216, 432)
 # As the simulator chooses: the best of four by this very error.
 TRIES = 4
@@ -42,8 +41,7 @@ def main() -> None:
     }
     ratio = {n: round(medians["cube"][n] / medians["low symmetry"][n], 2) for n in SIZES}
     result = {"l1_median": medians, "ratio": ratio, "parents": len(list_parents("packaged"))}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "sampling.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("sampling", result)
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
     for kind, values in medians.items():
         axes.loglog(list(values), list(values.values()), "o-", label=kind)

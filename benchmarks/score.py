@@ -23,13 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from writing import write_result
 
 from defectnet.predictor import Predictor
 from defectnet.released import released_model
 from defectnet.tables import read_spectra
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-RESULTS = Path(__file__).parent / "results" / "score.json"
 WORKERS = 2
 FILE_ROWS, GROUP_ROWS = 50_000, 8192
 # Relative noise of a bin: that of some 2,500 counts.
@@ -63,7 +63,7 @@ def main() -> None:
         for name, value in figures.items():
             result[name].append(value)
         print(figures, flush=True)  # noqa: T201
-        RESULTS.write_text(json.dumps(result | {"workers": WORKERS}, indent=1) + "\n", encoding="utf-8")
+        write_result("score", result | {"workers": WORKERS})
 
 
 def runs_folder() -> Path:

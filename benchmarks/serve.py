@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from writing import write_result
 
 from defectnet.predictor import Predictor
 from defectnet.query import Query, iterate_rows
@@ -33,7 +34,6 @@ from serving.proxy import free_port
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "examples"
-RESULT = HERE / "results" / "serve.json"
 CONCURRENCIES = (1, 16, 64)
 BULK = 256
 # Bulk bodies that are under way at a time: one is read while another is computed.
@@ -83,8 +83,7 @@ def main() -> None:
     """Measure, print, and write `results/serve.json`."""
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder))
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("serve", result)
     print(json.dumps(result, indent=1))  # noqa: T201
 
 

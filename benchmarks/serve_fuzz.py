@@ -21,11 +21,11 @@ from faults import processes
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from serve import ARROW, EXAMPLES, JSON, _running
+from writing import write_result
 
 from defectnet.tables import SPECTRA_SCHEMA, conform
 
 HERE = Path(__file__).resolve().parent
-RESULT = HERE / "results" / "serve_fuzz.json"
 REQUESTS = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
 WARM_UP = 500
 # An answer that takes longer counts as a hang.
@@ -89,8 +89,7 @@ def main() -> None:
         "still_answers": answers,
         "rss_mb": {"after_warm_up": before, "halfway": halfway, "after": after},
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("serve_fuzz", result)
     print(json.dumps(result, indent=1))  # noqa: T201
 
 

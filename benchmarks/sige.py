@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from alloy_series import as_measured, simulate_series
 from tuning import compare
+from writing import write_result
 
 from datagen.parents import from_row
 from defectnet.neutron import ARCS
 from defectnet.spectrum import Spectrum
 from defectnet.units import thz_per
 
-RESULTS = Path(__file__).parent / "results"
 WORK = Path("runs/sige/series.parquet")
 SILICON = "mp-149"
 FRACTIONS = [0.02, 0.05, 0.08, 0.10, 0.15, 0.20, 0.25, 0.30, 0.40]
@@ -52,8 +52,7 @@ def main() -> None:
         **compare(seen, TUNE_ON, CANDIDATES, "Ge"),
         "bands_cm1": _bands(table),
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "sige.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("sige", result)
     short = {key: result[key] for key in ("before_same_members", "fine_tuned_on", "bands_cm1")}
     print(json.dumps(short | {"after": result["after"]["summary"]}, indent=1))  # type: ignore[index]  # noqa: T201
 

@@ -14,11 +14,11 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from ase.optimize import LBFGS
 from numpy.typing import NDArray
+from writing import say, write_result
 
 from datagen.dopants import Candidate
 from datagen.dos import chebyshev_dos, corrected, doped_dos
@@ -31,7 +31,6 @@ from datagen.settings import SimulateSettings
 from datagen.supercells import Supercell, low_symmetry_matrices
 
 Array = NDArray[np.float64]
-RESULT = Path(__file__).parent / "results" / "simulate.json"
 SIZES = (64, 128, 216, 432)
 # Force calls of the plain way that are really made; their mean stands for all 6 N, which differ in nothing.
 PLAIN_CALLS = 90
@@ -65,13 +64,7 @@ def main() -> None:
     }
     result["density_by_atoms"] = {str(size): _densities(bench, plan, size) for size in (216, 500, 1000, 2000)}
     result |= _pipeline()
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)  # noqa: T201
+    write_result("simulate", result)
 
 
 def _compare(bench: Workbench, plan: Plan, size: int, repeats: int) -> dict[str, float]:

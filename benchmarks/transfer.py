@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from alloy_series import row_of
 from tuning import scores, tuned
+from writing import write_result
 
 from datagen.dopants import Candidate, candidates
 from datagen.engine import Workbench
@@ -33,7 +34,6 @@ from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
 from defectnet.units import thz_per
 from training.dataset import split_of
 
-RESULTS = Path(__file__).parent / "results"
 WORK = Path("runs/transfer")
 NOISES = (0.01, 0.03, 0.05)
 # Sets that are fine-tuned on, and on how many of their spectra.
@@ -138,8 +138,7 @@ def score() -> None:
             entry["fine_tuned"] = _fine_tuned(table)
         result[name] = entry
         print(name, json.dumps(entry), flush=True)  # noqa: T201
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "transfer.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("transfer", result)
 
 
 def _sets() -> dict[str, pa.Table]:
