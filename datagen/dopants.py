@@ -4,7 +4,7 @@ That the crystal with the dopant on the whole sublattice is among the parents sa
 potential.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from datagen.potentials import Potential
@@ -29,14 +29,21 @@ class Candidate(Substitution):
 
 
 def candidates(
-    host: Host, potential: Potential, endmembers: Mapping[tuple[str, str], str] | None = None
+    host: Host,
+    potential: Potential,
+    endmembers: Mapping[tuple[str, str], str] | None = None,
+    *,
+    dopants: Sequence[str] = (),
+    sublattices: Sequence[str] = (),
 ) -> list[Candidate]:
-    """Every sensible substitution in `host`, most likely first.
+    """Every sensible substitution in `host`, most likely first; or those that the user asks for.
 
     Args:
         host: the pristine crystal.
         potential: where no end member is known, the dopant must be an element that it knows.
         endmembers: by (replaced element, dopant), see `datagen.endmembers.find_endmembers`.
+        dopants: only these, where any are given.
+        sublattices: only on sites of these elements. With both, every one of the dopants is put there, sensible or not.
     """
     endmembers = endmembers or {}
     found = [
@@ -50,4 +57,15 @@ def candidates(
             weight, step = weigh(replaces, valences.get(replaces), element)
             # An end member of a quite different valence is another compound, charge-balanced in itself.
             found.append(Candidate(element, replaces, max(weight, _ENDMEMBER_WEIGHT), bool(step), parent))
+    if dopants:
+        found = [one for one in found if one.element in dopants]
+    if sublattices:
+        found = [one for one in found if one.replaces in sublattices]
+    if dopants and sublattices:
+        known = {(one.replaces, one.element) for one in found}
+        for replaces in sorted(set(host.elements).intersection(sublattices)):
+            for element in sorted(set(dopants).difference(host.elements)):
+                if (replaces, element) not in known and potential.knows(element):
+                    weight, step = weigh(replaces, host_valences(host).get(replaces), element)
+                    found.append(Candidate(element, replaces, max(weight, _ENDMEMBER_WEIGHT), step != 0))
     return sorted(found, key=lambda candidate: (-candidate.weight, candidate.replaces, candidate.element))

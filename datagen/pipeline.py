@@ -29,7 +29,7 @@ from datagen.parents import Parent, list_parents, load_parents
 from datagen.potentials import Potential, load_potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
-from defectnet.errors import DefectNetError, StorageError, TableError
+from defectnet.errors import DefectNetError, SimulationError, StorageError, TableError
 from defectnet.plots import plot_table_overview
 from defectnet.storage import Location
 from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
@@ -300,7 +300,15 @@ def simulate_parent(
     try:
         parent = load()
         bench = Workbench(parent, potential, settings, load_endmember)
-        palette = _palette(bench, candidates(parent.host, potential, endmembers), potential, settings)
+        choices = candidates(
+            parent.host, potential, endmembers, dopants=settings.dopants, sublattices=settings.sublattices
+        )
+        if not choices and (settings.dopants or settings.sublattices):
+            raise SimulationError(
+                f"{parent_id}: none of the dopants asked for is sensible in {parent.host.formula}; with the element that "
+                "they replace (sublattices) they are taken as they are"
+            )
+        palette = _palette(bench, choices, potential, settings)
     except DefectNetError as error:
         return [_failed(parent_id, index, settings, potential.name, "", str(error)) for index in indices]
     rows = []

@@ -46,7 +46,7 @@ def draw_palette(parent_id: str, choices: list[Candidate], settings: SimulateSet
     """The substitutions that the samples of one parent share: a dopant's change is computed once and used often."""
     rng = np.random.default_rng(identity(parent_id, -1, settings)[1])
     palette: list[Candidate] = []
-    left = [choice for choice in choices if not settings.dopants or choice.element in settings.dopants]
+    left = choices
     while left and len(palette) < settings.dopants_per_parent:
         palette.append(_pick(left, palette, rng))
         computed = sum(not choice.endmember for choice in palette)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from defectnet.elements import check_element
 from defectnet.settings import Settings
@@ -22,6 +22,9 @@ class SimulateSettings(Settings):
     max_parents: int | None = Field(None, ge=1, description="At most so many parents, drawn at random by `seed`.")
     potential: str = Field("nep89", description="nep89, nep:PATH, or package.module:Calculator(key=value).")
     dopants: tuple[str, ...] = Field((), description="Only these dopant elements; empty for every sensible one.")
+    sublattices: tuple[str, ...] = Field(
+        (), description="Only on sites of these host elements; then `dopants` are taken as they are, sensible or not."
+    )
     output: str = Field("runs/spectra", description="Folder of Parquet shards; finished samples there are kept.")
     samples_per_parent: int = Field(6, ge=1, description="Spectra of each parent, pristine ones included.")
     dopants_per_parent: int = Field(6, ge=1, description="Dopant elements drawn for a parent, shared by its samples.")
@@ -60,10 +63,10 @@ class SimulateSettings(Settings):
     workers: int = Field(2, ge=1, description="Actors, one thread each.")
     half_precision: bool = Field(True, description="Store densities as float16 (relative error 5e-4).")
 
-    @field_validator("dopants")
+    @field_validator("dopants", "sublattices")
     @classmethod
-    def _are_elements(cls, dopants: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(check_element(symbol, field="dopants") for symbol in dopants)
+    def _are_elements(cls, symbols: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return tuple(check_element(symbol, field=str(info.field_name)) for symbol in symbols)
 
     def digest(self) -> str:
         """Hash of what decides a sample's physics; where it is stored and by how many workers does not."""
@@ -71,4 +74,6 @@ class SimulateSettings(Settings):
         # Neither which parents nor how many samples of each: a dataset can be grown without making it again.
         which = {"parents", "parent_ids", "max_parents", "max_basis", "samples_per_parent"}
         values = {"physics": _PHYSICS, **self.model_dump(mode="json", exclude=where | which)}
+        if not self.sublattices:  # a later setting: without it, samples are what they were before there was one
+            del values["sublattices"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

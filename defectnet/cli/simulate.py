@@ -23,6 +23,10 @@ def simulate(
         str | None, typer.Option("--potential", help="nep89, nep:PATH or package.module:Calculator(key=value).")
     ] = None,
     dopant: Annotated[list[str] | None, typer.Option("--dopant", help="Only this dopant; may be repeated.")] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", help="Only on sites of this host element; may be repeated. Takes --dopant as it is."),
+    ] = None,
     samples: Annotated[int | None, typer.Option("--samples", help="Spectra of each parent.")] = None,
     max_parents: Annotated[int | None, typer.Option("--max-parents", help="At most so many parents.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", "-w", help="Processes, one thread each.")] = None,
@@ -31,7 +35,11 @@ def simulate(
 
     Finished samples in the output folder are kept and skipped, so an interrupted run is simply started again.
 
-    Example: defectnet simulate --output runs/spectra --samples 8 --workers 2
+    Examples:
+
+    defectnet simulate --output runs/spectra --samples 8 --workers 2
+
+    defectnet simulate --output runs/silicon --parent Si --dopant Ge --dopant Sn --on Si
     """
     from datagen.pipeline import simulate as run
     from datagen.settings import SimulateSettings
@@ -43,6 +51,7 @@ def simulate(
         parent_ids=tuple(parent) if parent else None,
         potential=potential,
         dopants=tuple(dopant) if dopant else None,
+        sublattices=tuple(on) if on else None,
         samples_per_parent=samples,
         max_parents=max_parents,
         workers=workers,

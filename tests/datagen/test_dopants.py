@@ -77,11 +77,20 @@ def test_identity_is_a_function_of_what_matters() -> None:
         identity("mp-1265", 0, SETTINGS),
         identity("mp-149", 0, SimulateSettings(seed=2)),
         identity("mp-149", 0, SimulateSettings(potential="nep:other.txt")),
+        identity("mp-149", 0, SimulateSettings(sublattices=("Si",))),
     ]
-    assert len({first, *others}) == 5
+    assert len({first, *others}) == 6
 
 
-def test_a_palette_keeps_to_the_named_dopants() -> None:
-    choices = [Candidate("Ge", "Si", 1.0, False), Candidate("C", "Si", 0.5, False)]
-    palette = draw_palette("x", choices, SimulateSettings(dopants=("C",)))
-    assert [choice.element for choice in palette] == ["C"]
+def test_named_dopants_are_the_only_ones() -> None:
+    found = candidates(Host("Si"), EVERYTHING, dopants=("Ge", "Cl"))
+    assert [choice.element for choice in found] == ["Ge"]
+
+
+def test_a_named_site_takes_named_dopants_as_they_are() -> None:
+    found = candidates(Host("GaAs"), EVERYTHING, dopants=("K", "In", "As"), sublattices=("Ga",))
+    assert {(one.replaces, one.element, one.heterovalent) for one in found} == {("Ga", "K", True), ("Ga", "In", False)}
+
+
+def test_a_named_site_alone_limits_the_sites() -> None:
+    assert {one.replaces for one in candidates(Host("GaAs"), EVERYTHING, sublattices=("As",))} == {"As"}

@@ -55,6 +55,14 @@ def test_a_failing_parent_is_rows_with_an_error(potential: Potential, small: Sim
     assert len({row["sample_id"] for row in rows}) == 3
 
 
+def test_a_site_that_the_host_does_not_have_is_an_error(
+    silicon: Parent, potential: Potential, small: SimulateSettings
+) -> None:
+    asked = small.model_copy(update={"dopants": ("Al",), "sublattices": ("Ga",)})
+    rows = simulate_parent("Si", lambda: silicon, [0], potential, asked)
+    assert "none of the dopants asked for" in rows[0]["error"]
+
+
 def test_a_torn_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "spectra-x.parquet").write_bytes(b"PAR1")
     with pytest.raises(TableError, match=r"spectra-x\.parquet.*delete it"):
