@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from writing import write_result
 
+from datagen.endmembers import find_endmembers
 from datagen.parents import load_parents
 from datagen.potentials import Potential, load_potential
 from defectnet import check
 from defectnet.check import Check, Simulate, Simulated, check_answer
-from defectnet.cli.check import simulator_of, workbench_of
+from defectnet.cli.check import simulator_of
 from defectnet.errors import DefectNetError
 from defectnet.neutron import counted
 from defectnet.spectrum import Spectrum
@@ -81,7 +82,7 @@ def _make(parents: str, half: str, samples: dict[str, list[dict[str, object]]]) 
     seen = {case["parent"] for case in done}
     n_cases = sum("right" in case for case in done)
     names = sorted(name for name, rows in samples.items() if _half_of(str(rows[0]["host"])) == half)
-    potential = load_potential("nep89")
+    potential, endmembers = load_potential("nep89"), find_endmembers(parents)
     for index in np.random.default_rng(1).permutation(len(names)):
         if n_cases >= WANTED[half]:
             return
@@ -89,7 +90,7 @@ def _make(parents: str, half: str, samples: dict[str, list[dict[str, object]]]) 
         if name in seen:
             continue
         started = time.monotonic()
-        cases = _cases(parents, name, samples[name], potential, WRONG_EACH[half])
+        cases = _cases(parents, name, samples[name], potential, endmembers, WRONG_EACH[half])
         with path.open("a") as file:
             for case in cases:
                 file.write(json.dumps({"parent": name, "host": samples[name][0]["host"], **case}) + "\n")
@@ -99,10 +100,15 @@ def _make(parents: str, half: str, samples: dict[str, list[dict[str, object]]]) 
 
 
 def _cases(
-    parents: str, name: str, rows: list[dict[str, object]], potential: Potential, n_wrong: int
+    parents: str,
+    name: str,
+    rows: list[dict[str, object]],
+    potential: Potential,
+    endmembers: Mapping[str, Mapping[tuple[str, str], str]],
+    n_wrong: int,
 ) -> list[dict[str, object]]:
     ((_, load),) = load_parents(parents, [name])
-    simulate = _remembering(simulator_of(workbench_of(load(), potential)))
+    simulate = _remembering(simulator_of(load(), potential, parents=parents, endmembers=endmembers.get(name)))
     palette = sorted({defect["element"] for row in rows for defect in row["defects"]})  # type: ignore[attr-defined]
     cases: list[dict[str, object]] = []
     for row in rows[:PER_HOST]:

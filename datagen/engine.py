@@ -11,6 +11,7 @@ Four methods, the best that applies:
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
@@ -33,7 +34,6 @@ from datagen.embedding import (
     Fragment,
     PotentialHost,
     Site,
-    compute_fragment,
     compute_potential_host,
     pressure_of,
     superpose,
@@ -49,6 +49,7 @@ from datagen.force_constants import (
     relax,
     strained,
 )
+from datagen.fragment_cache import FragmentCache
 from datagen.parents import Parent
 from datagen.potentials import Potential
 from datagen.sampling import Plan
@@ -119,6 +120,7 @@ class Workbench:
         self._ends: dict[Candidate, Endmember | None] = {}
         self._fragments: dict[tuple[int, str], Fragment] = {}
         self._failed: dict[tuple[int, str], SimulationError] = {}
+        self._cache = FragmentCache(Path(settings.fragment_cache) if settings.fragment_cache else None)
         self._cells: dict[int, _Cell] = {}
         self._end_compacts: dict[tuple[int, int], Array] = {}
         self._direct_hosts: dict[bytes, tuple[Array, Stiffness]] = {}
@@ -249,7 +251,7 @@ class Workbench:
         key = (self._equivalences[basis].representative, element)
         if key not in self._fragments and key not in self._failed:
             try:
-                self._fragments[key] = compute_fragment(self.potential_host, self._potential, *key)
+                self._fragments[key] = self._cache.fragment(self.potential_host, self._potential, *key)
             except SimulationError as error:
                 self._failed[key] = error
         if key in self._failed:

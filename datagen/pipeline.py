@@ -76,7 +76,10 @@ def simulate(settings: SimulateSettings) -> Report:
     started = time.monotonic()
     output = Location.of(settings.output, field="output")
     # A relative path is one of this process; the actors have working folders of their own.
-    settings = settings.model_copy(update={"output": str(output), "parents": _everywhere(settings.parents)})
+    here = {"output": str(output), "parents": _everywhere(settings.parents)}
+    if settings.fragment_cache:
+        here["fragment_cache"] = str(Path(settings.fragment_cache).resolve())
+    settings = settings.model_copy(update=here)
     load_potential(settings.potential)  # a wrong name is one error here, not one for each sample
     done = finished_samples(output)
     tasks = _tasks(settings, done)
@@ -305,8 +308,8 @@ def simulate_parent(
         )
         if not choices and (settings.dopants or settings.sublattices):
             raise SimulationError(
-                f"{parent_id}: none of the dopants asked for is sensible in {parent.host.formula}; with the element that "
-                "they replace (sublattices) they are taken as they are"
+                f"{parent_id}: none of the dopants asked for is sensible in {parent.host.formula}; with the element "
+                "that they replace (sublattices) they are taken as they are"
             )
         palette = _palette(bench, choices, potential, settings)
     except DefectNetError as error:

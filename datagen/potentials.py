@@ -8,7 +8,9 @@ A potential is named by one line of text:
 """
 
 import ast
+import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +36,7 @@ class Potential(Protocol):
     """Forces and stresses of many structures in one call."""
 
     name: str
+    fingerprint: str  # changes whenever the forces may
 
     def knows(self, symbol: str) -> bool:
         """Whether the potential covers an element."""
@@ -62,6 +65,7 @@ class NepPotential:
         except Exception as error:  # the runtime has its own tree of errors, which is absent where it is not installed
             raise PotentialError(f"{path} is not a NEP model that nep-adapters reads ({error})") from None
         self.name = name or f"nep:{Path(path).stem}"
+        self.fingerprint = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         self._elements = frozenset(self._calculator.model_info.elements)
 
     def knows(self, symbol: str) -> bool:
@@ -85,6 +89,12 @@ class AsePotential:
     def __init__(self, calculator: Calculator, name: str) -> None:
         self._calculator = calculator
         self.name = name
+        package = type(calculator).__module__.partition(".")[0]
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            version = ""
+        self.fingerprint = f"{name} {version}"
 
     def knows(self, symbol: str) -> bool:
         # ASE calculators do not say; one that does not know an element raises when asked for forces.

@@ -61,6 +61,9 @@ class SimulateSettings(Settings):
     max_basis: int = Field(20, ge=1, description="Parents with larger primitive cells are left out.")
     parents_per_shard: int = Field(4, ge=1, description="Parents written together; what a kill can lose.")
     workers: int = Field(2, ge=1, description="Actors, one thread each.")
+    fragment_cache: str = Field(
+        "", description="Folder that keeps dopants' fragments between runs, 2 MB each; empty for none."
+    )
     half_precision: bool = Field(True, description="Store densities as float16 (relative error 5e-4).")
 
     @field_validator("dopants", "sublattices")
@@ -70,7 +73,7 @@ class SimulateSettings(Settings):
 
     def digest(self) -> str:
         """Hash of what decides a sample's physics; where it is stored and by how many workers does not."""
-        where = {"output", "workers", "parents_per_shard", "half_precision"}
+        where = {"output", "workers", "parents_per_shard", "half_precision", "fragment_cache"}
         # Neither which parents nor how many samples of each: a dataset can be grown without making it again.
         which = {"parents", "parent_ids", "max_parents", "max_basis", "samples_per_parent"}
         values = {"physics": _PHYSICS, **self.model_dump(mode="json", exclude=where | which)}

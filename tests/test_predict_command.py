@@ -126,10 +126,10 @@ def test_neutrons(run: Run, tmp_path: Path) -> None:
 def test_the_check_and_the_report(run: Run, tmp_path: Path) -> None:
     """A sample that the same simulator made of the packaged silicon: the simulator must recognise it."""
     from datagen.potentials import load_potential
-    from defectnet.cli.check import simulator_of, workbench_of
+    from defectnet.cli.check import simulator_of
 
     ((_, load),) = load_parents("packaged", ["Si"])
-    (made,) = simulator_of(workbench_of(load(), load_potential("nep89")))({"Ge": 0.06}, 1)
+    (made,) = simulator_of(load(), load_potential("nep89"))({"Ge": 0.06}, 1)
     for name, spectrum in (("doped", made.doped), ("pristine", made.pristine)):
         rows = zip(spectrum.frequency_thz, spectrum.dos, strict=True)
         Path(f"{name}.csv").write_text("frequency_thz,dos\n" + "".join(f"{f:.5f},{d:.6g}\n" for f, d in rows))

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from defectnet.check import Check, Simulate, Simulated, check_answer
-from defectnet.cli.reference import as_measured, parent_of_structure
+from defectnet.cli.reference import as_measured, cache_folder, parent_of_structure
 from defectnet.errors import DefectNetError, InputError, SimulationError
 from defectnet.host import Host
 from defectnet.neutron import Resolution
@@ -18,14 +18,14 @@ from defectnet.spectrum import Spectrum
 
 if TYPE_CHECKING:
     from datagen.dos import ElementDos
-    from datagen.engine import Workbench
     from datagen.parents import Parent
+    from datagen.potentials import Potential
 
-__all__ = ["check_prediction", "simulator_of", "workbench_of"]
+__all__ = ["check_prediction", "simulator_of"]
 
 _SEED = 20261122
 # Cells of the check: smaller than the training's, because several are averaged.
-_CELLS = {"min_atoms": 120, "max_atoms": 260, "seed": _SEED}
+_CELLS: dict[str, Any] = {"min_atoms": 120, "max_atoms": 260, "seed": _SEED}
 
 
 def check_prediction(
@@ -47,6 +47,7 @@ def check_prediction(
         InputError: no reference, or no such host.
         SimulationError: the potential cannot be loaded or fails on the host.
     """
+    from datagen.endmembers import find_endmembers
     from datagen.potentials import load_potential
 
     if query.reference is None:
@@ -62,40 +63,56 @@ def check_prediction(
             fix="give --structure, or --parents with the host in it",
             field="--check",
         )
-    bench = workbench_of(parent, load_potential(potential))
-    return check_answer(query.spectrum, query.reference, answer, simulator_of(bench, query.kind, resolution))
+    ends = find_endmembers(parents).get(parent.parent_id, {}) if structure is None else {}
+    simulate = simulator_of(
+        parent, load_potential(potential), parents=parents, endmembers=ends, kind=query.kind, resolution=resolution
+    )
+    return check_answer(query.spectrum, query.reference, answer, simulate)
 
 
-def workbench_of(parent: "Parent", potential: "object") -> "Workbench":
-    """The simulator of one host as the check uses it: superposed fragments at every concentration."""
+def simulator_of(
+    parent: "Parent",
+    potential: "Potential",
+    *,
+    parents: str = "",
+    endmembers: Mapping[tuple[str, str], str] | None = None,
+    kind: str = "vibrational",
+    resolution: Resolution | None = None,
+) -> Simulate:
+    """What `defectnet.check` asks for: doped and pristine densities of a host as the instrument would show them.
+
+    Dopants come from end members where there are some, else as superposed fragments, at every concentration: one that
+    is only being tried is not worth the minutes of a direct calculation.
+
+    Args:
+        endmembers: of this parent among `parents` (`datagen.endmembers.find_endmembers`).
+    """
+    from datagen.dopants import Candidate, candidates
     from datagen.engine import Workbench
+    from datagen.parents import load_parents
     from datagen.sampling import Plan
     from datagen.settings import SimulateSettings
 
-    class Embedded(Workbench):
-        """Without the direct method: a concentration that is only being tried is not worth minutes."""
-
+    class Superposed(Workbench):
         def _choose_method(self, plan: Plan) -> str:
             return "embedded"
 
-    return Embedded(parent, potential, SimulateSettings(**_CELLS))  # type: ignore[arg-type]
+    def load(name: str) -> "Parent":
+        return next(iter(load_parents(parents, [name])))[1]()
 
-
-def simulator_of(bench: "Workbench", kind: str = "vibrational", resolution: Resolution | None = None) -> Simulate:
-    """What `defectnet.check` asks for: doped and pristine densities of this host as the instrument would show them."""
-    from datagen.dopants import Candidate, candidates
-    from datagen.sampling import Plan
-
+    settings = SimulateSettings(**_CELLS, fragment_cache=str(cache_folder() / "fragments"))
+    bench = Superposed(parent, potential, settings, load)
     best: dict[str, Candidate] = {}
-    for candidate in candidates(bench.parent.host, bench._potential):
-        best.setdefault(candidate.element, candidate)
+    for candidate in candidates(parent.host, potential, endmembers):
+        if not candidate.endmember or bench.can(candidate):
+            best.setdefault(candidate.element, candidate)
 
     def seen(dos: "ElementDos") -> Spectrum:
         return as_measured(Spectrum.from_bins(dos.total, dos.bins.step_thz), dos.partial, kind, resolution)
 
     def simulate(wished: Mapping[str, float], count: int) -> list[Simulated]:
         for element in wished.keys() - best.keys():  # no chemist's choice: it goes where it is least out of place
-            best[element] = Candidate(element, nearest_host_element(element, bench.parent.host), 0.0, True)
+            best[element] = Candidate(element, nearest_host_element(element, parent.host), 0.0, True)
         plan = Plan(tuple((best[element], concentration) for element, concentration in wished.items()))
         pristine = seen(bench.reference)
         made = []

@@ -19,7 +19,7 @@ from defectnet.spectrum import Spectrum
 if TYPE_CHECKING:
     from datagen.parents import Parent
 
-__all__ = ["MadeReference", "as_measured", "from_library", "from_structure", "parent_of_structure"]
+__all__ = ["MadeReference", "as_measured", "cache_folder", "from_library", "from_structure", "parent_of_structure"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def parent_of_structure(path: Path, potential: str) -> "Parent":
         raise InputError(f"cannot read {path} ({error.strerror})", fix="check the path", field="structure") from None
     # ASE chooses its reader by the suffix too.
     key = hashlib.sha256(b"\0".join([content, path.suffix.encode(), potential.encode()])).hexdigest()[:24]
-    folder = _cache() / "parents" / key
+    folder = cache_folder() / "parents" / key
     if (folder / "phonopy_params.yaml").exists():
         try:
             return from_folder(folder)
@@ -102,7 +102,8 @@ def parent_of_structure(path: Path, potential: str) -> "Parent":
     return from_folder(folder)
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where what was computed for this user is kept: `$XDG_CACHE_HOME/defectnet`, by default under `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME", "").strip()
     return (Path(base) if base else Path.home() / ".cache") / "defectnet"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datagen.dopants import Candidate, candidates
+from datagen.dopants import candidates
 from datagen.potentials import Potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
@@ -13,7 +13,7 @@ SETTINGS = SimulateSettings()
 
 
 class _Everything:
-    name = "everything"
+    name = fingerprint = "everything"
 
     def knows(self, symbol: str) -> bool:
         return symbol != "Tl"

@@ -1,0 +1,68 @@
+"""Fragments kept on disk between runs, each under the hash of everything that it follows from.
+
+A fragment costs some hundred force calls and the same one is wanted by every run that meets the host again: a dataset
+with other concentrations, the check of another answer. What is kept is plain arrays; nothing is unpickled.
+"""
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from datagen.embedding import Fragment, PotentialHost, compute_fragment
+from datagen.potentials import Potential
+
+__all__ = ["FragmentCache"]
+
+# Raised when the same inputs would give another fragment.
+_VERSION = 1
+
+
+class FragmentCache:
+    """A folder of fragments; without a folder every fragment is computed. Safe to share between processes."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def fragment(self, host: PotentialHost, potential: Potential, basis: int, element: str) -> Fragment:
+        """The fragment of `element` on the site `basis`, read if it is there, else computed and kept.
+
+        Raises:
+            SimulationError: see `datagen.embedding.compute_fragment`.
+        """
+        if self._folder is None:
+            return compute_fragment(host, potential, basis, element)
+        path = self._folder / f"{_key(host, potential, basis, element)}.npz"
+        found = _read(path, element, basis)
+        if found is None:
+            found = compute_fragment(host, potential, basis, element)
+            _write(path, found)
+        return found
+
+
+def _key(host: PotentialHost, potential: Potential, basis: int, element: str) -> str:
+    primitive = host.supercell.primitive
+    digest = hashlib.sha256(f"{_VERSION}/{potential.fingerprint}/{basis}/{element}".encode())
+    # The potential's force constants and residual forces follow from the rest, and stand for how they were asked for.
+    arrays = (primitive.numbers, primitive.cell[:], primitive.positions, host.supercell.matrix, host.offsets)
+    for array in (*arrays, host.residual.round(6), host.compact.round(4)):
+        digest.update(np.ascontiguousarray(array + 0.0).tobytes())  # -0.0 is 0.0
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path, element: str, basis: int) -> Fragment | None:
+    """A kept fragment; None where there is none, or only a damaged one, which is made again."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return Fragment(element, basis, kept["change"], float(kept["strain_per_fraction"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _write(path: Path, fragment: Fragment) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    np.savez(partial, change=fragment.change, strain_per_fraction=fragment.strain_per_fraction)
+    partial.replace(path)
