@@ -23,6 +23,7 @@ from defectnet.host import MAX_DEFECTS, Defect, Host
 from defectnet.network import MAX_HOST_ELEMENTS, Inputs
 from defectnet.prior import expectations
 from defectnet.query import Query, iterate_rows
+from defectnet.storage import Location
 
 __all__ = ["SPLITS", "SpectraArrays", "dataset_sha256", "dopant_mask", "require_rows", "rows_of_split", "split_of"]
 
@@ -223,12 +224,17 @@ def require_rows(data: SpectraArrays, split: str) -> SpectraArrays:
 
 
 def dataset_sha256(path: str | Path) -> str:
-    """Hash of a Parquet file, or of every Parquet file of a folder in name order."""
-    path = Path(path)
+    """Hash of a Parquet file, or of every Parquet file of a folder in name order; a path or a URI.
+
+    Raises:
+        StorageError: the object store cannot be reached.
+        OSError: there is no such file.
+    """
+    location = Location.of(path, field="input")
     digest = hashlib.sha256()
-    for file in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
+    for file in location.files(".parquet") if location.is_folder() else [location]:
         digest.update(file.name.encode())
-        with file.open("rb") as stream:
+        with file.open() as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()

@@ -58,6 +58,7 @@ def answer_loss(
     nll = 0.5 * (residual / log_spread.exp()).square() + log_spread
     concentration = (nll * (2 * _BETA * log_spread.detach()).exp()).sum()
     modes = _modes_loss(answer, truth, partial, partial_element)
+    modes = modes + OWN * _owner_loss(answer, truth, partial, partial_element)
     presence, concentration, modes = presence / n_spectra, concentration / n_spectra, modes / n_spectra
     total = presence + concentration_weight * concentration + modes_weight * modes
     return Loss(total, presence, concentration, modes)
@@ -74,3 +75,16 @@ def _modes_loss(answer: Answer, truth: Tensor, partial: Tensor, partial_element:
     lying = lying / weight.clamp(min=1e-9)
     said = answer.modes_logit.gather(1, index[..., None].expand(-1, -1, n_tokens)).log_softmax(dim=2)
     return -(lying * said).sum(dim=2).mul(dopant & (weight[..., 0] > 0)).sum()
+
+
+OWN = 5.0
+
+
+def _owner_loss(answer: Answer, truth: Tensor, partial: Tensor, partial_element: Tensor) -> Tensor:
+    """Cross-entropy of which host element's atoms move, over the modes of the host's atoms, summed over the spectra."""
+    index = partial_element.clamp(min=0)
+    n_tokens = answer.owner_log.shape[2]
+    lying = partial.to(truth.dtype).unflatten(2, (n_tokens, -1)).sum(dim=3)  # (B, E, T)
+    host = (partial_element >= 0) & (truth <= 0).gather(1, index)
+    said = answer.owner_log.gather(1, index[..., None].expand(-1, -1, n_tokens))
+    return -(lying * said).sum(dim=2).mul(host).sum()

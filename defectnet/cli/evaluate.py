@@ -12,7 +12,8 @@ __all__ = ["evaluate"]
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model artifact folder.")],
-    data: Annotated[Path, typer.Argument(help="A Parquet file of labelled spectra, or a folder of them.")],
+    # Text, for a Path would make s3:/ of s3://.
+    data: Annotated[str, typer.Argument(help="Parquet of labelled spectra, or a folder of it; a path or a URI.")],
     output: Annotated[Path, typer.Option(help="Folder for evaluation.json, evaluation.md and pictures.")] = Path(
         "runs/evaluation"
     ),

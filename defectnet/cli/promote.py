@@ -14,8 +14,9 @@ def promote(
     version: Annotated[str | None, typer.Argument(help="A registered version, such as 3.")] = None,
     artifact: Annotated[Path | None, typer.Option(help="Register this artifact folder, then promote it.")] = None,
     benchmark: Annotated[
-        Path, typer.Option(help="Labelled spectra on whose test hosts the champion must not be better.")
-    ] = Path("data"),
+        # Text, for a Path would make s3:/ of s3://.
+        str, typer.Option(help="Labelled spectra on whose test hosts the champion must not be better; a path or a URI.")
+    ] = "data",
     force: Annotated[str | None, typer.Option(help="Promote it though it is worse, for this reason.")] = None,
     back: Annotated[bool, typer.Option("--rollback", help="Go back to the champion of before.")] = False,
 ) -> None:

@@ -10,7 +10,8 @@ __all__ = ["train"]
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="A Parquet file of spectra, or a folder of them.")],
+    # Text, for a Path would make s3:/ of s3://.
+    data: Annotated[str, typer.Argument(help="A Parquet file of spectra, or a folder of them; a path or a URI.")],
     config: Annotated[Path | None, typer.Option(help="Settings, such as configs/train.yaml.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, the model and its figures.")] = Path(
         "runs/train"
