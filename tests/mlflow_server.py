@@ -6,20 +6,30 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
-from nodes import wait_for
+
+_PATIENCE_S = 60.0
 
 
 class MlflowServer:
     """A tracking server, by default with sqlite and files in its folder; a context manager."""
 
-    def __init__(self, folder: Path, host: str, database: str | None = None, artifacts: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        database: str | None = None,
+        artifacts: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         with socket.socket() as probe:
             probe.bind((host, 0))
             self._port = probe.getsockname()[1]
         self._folder, self._host = folder, host
+        self._environment = dict(environment or {})
         self._database = database or f"sqlite:///{folder}/mlflow.db"
         self._artifacts = artifacts or str(folder / "artifacts")
         self._process: subprocess.Popen[bytes] | None = None
@@ -34,12 +44,16 @@ class MlflowServer:
         command += ["--backend-store-uri", self._database, "--artifacts-destination", self._artifacts]
         # It asks whose address it was called by, against DNS rebinding.
         command += ["--workers", "1", "--allowed-hosts", f"{self._host}:{self._port}"]
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | self._environment
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self._folder
             )
-        wait_for(self._answers, "MLflow answers")
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self._answers():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"MLflow does not answer; see {self._folder / 'server.log'}")
+            time.sleep(0.2)
 
     def stop(self) -> None:
         if self._process is not None:
