@@ -6,6 +6,7 @@
               │                                           │                            │
       spectral tokens + frequencies                       │                            │
               └───────────── encoder (self-attention) ────┘                            │
+                                     ├── whose modes lie where ── lattice dynamics ────┤
                                      └────────────── decoder (cross-attention) ────────┘
                                                           │
                  per element: presence logit, log concentration, log spread, where its modes lie
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 
 from defectnet.elements import VOCABULARY, descriptors
 from defectnet.features import FrequencyGrid
+from defectnet.physics import CHANGE_FLOOR, N_MOMENTS, Physics, moved_moments
 from defectnet.prior import EXPECTED_COLUMNS
 from defectnet.settings import Settings
 
@@ -43,9 +45,6 @@ SMALL_DIFFERENCE_SCALE = 200.0
 RATIO_FLOOR = 0.01
 FORM_LIMIT = 10.0
 N_CHANNELS = 8
-# Least L1 change of a spectrum that counts, so that the logarithm of none is finite: a tenth of the median change at
-# 0.5 %, and about the scatter between random configurations.
-CHANGE_FLOOR = 0.003
 # Bounds of what the concentration head can say (natural logs of a fraction, and of its spread): beyond the range that
 # is trained for, and finite, so that a strange spectrum cannot make an infinity.
 LOG_CONCENTRATION_BOUNDS = (-9.0, 0.0)
@@ -126,6 +125,7 @@ class Answer:
         log_spread: shape (B, V), natural log of the standard deviation of `log_concentration`.
         modes_logit: shape (B, V, T), logits of where the modes of each candidate's atoms lie, if it is present; 0
             elsewhere. It is trained beside the others, for it tells the network what a dopant does to a crystal.
+        owner_log: shape (B, V, T), natural log of each host element's share in the modes of each token; 0 elsewhere.
         pooled: shape (B, members * W), the mean encoded token of every member, for the out-of-distribution score.
         signature: shape (B, S), what an instrument or a mistake would change first, for the same score.
     """
@@ -134,6 +134,7 @@ class Answer:
     log_concentration: Tensor
     log_spread: Tensor
     modes_logit: Tensor
+    owner_log: Tensor
     pooled: Tensor
     signature: Tensor
 
@@ -187,6 +188,7 @@ class DefectNetwork(nn.Module):
             log_concentration=means.mean(dim=0),
             log_spread=0.5 * variance.log(),
             modes_logit=said["modes_logit"].mean(dim=0),
+            owner_log=said["owner_log"].mean(dim=0),
             pooled=torch.cat([one.pooled for one in answers], dim=1),
             signature=self._signature(given),
         )
@@ -264,8 +266,11 @@ class _Member(nn.Module):
         self.encoder = nn.ModuleList([_EncoderLayer(settings) for _ in range(settings.encoder_layers)])
         self.encoder_norm = nn.LayerNorm(width)
 
-        # Element queries: who is asked for, what it would replace, and what a chemist expects.
+        # Element queries: who is asked for, what it would replace, what a chemist and what a physicist expects.
         n_contrast = 3 * n_descriptors + 2 + len(EXPECTED_COLUMNS) + _N_ABOUT
+        self.owner = nn.Linear(width, width)
+        self.physics = Physics(grid, n_contrast, width)
+        n_contrast += self.physics.n_features
         self.contrast = nn.Sequential(nn.Linear(n_contrast, width), nn.GELU(), nn.Linear(width, width))
         self.expectation = nn.Linear(len(EXPECTED_COLUMNS) + 1, 1)
         self.decoder = nn.ModuleList([_DecoderLayer(settings) for _ in range(settings.decoder_layers)])
@@ -282,10 +287,11 @@ class _Member(nn.Module):
 
     def forward(self, given: Inputs) -> Answer:
         about = self._about(given)
-        tokens, hidden, pooled = self._encode(given, about)
+        tokens, hidden, pooled, hosts = self._encode(given, about)
+        owner = self._owners(given, tokens, hidden, hosts)
         asked = given.asked & (given.host <= 0)
         chosen, padding = compact(asked)  # both (B, Q)
-        x, prior = self._queries(given, about, chosen)  # (B, Q, W), (B, Q)
+        x, prior = self._queries(given, about, chosen, ~padding, hosts, owner)  # (B, Q, W), (B, Q)
         # A row without any candidate must not leave its attention empty: softmax over nothing is NaN.
         visible = ~padding | padding.all(dim=1, keepdim=True)
         for layer in self.decoder:
@@ -304,24 +310,31 @@ class _Member(nn.Module):
                 index, outside = index[..., None].expand_as(values), outside[..., None]
             return full.scatter(1, index, values.masked_fill(outside, empty))
 
+        absent = hidden[:, n_tokens:, None].expand_as(owner)
+        places = hosts[..., None].expand_as(owner)
         return Answer(
             presence_logit=scatter((logit + prior).float(), float("-inf")),
             log_concentration=scatter(mean.float().clamp(*LOG_CONCENTRATION_BOUNDS), LOG_CONCENTRATION_BOUNDS[0]),
             log_spread=scatter(spread.float().clamp(*LOG_SPREAD_BOUNDS), 0.0),
             modes_logit=scatter(modes.float(), 0.0),
+            # Added, for padding may share its place with an element of the host, and adds nothing.
+            owner_log=owner.new_zeros(*asked.shape, n_tokens).scatter_add(1, places, owner.masked_fill(absent, 0.0)),
             pooled=pooled,
             signature=pooled.new_zeros(pooled.shape[0], 0),
         )
 
     def _about(self, given: Inputs) -> Tensor:
-        """Each spectrum in a few numbers, shape (B, 5): log change, log mean frequency, and the three flags."""
+        """Each spectrum in a few numbers, shape (B, 10): log change, log mean frequency, three flags, moments."""
         known = given.has_reference.to(given.sample.dtype)
-        change = ((given.sample - given.reference).abs().sum(dim=1) * known + CHANGE_FLOOR).log()
+        difference = (given.sample - given.reference) * known[:, None]
+        change = difference.abs().sum(dim=1) + CHANGE_FLOOR
         flags = [known, given.neutron.to(known.dtype), given.has_prior.to(known.dtype)]
-        return torch.stack([change * known, _log_scale(given, self.centres), *flags], dim=1)
+        scale = _log_scale(given, self.centres)
+        moments = moved_moments(difference, self.centres, scale[:, None]) / change[:, None]
+        return torch.cat([torch.stack([change.log() * known, scale, *flags], dim=1), moments], dim=1)
 
-    def _encode(self, given: Inputs, about: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (B, T + H, W), which of them are padding (B, T + H), and the mean spectral token (B, W)."""
+    def _encode(self, given: Inputs, about: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens (B, T + H, W), which are padding (B, T + H), the mean spectral token (B, W), host elements (B, H)."""
         channels = _channels(given.sample, given.reference, given.has_reference, self.grid.bin_width)
         x = self.stem(channels).transpose(1, 2)  # (B, T, W)
         elements = self.element_learned.weight + self.element_physical(self.descriptors)  # (V, W)
@@ -338,9 +351,19 @@ class _Member(nn.Module):
         for layer in self.encoder:
             x = layer(x, ~hidden)
         x = self.encoder_norm(x)
-        return x, hidden, x[:, :n_spectral].mean(dim=1)
+        return x, hidden, x[:, :n_spectral].mean(dim=1), index
 
-    def _queries(self, given: Inputs, about: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def _owners(self, given: Inputs, tokens: Tensor, hidden: Tensor, hosts: Tensor) -> Tensor:
+        """Log of the share that each host element has in the modes of each spectral token, (B, H, T)."""
+        n = self.positions.shape[0]
+        logit = self.owner(tokens[:, n:]) @ tokens[:, :n].transpose(1, 2) / self.settings.width**0.5
+        fraction = given.host.gather(1, hosts).clamp(min=1e-6)  # it is a fair first guess
+        logit = logit + fraction.log()[..., None]
+        return logit.masked_fill(hidden[:, n:, None], _NO_SHARE).log_softmax(dim=1)
+
+    def _queries(
+        self, given: Inputs, about: Tensor, chosen: Tensor, asked: Tensor, hosts: Tensor, owner: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """A query for each of the `chosen` elements, (B, Q, W), and what the prior adds to its logit, (B, Q)."""
         elements = self.element_learned.weight + self.element_physical(self.descriptors)
         # The site's element: the prior's, or without the prior the host element most like the candidate.
@@ -356,6 +379,22 @@ class _Member(nn.Module):
         n_asked = (given.asked & (given.host <= 0)).sum(dim=1).clamp(min=1).log()[:, None, None].expand_as(share)
         spectrum = about[:, None].expand(-1, chosen.shape[1], -1)
         contrast = torch.cat([own - mean, own - replaced, replaced, share, n_asked, expected, spectrum], dim=2)
+        pristine = torch.where(given.has_reference[:, None], given.reference, given.sample).clamp(min=0)
+        projected = owner.exp().repeat_interleave(self.settings.patch_bins, dim=2) * pristine[:, None]  # (B, H, N)
+        features = self.physics(
+            given.sample,
+            given.reference,
+            about[:, 2:3],
+            given.host,
+            about[:, 1:2],
+            projected / projected.sum(dim=2, keepdim=True).clamp(min=1e-6),
+            (hosts[:, None, :] == site[..., None]).to(torch.int8).argmax(dim=2),
+            site,
+            chosen,
+            asked,
+            contrast,
+        )
+        contrast = torch.cat([contrast, features], dim=2)
         flagged = torch.cat([expected, spectrum[..., 4:5]], dim=2)
         return elements[chosen] + self.contrast(contrast), self.expectation(flagged)[..., 0]
 
@@ -367,7 +406,9 @@ N_SIGNATURE = 8 + _N_HOST_SIGNATURE
 # The greatest of twelve standard normal deviations is 2.2 times their root mean square in the middle.
 SIGNATURE_SHARE = 1 / 2.2
 # Numbers that describe a spectrum as a whole: see `DefectNetwork._about`.
-_N_ABOUT = 5
+_N_ABOUT = 5 + N_MOMENTS
+# Log share of a host element that is not there.
+_NO_SHARE = -1e4
 # Frequencies beside the host's mean, as natural logs: e^±2 is a seventh and seven times.
 _RELATIVE_RANGE = 2.0
 # Directions kept for the out-of-distribution score: the pooled tokens of some thousand spectra span little more.

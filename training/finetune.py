@@ -252,6 +252,7 @@ def _loss(
         torch.from_numpy(rows.partial_element),
         concentration_weight=1.0,
         modes_weight=0.0,
+        owners_weight=0.0,
     ).total
 
 

@@ -121,7 +121,7 @@ class Trainer:
                     rows = np.arange(start, min(start + size, len(data)))
                     chosen = data.where(rows)
                     loss = self._loss(network(*chosen.inputs(asked[rows])), chosen, chosen.truth)
-                    sums += (float(loss.total) - self.settings.modes_weight * float(loss.modes)) * len(rows)
+                    sums += float(loss.presence + self.settings.concentration_weight * loss.concentration) * len(rows)
                 losses[f"validation_loss_{name}"] = sums / len(data)
         # The better of two epochs is the one that tells candidates apart: without a list, most of the loss is the
         # prior's, which is fitted afterwards.
@@ -209,6 +209,7 @@ class Trainer:
             torch.from_numpy(rows.partial_element),
             concentration_weight=self.settings.concentration_weight,
             modes_weight=self.settings.modes_weight,
+            owners_weight=self.settings.owners_weight,
         )
 
     def _learning_rate(self) -> float:

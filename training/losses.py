@@ -1,8 +1,8 @@
-"""What training minimises: presence of every candidate, concentration and spread of every true dopant, and where the
-dopants' modes lie.
+"""What training minimises: presence of every candidate, concentration and spread of every true dopant, where the
+dopants' modes lie, and which host element's atoms move in each band.
 
-The last is asked of nobody afterwards. It is dense, where presence is a few bits a spectrum, and what places a local
-mode correctly has understood what mass and bonds do to it.
+The last two are asked of nobody afterwards. They are dense, where presence is a few bits a spectrum; what places a
+local mode correctly has understood what mass and bonds do to it, and who moves where decides what a dopant can do.
 """
 
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ class Loss:
     presence: Tensor
     concentration: Tensor
     modes: Tensor
+    owners: Tensor
 
 
 def answer_loss(
@@ -38,14 +39,15 @@ def answer_loss(
     *,
     concentration_weight: float,
     modes_weight: float,
+    owners_weight: float,
 ) -> Loss:
-    """Cross-entropy of presence, beta-NLL of log concentration, and cross-entropy of the dopants' modes.
+    """Cross-entropy of presence, beta-NLL of log concentration, cross-entropies of the dopants' modes and of owners.
 
     Args:
         truth: shape (B, V), fractions of all atoms, 0 where absent.
         partial: shape (B, E, N), the modes of each element of the doped crystals by bin, on any scale.
         partial_element: shape (B, E), which element each is, −1 for none.
-        concentration_weight, modes_weight: of the second and third term beside the first.
+        concentration_weight, modes_weight, owners_weight: of the other terms beside the first.
     """
     n_spectra = truth.shape[0]
     asked = torch.isfinite(answer.presence_logit)
@@ -58,10 +60,10 @@ def answer_loss(
     nll = 0.5 * (residual / log_spread.exp()).square() + log_spread
     concentration = (nll * (2 * _BETA * log_spread.detach()).exp()).sum()
     modes = _modes_loss(answer, truth, partial, partial_element)
-    modes = modes + OWN * _owner_loss(answer, truth, partial, partial_element)
-    presence, concentration, modes = presence / n_spectra, concentration / n_spectra, modes / n_spectra
-    total = presence + concentration_weight * concentration + modes_weight * modes
-    return Loss(total, presence, concentration, modes)
+    owners = _owners_loss(answer, truth, partial, partial_element)
+    presence, concentration, modes, owners = (term / n_spectra for term in (presence, concentration, modes, owners))
+    total = presence + concentration_weight * concentration + modes_weight * modes + owners_weight * owners
+    return Loss(total, presence, concentration, modes, owners)
 
 
 def _modes_loss(answer: Answer, truth: Tensor, partial: Tensor, partial_element: Tensor) -> Tensor:
@@ -77,11 +79,8 @@ def _modes_loss(answer: Answer, truth: Tensor, partial: Tensor, partial_element:
     return -(lying * said).sum(dim=2).mul(dopant & (weight[..., 0] > 0)).sum()
 
 
-OWN = 5.0
-
-
-def _owner_loss(answer: Answer, truth: Tensor, partial: Tensor, partial_element: Tensor) -> Tensor:
-    """Cross-entropy of which host element's atoms move, over the modes of the host's atoms, summed over the spectra."""
+def _owners_loss(answer: Answer, truth: Tensor, partial: Tensor, partial_element: Tensor) -> Tensor:
+    """Cross-entropy of which host element's atoms move, over the modes of the host's atoms, summed."""
     index = partial_element.clamp(min=0)
     n_tokens = answer.owner_log.shape[2]
     lying = partial.to(truth.dtype).unflatten(2, (n_tokens, -1)).sum(dim=3)  # (B, E, T)

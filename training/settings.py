@@ -25,7 +25,8 @@ class TrainSettings(Settings):
         warmup_steps: steps over which the learning rate rises.
         weight_decay: AdamW's, on matrices only.
         average_decay: the weights that are kept are an exponential moving average with this decay a step.
-        concentration_weight, modes_weight: of the losses of concentration and of the dopants' modes beside presence's.
+        concentration_weight, modes_weight, owners_weight: of the losses of concentration, of the dopants' modes and of
+            who moves where, beside presence's.
         guess_free_share: share of the batches in which every element is a candidate; the others carry a list.
         max_distractors: a list holds the true dopants and at most this many others.
         hard_share: share of the lists whose distractors are first of all the other dopants of the same host. A host was
@@ -56,6 +57,7 @@ class TrainSettings(Settings):
     average_decay: float = Field(default=0.995, ge=0.0, lt=1.0)
     concentration_weight: PositiveFloat = 1.0
     modes_weight: NonNegativeFloat = 0.2
+    owners_weight: NonNegativeFloat = 1.0
     guess_free_share: float = Field(default=0.5, ge=0.0, le=1.0)
     max_distractors: PositiveInt = MAX_DISTRACTORS
     hard_share: float = Field(default=0.5, ge=0.0, le=1.0)

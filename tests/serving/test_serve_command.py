@@ -1,10 +1,13 @@
 """`defectnet serve` as a person uses it: started, asked, stopped with Ctrl-C."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -44,19 +47,26 @@ def alive(pids: set[int]) -> set[int]:
     return running
 
 
-def ask_much(port: int, answered: list[int]) -> None:
-    """Ask about 512 spectra, which takes a second; notes how many were answered."""
+def ask_much(port: int, sent: threading.Event, answered: list[int]) -> None:
+    """Ask about 512 spectra, which takes a second; notes when all is sent, and how many were answered."""
     axis = [0.1 + 0.1 * point for point in range(150)]
     item = {"host": "Si", "unit": "THz", "frequency": axis, "dos": [1.0] * len(axis)}
     url = f"http://127.0.0.1:{port}/v1/predict"
-    answer = httpx.post(url, json={"spectra": [item] * 512}, timeout=60, trust_env=False)
+
+    def body() -> Iterator[bytes]:
+        yield json.dumps({"spectra": [item] * 512}).encode()
+        sent.set()
+
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(url, content=body(), headers=headers, timeout=60, trust_env=False)
     answered.append(len(answer.json()["predictions"]))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's list of processes")
 @pytest.mark.timeout(240)
-def test_stopped_it_answers_what_is_under_way_and_leaves_nothing_running(artifact: Path, tmp_path: Path):
+@pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
+def test_stopped_it_answers_what_is_under_way_and_leaves_nothing_running(artifact: Path, tmp_path: Path, how: str):
     port = free_port()
     command = [sys.executable, "-c", "from defectnet.cli.main import main; main()"]
     log = tmp_path / "log"
@@ -69,7 +79,7 @@ def test_stopped_it_answers_what_is_under_way_and_leaves_nothing_running(artifac
             start_new_session=True,
         )
         started: set[int] = set()
-        answered: list[int] = []
+        sent, answered = threading.Event(), []
         try:
             url = f"http://127.0.0.1:{port}/v2/health/ready"
             while process.poll() is None:
@@ -83,10 +93,14 @@ def test_stopped_it_answers_what_is_under_way_and_leaves_nothing_running(artifac
                 time.sleep(0.1)
             started = descendants(process.pid)
             assert started
-            under_way = threading.Thread(target=ask_much, args=(port, answered))
+            under_way = threading.Thread(target=ask_much, args=(port, sent, answered))
             under_way.start()
-            time.sleep(0.5)
-            process.send_signal(signal.SIGTERM)
+            assert sent.wait(60)
+            time.sleep(0.3)  # from the proxy to the replica
+            if how == "Ctrl-C":  # a terminal sends it to every process of the group
+                os.killpg(process.pid, signal.SIGINT)
+            else:
+                process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 0
             under_way.join()
             assert answered == [512], "what was under way is answered before it stops"

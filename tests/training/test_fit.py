@@ -58,12 +58,33 @@ def test_the_network_can_learn_thirty_two_spectra_by_heart() -> None:
     assert figures["mae_pct"] < 0.6
 
 
-def total(answer: Answer, truth: torch.Tensor, *, modes_weight: float = 0.0) -> float:
+def answer_of(
+    logit: torch.Tensor,
+    mean: torch.Tensor,
+    spread: torch.Tensor,
+    modes: torch.Tensor | None = None,
+    owners: torch.Tensor | None = None,
+) -> Answer:
+    n = len(logit)
+    modes = torch.zeros(n, 94, 4) if modes is None else modes
+    owners = torch.zeros(n, 94, 4) if owners is None else owners
+    return Answer(logit, mean, spread, modes, owners, torch.zeros(n, 8), torch.zeros(n, 2))
+
+
+def total(answer: Answer, truth: torch.Tensor, *, modes_weight: float = 0.0, owners_weight: float = 0.0) -> float:
     """The loss where element 3 has all of its modes in the second of four tokens of two bins."""
     partial = torch.zeros(len(truth), 1, 8)
     partial[:, 0, 2:4] = 1.0
     element = torch.full((len(truth), 1), 3)
-    loss = answer_loss(answer, truth, partial, element, concentration_weight=1.0, modes_weight=modes_weight)
+    loss = answer_loss(
+        answer,
+        truth,
+        partial,
+        element,
+        concentration_weight=1.0,
+        modes_weight=modes_weight,
+        owners_weight=owners_weight,
+    )
     assert torch.isfinite(loss.total)
     return float(loss.total)
 
@@ -77,8 +98,7 @@ def test_the_best_answer_has_the_least_loss() -> None:
         logits[0, 3] = logit
         means = torch.full((1, 94), LOG_CONCENTRATION_BOUNDS[0])
         means[0, 3] = np.log(concentration)
-        rest = (torch.zeros(1, 94, 4), torch.zeros(1, 8), torch.zeros(1, 2))
-        return total(Answer(logits, means, torch.full((1, 94), -1.0), *rest), truth)
+        return total(answer_of(logits, means, torch.full((1, 94), -1.0)), truth)
 
     assert loss(8.0, 0.05) < loss(8.0, 0.02) < loss(-8.0, 0.02)
     assert loss(8.0, 0.05) < loss(0.0, 0.05)
@@ -91,16 +111,23 @@ def test_modes_belong_where_the_table_has_them() -> None:
     for token in range(4):
         modes = torch.zeros(1, 94, 4)
         modes[0, 3, token] = 5.0
-        answer = Answer(*(torch.zeros(1, 94) for _ in range(3)), modes, torch.zeros(1, 8), torch.zeros(1, 2))
+        answer = answer_of(*(torch.zeros(1, 94) for _ in range(3)), modes=modes)
         losses.append(total(answer, truth, modes_weight=1.0))
     assert int(np.argmin(losses)) == 1
 
 
 def test_a_batch_without_dopants_has_a_finite_loss() -> None:
-    answer = Answer(
-        *(torch.zeros(2, 94) for _ in range(3)), torch.zeros(2, 94, 4), torch.zeros(2, 8), torch.zeros(2, 2)
-    )
-    total(answer, torch.zeros(2, 94), modes_weight=1.0)
+    total(answer_of(*(torch.zeros(2, 94) for _ in range(3))), torch.zeros(2, 94), modes_weight=1.0)
+
+
+def test_who_moves_is_the_host_element_that_the_table_names() -> None:
+    losses = []
+    for share in (0.9, 0.1):
+        owners = torch.zeros(1, 94, 4)
+        owners[0, 3], owners[0, 5] = np.log(share), np.log(1 - share)
+        answer = answer_of(*(torch.zeros(1, 94) for _ in range(3)), owners=owners)
+        losses.append(total(answer, torch.zeros(1, 94), owners_weight=1.0))  # nothing but the host's element 3 moves
+    assert losses[0] < losses[1]
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(arrays: SpectraArrays, tmp_path: Path) -> None:
