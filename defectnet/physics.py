@@ -48,8 +48,7 @@ _VIEW = (0.3, 0.42, 0.54, 0.64, 0.74, 0.84, 0.95, 1.06, 1.18, 1.3, 1.45, 1.6, 1.
 class MassDefect(nn.Module):
     """Changes of the mode shares that dopants cause, on one frequency grid."""
 
-    kernel: Tensor
-    squares: Tensor
+    kernels: Tensor
     centres: Tensor
 
     def __init__(self, grid: FrequencyGrid) -> None:
@@ -59,9 +58,10 @@ class MassDefect(nn.Module):
         u = (torch.arange(grid.n_bins * _POINTS, dtype=torch.float64) + 0.5) * (grid.bin_width / _POINTS)
         points = grid.scale_thz * torch.sinh(u)
         kernel = 1.0 / (poles.square()[:, None] - points.square()[None, :])
-        kernel = kernel.unflatten(1, (grid.n_bins, _POINTS)).mean(dim=2)
-        self.register_buffer("kernel", kernel.to(torch.complex64), persistent=False)
-        self.register_buffer("squares", poles.square().to(torch.complex64), persistent=False)
+        kernel = kernel.unflatten(1, (grid.n_bins, _POINTS)).mean(dim=2).T  # (N, N + 1): g @ kernel is G
+        both = torch.stack([poles.square() * kernel, kernel])  # λ G for the mass, G for the spring
+        # In real numbers, for complex ones are slow: shape (2, N, 2 (N + 1)), real parts before imaginary ones.
+        self.register_buffer("kernels", torch.cat([both.real, both.imag], dim=2).float(), persistent=False)
         self.register_buffer("centres", torch.from_numpy(grid.centres_thz).float(), persistent=False)
 
     def forward(self, projected: Tensor, place: Tensor, mass_ratio: Tensor, spring: Tensor) -> Tensor:
@@ -76,12 +76,16 @@ class MassDefect(nn.Module):
         Returns:
             shape (B, Q, N), times the fraction of all atoms it is the change of shares that sum to 1.
         """
-        green = projected.to(torch.complex64) @ self.kernel.T  # (B, H, N + 1), 1/THz²
-        green = torch.stack([self.squares * green, green], dim=2)  # (B, H, 2, N + 1)
-        green = green.gather(1, place[..., None, None].expand(-1, -1, *green.shape[2:]))  # (B, Q, 2, N + 1)
+        n_hosts = projected.shape[1]
+        green = torch.cat([projected @ kernel for kernel in self.kernels], dim=1)  # (B, 2 H, 2 (N + 1))
         stiffness = (projected @ self.centres.square()).gather(1, place)  # (B, Q), THz²
-        f = 1.0 - (1.0 - mass_ratio)[..., None] * green[:, :, 0] - (spring * stiffness)[..., None] * green[:, :, 1]
-        return -torch.angle(f[..., 1:] * f[..., :-1].conj()) / math.pi
+        own = F.one_hot(place, n_hosts).to(green.dtype)  # (B, Q, H)
+        defect = torch.cat([own * (1.0 - mass_ratio)[..., None], own * (spring * stiffness)[..., None]], dim=2)
+        real, imaginary = (defect @ green).chunk(2, dim=2)  # each (B, Q, N + 1)
+        real = 1.0 - real  # f, but for the sign of its imaginary part
+        across = imaginary[..., 1:] * real[..., :-1] - real[..., 1:] * imaginary[..., :-1]
+        along = real[..., 1:] * real[..., :-1] + imaginary[..., 1:] * imaginary[..., :-1]
+        return torch.atan2(across, along) / math.pi
 
 
 class Physics(nn.Module):
