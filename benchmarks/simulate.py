@@ -116,7 +116,7 @@ def _densities(bench: Workbench, plan: Plan, size: int) -> dict[str, float]:
 def _plain(bench: Workbench, cell, doped) -> tuple[float, float]:
     """Seconds of one force call and of the relaxation, by ASE."""
     atoms = doped.copy()
-    atoms.calc = PotentialCalculator(bench._potential)
+    atoms.calc = PotentialCalculator(bench.potential)
     started = time.perf_counter()
     with LBFGS(atoms, logfile=None) as optimizer:
         optimizer.run(fmax=2e-3, steps=300)

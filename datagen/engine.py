@@ -111,10 +111,13 @@ class Workbench:
         potential: Potential,
         settings: SimulateSettings,
         load: Callable[[str], Parent] | None = None,
+        second: Potential | None = None,
     ) -> None:
-        """`load` finds end members by name; without it there are none."""
+        """`load` finds end members by name; without it there are none. `second` is asked where `potential` fails."""
         self.parent = parent
-        self._potential = potential
+        # The one in use: `second` as soon as the first one has failed its gate.
+        self.potential = potential
+        self._second = second
         self._settings = settings
         self._load = load
         self._ends: dict[Candidate, Endmember | None] = {}
@@ -144,10 +147,19 @@ class Workbench:
     def _asked(self) -> PotentialHost | SimulationError:
         primitive = self.parent.primitive
         cell = Supercell(primitive, choose_matrix(primitive, max(self._settings.fragment_atoms, 2 * len(primitive))))
-        try:
-            return compute_potential_host(self.parent, self._potential, cell, self._settings.max_host_imaginary)
-        except SimulationError as error:
-            return error
+        failure = None
+        for potential in (self.potential, self._second):
+            if potential is None:
+                continue
+            try:
+                found = compute_potential_host(self.parent, potential, cell, self._settings.max_host_imaginary)
+            except SimulationError as error:
+                failure = failure or error
+                continue
+            self.potential = potential
+            return found
+        assert failure is not None
+        return failure
 
     @property
     def potential_host(self) -> PotentialHost:
@@ -251,7 +263,7 @@ class Workbench:
         key = (self._equivalences[basis].representative, element)
         if key not in self._fragments and key not in self._failed:
             try:
-                self._fragments[key] = self._cache.fragment(self.potential_host, self._potential, *key)
+                self._fragments[key] = self._cache.fragment(self.potential_host, self.potential, *key)
             except SimulationError as error:
                 self._failed[key] = error
         if key in self._failed:
@@ -350,7 +362,7 @@ class Workbench:
         supercell = cell.supercell
         key = supercell.matrix.tobytes()
         if key not in self._direct_hosts:
-            compact = compact_by_displacement(supercell, host.atoms_in(supercell), self._potential)
+            compact = compact_by_displacement(supercell, host.atoms_in(supercell), self.potential)
             stiffness = Stiffness(supercell.expand(compact))
             self._direct_hosts[key] = (compact, stiffness)
         compact, stiffness = self._direct_hosts[key]
@@ -361,12 +373,12 @@ class Workbench:
         strain = sum(n * self._strain_per_fraction(choice) for choice, n in counted) / supercell.n_atoms
         start = host.atoms_in(supercell)
         start.numbers = doped.numbers
-        relaxed = relax(strained(start, strain), self._potential, residual, stiffness)
-        excess = pressure_of(self._potential.evaluate([relaxed])[1][0]) - host.pressure
+        relaxed = relax(strained(start, strain), self.potential, residual, stiffness)
+        excess = pressure_of(self.potential.evaluate([relaxed])[1][0]) - host.pressure
         correction = -excess / host.pressure_per_strain
-        relaxed = relax(strained(relaxed, correction / (1 + strain)), self._potential, residual, stiffness)
+        relaxed = relax(strained(relaxed, correction / (1 + strain)), self.potential, residual, stiffness)
         strain += correction
-        change = full_by_displacement(relaxed, self._potential, central=False) - supercell.expand(compact)
+        change = full_by_displacement(relaxed, self.potential, central=False) - supercell.expand(compact)
         return impose_sum_rule(supercell.expand(cell.host_compact) + change), strain
 
     def _count(self, plan: Plan, cell: _Cell, sites: list[Site]) -> tuple[Defect, ...]:

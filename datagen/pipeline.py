@@ -80,7 +80,8 @@ def simulate(settings: SimulateSettings) -> Report:
     if settings.fragment_cache:
         here["fragment_cache"] = str(Path(settings.fragment_cache).resolve())
     settings = settings.model_copy(update=here)
-    load_potential(settings.potential)  # a wrong name is one error here, not one for each sample
+    for spec in filter(None, (settings.potential, settings.second_potential)):
+        load_potential(spec)  # a wrong name is one error here, not one for each sample
     done = finished_samples(output)
     tasks = _tasks(settings, done)
     wanted = sum(len(task["indices"]) for task in tasks)
@@ -218,6 +219,7 @@ class _ShardWriter:
         os.environ.update(_ONE_THREAD)
         self._settings = SimulateSettings(**settings)
         self._potential = load_potential(self._settings.potential)
+        self._second = load_potential(self._settings.second_potential) if self._settings.second_potential else None
         self._endmembers = find_endmembers(self._settings.parents) if self._settings.use_endmembers else {}
 
     def __call__(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
@@ -242,6 +244,7 @@ class _ShardWriter:
                 self._settings,
                 self._endmembers.get(name),
                 load_endmember,
+                self._second,
             )
             rows += made
             counts = Counter((row["origin"]["method"], _cause(row["error"])) for row in made)
@@ -295,14 +298,16 @@ def simulate_parent(
     settings: SimulateSettings,
     endmembers: Mapping[tuple[str, str], str] | None = None,
     load_endmember: Callable[[str], Parent] | None = None,
+    second: Potential | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the spectra table for samples `indices` of one parent; a failure is a row with its `error`.
 
     `endmembers` are those of this parent (`datagen.endmembers.find_endmembers`), which `load_endmember` loads by name.
+    `second` is asked where `potential` fails its gate on the host.
     """
     try:
         parent = load()
-        bench = Workbench(parent, potential, settings, load_endmember)
+        bench = Workbench(parent, potential, settings, load_endmember, second)
         choices = candidates(
             parent.host, potential, endmembers, dopants=settings.dopants, sublattices=settings.sublattices
         )
@@ -320,13 +325,13 @@ def simulate_parent(
         rng = np.random.default_rng(seed)
         try:
             outcome = bench.simulate(draw_plan(parent.host, palette, settings, rng), rng)
-            rows.append(_row(sample_id, seed, bench, outcome, potential.name, settings.half_precision))
+            rows.append(_row(sample_id, seed, bench, outcome, bench.potential.name, settings.half_precision))
         except DefectNetError as error:
-            rows.append(_failed(parent_id, index, settings, potential.name, parent.host.formula, str(error)))
+            rows.append(_failed(parent_id, index, settings, bench.potential.name, parent.host.formula, str(error)))
         except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
             # A numerical failure in one configuration must not cost the others of this parent.
             message = f"{parent_id}: numerical failure ({type(error).__name__}: {error})"
-            rows.append(_failed(parent_id, index, settings, potential.name, parent.host.formula, message))
+            rows.append(_failed(parent_id, index, settings, bench.potential.name, parent.host.formula, message))
     return rows
 
 

@@ -21,6 +21,9 @@ class SimulateSettings(Settings):
     parent_ids: tuple[str, ...] = Field((), description="Only these parents; empty for all.")
     max_parents: int | None = Field(None, ge=1, description="At most so many parents, drawn at random by `seed`.")
     potential: str = Field("nep89", description="nep89, nep:PATH, or package.module:Calculator(key=value).")
+    second_potential: str = Field(
+        "", description="Asked where the first one fails its gate on the host: a slower and better one; empty for none."
+    )
     dopants: tuple[str, ...] = Field((), description="Only these dopant elements; empty for every sensible one.")
     sublattices: tuple[str, ...] = Field(
         (), description="Only on sites of these host elements; then `dopants` are taken as they are, sensible or not."
@@ -77,6 +80,7 @@ class SimulateSettings(Settings):
         # Neither which parents nor how many samples of each: a dataset can be grown without making it again.
         which = {"parents", "parent_ids", "max_parents", "max_basis", "samples_per_parent"}
         values = {"physics": _PHYSICS, **self.model_dump(mode="json", exclude=where | which)}
-        if not self.sublattices:  # a later setting: without it, samples are what they were before there was one
-            del values["sublattices"]
+        for later in ("sublattices", "second_potential"):
+            if not values[later]:  # without it, samples are what they were before there was such a setting
+                del values[later]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from ase import Atoms
+from numpy.typing import NDArray
 
 from datagen.parents import Parent
 from datagen.pipeline import _ShardWriter, finished_samples, simulate_parent, storage_schema
@@ -53,6 +57,34 @@ def test_a_failing_parent_is_rows_with_an_error(potential: Potential, small: Sim
     rows = simulate_parent("bad", broken, [0, 1, 2], potential, small)
     assert [row["error"] for row in rows] == ["bad: no forces"] * 3
     assert len({row["sample_id"] for row in rows}) == 3
+
+
+class _Upside:
+    """Pushes atoms away from where they rest: no host is stable with it."""
+
+    name = fingerprint = "upside down"
+
+    def __init__(self, potential: Potential) -> None:
+        self._potential = potential
+
+    def knows(self, symbol: str) -> bool:
+        return self._potential.knows(symbol)
+
+    def evaluate(self, structures: Sequence[Atoms]) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+        forces, stresses = self._potential.evaluate(structures)
+        return [-one for one in forces], stresses
+
+
+def test_the_second_potential_is_asked_where_the_first_fails_its_gate(
+    silicon: Parent, potential: Potential, small: SimulateSettings
+) -> None:
+    asked = small.model_copy(update={"dopants": ("Ge",), "pristine_share": 0.0})
+    wrong = _Upside(potential)
+    (alone,) = simulate_parent("Si", lambda: silicon, [0], wrong, asked)
+    assert "fails its gate" in alone["error"]
+    (row,) = simulate_parent("Si", lambda: silicon, [0], wrong, asked, second=potential)
+    assert row["error"] is None
+    assert row["origin"]["potential"] == potential.name
 
 
 def test_a_site_that_the_host_does_not_have_is_an_error(
