@@ -36,7 +36,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     settings = TrainSettings.from_yaml(ROOT / "configs" / "model.yaml", workers=0)
-    settings = settings.model_copy(update={"network": settings.network.model_copy(update={"members": 1})})
+    # One member that sees each row as often as each of the released model's does.
+    epochs = round(settings.epochs / settings.network.members)
+    one = settings.network.model_copy(update={"members": 1})
+    settings = settings.model_copy(update={"network": one, "epochs": epochs, "patience": epochs})
     data = SpectraArrays.from_table(read_spectra(ROOT / "data"), settings.grid)
     steps = settings.epochs * len(data.of_split("train"))
     # The elements that all of the training rows know, so that every model is asked the same questions.

@@ -90,14 +90,16 @@ def _dopant(element: str, replaces: str, concentration: float) -> tuple[Candidat
     return Candidate(element, replaces, 1.0, False), concentration
 
 
-def simulate(parents: str, name: str) -> None:
-    """Simulate the set `name` into `WORK`, one file a host; a host that fails is an empty file."""
+def simulate(parents: str, name: str, hosts: int) -> None:
+    """Simulate the set `name` into `WORK`, one file a host, until there are `hosts`; a failed one is an empty file."""
     spec, changes = SIMULATED[name]
     settings = SimulateSettings(**{**_COMMON, **changes})
     reference, potential = load_potential("nep89"), load_potential(spec)
     table = pq.read_table(parents, filters=[("n_atoms_primitive", "<=", MAX_BASIS)])
     for row in sorted(table.to_pylist(), key=lambda row: (row["n_atoms_primitive"], row["material_id"])):
         path = WORK / name / f"{row['material_id']}.parquet"
+        if sum(pq.read_metadata(file).num_rows > 0 for file in (WORK / name).glob("*.parquet")) >= hosts:
+            return
         if split_of(Host(row["formula"])) != "test" or path.exists():
             continue
         clean = WORK / "clean" / path.name
@@ -220,13 +222,14 @@ def main() -> None:
     """Simulate what is missing, then score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parents", help="Parquet of DFT phonon calculations")
+    parser.add_argument("--hosts", type=int, default=24, help="crystals of each set (default 24)")
     parser.add_argument("--set", action="append", choices=sorted(SIMULATED), help="only simulate these")
     parser.add_argument("--score", action="store_true", help="only score what has been simulated")
     arguments = parser.parse_args()
     if not arguments.score:
         for name in arguments.set or SIMULATED:
             try:
-                simulate(arguments.parents, name)
+                simulate(arguments.parents, name, arguments.hosts)
             except PotentialError as error:
                 print(f"{name} is left out: {error}", flush=True)  # noqa: T201
     if not arguments.set:

@@ -52,6 +52,7 @@ from datagen.force_constants import (
 from datagen.fragment_cache import FragmentCache
 from datagen.parents import Parent
 from datagen.potentials import Potential
+from datagen.quasirandom import pair_error
 from datagen.sampling import Plan
 from datagen.settings import SimulateSettings
 from datagen.supercells import Supercell, choose_matrix, low_symmetry_matrices
@@ -212,7 +213,7 @@ class Workbench:
         if self._settings.allow_masses:
             attempts.append(("masses", self._by_masses))
         cell = self._cell(self._size(plan, method))
-        sites = self._draw_sites(plan, cell.supercell, rng)
+        sites = self._configuration(plan, cell.supercell, rng)
         doped = self._doped_atoms(cell.supercell, sites)
         for name, compute in attempts:
             try:
@@ -295,6 +296,19 @@ class Workbench:
                 on_mesh = chebyshev_dos(best.expand(compact), best, best.atoms.numbers, masses, self.bins)
             self._cells[n_atoms] = _Cell(best, compact, on_mesh)
         return self._cells[n_atoms]
+
+    def _configuration(self, plan: Plan, supercell: Supercell, rng: np.random.Generator) -> list[Site]:
+        """The dopants' sites: drawn at random, or the most random-like of so many draws."""
+        n = self._settings.quasirandom
+        if not n:
+            return self._draw_sites(plan, supercell, rng)
+        distances = supercell.atoms.get_all_distances(mic=True)
+        before = supercell.atoms.get_chemical_symbols()
+
+        def error(sites: list[Site]) -> float:
+            return pair_error(distances, before, self._doped_atoms(supercell, sites).get_chemical_symbols())
+
+        return min((self._draw_sites(plan, supercell, rng) for _ in range(n)), key=error)
 
     def _draw_sites(self, plan: Plan, supercell: Supercell, rng: np.random.Generator) -> list[Site]:
         free = {

@@ -39,6 +39,11 @@ class SimulateSettings(Settings):
     concentration_ratio: float = Field(
         20.0, ge=1, description="Greatest ratio of two dopants in one sample; a trace beside 5 % is not resolved."
     )
+    quasirandom: int = Field(
+        0,
+        ge=0,
+        description="Keep the most random-like of so many drawn configurations; 0: draw one.",
+    )
     fragment_atoms: int = Field(220, ge=16, description="Atoms of the cell in which one dopant's change is found.")
     max_atoms: int = Field(500, ge=32, description="Atoms of the largest doped cell: 500 resolves 0.2 %.")
     min_atoms: int = Field(250, ge=16, description="Atoms of the smallest embedded cell; fewer are noisy.")
@@ -80,7 +85,7 @@ class SimulateSettings(Settings):
         # Neither which parents nor how many samples of each: a dataset can be grown without making it again.
         which = {"parents", "parent_ids", "max_parents", "max_basis", "samples_per_parent"}
         values = {"physics": _PHYSICS, **self.model_dump(mode="json", exclude=where | which)}
-        for later in ("sublattices", "second_potential"):
+        for later in ("sublattices", "second_potential", "quasirandom"):
             if not values[later]:  # without it, samples are what they were before there was such a setting
                 del values[later]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
