@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from model_search import one_member
 from writing import RESULTS, write_result
 
 matplotlib.use("Agg")
@@ -35,11 +36,7 @@ def main() -> None:
     """Train, print, and write `results/model_curves.json` and `.png`."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    settings = TrainSettings.from_yaml(ROOT / "configs" / "model.yaml", workers=0)
-    # One member that sees each row as often as each of the released model's does.
-    epochs = round(settings.epochs / settings.network.members)
-    one = settings.network.model_copy(update={"members": 1})
-    settings = settings.model_copy(update={"network": one, "epochs": epochs, "patience": epochs})
+    settings = one_member(TrainSettings.from_yaml(ROOT / "configs" / "model.yaml", workers=0))
     data = SpectraArrays.from_table(read_spectra(ROOT / "data"), settings.grid)
     steps = settings.epochs * len(data.of_split("train"))
     # The elements that all of the training rows know, so that every model is asked the same questions.

@@ -63,6 +63,26 @@ def test_a_reference_from_the_library(run: Run) -> None:
         assert words in errors
 
 
+REFERENCE = ("--reference", "examples/Si-pristine.csv")
+
+
+def test_recommendations_are_ranked_and_as_many_as_asked(run: Run) -> None:
+    code, output, errors = run(*SAMPLE, *REFERENCE, "--recommend", "4")
+    assert (code, errors) == (0, "")
+    lines = [line.split() for line in output.splitlines() if line.strip()]
+    ranks = [line for line in lines if line[0].rstrip(".") in {"1", "2", "3", "4", "5"}]
+    assert len(ranks) == 4
+    assert "Ge" in {word for line in ranks for word in line}  # what a chemist, the spectrum and the truth agree on
+
+
+def test_without_the_prior_the_spectrum_speaks_alone(run: Run) -> None:
+    asked = (*SAMPLE, *REFERENCE, "--candidates", "Ge,C,P", "--json")
+    with_prior, without = (json.loads(run(*asked, *extra)[1])[0]["elements"] for extra in ((), ("--no-prior",)))
+    assert {verdict["element"] for verdict in without} == {"Ge", "C", "P"}
+    probabilities = [{v["element"]: v["probability"] for v in one} for one in (with_prior, without)]
+    assert probabilities[0] != probabilities[1]
+
+
 def test_the_library_knows_polymorphs_and_elements() -> None:
     known = find_hosts(Host("ZnS"))
     assert len(known) > 1
