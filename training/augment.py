@@ -26,6 +26,8 @@ class AugmentSettings(Settings):
         noise_probability, counts_range: Poisson noise of so many counts in the whole spectrum, drawn log-uniformly.
         background_probability, background_range: a background flat in energy up to the top of the band, as a share
             of all counts.
+        mismatch_probability, mismatch_scale_sigma: the reference is another crystal's, or computed: it gets an energy
+            scale and a resolution of its own.
         low_cut_probability, low_cut_range: what lies below this share of the band's top is missing, in sample and
             reference alike: the elastic line hides it.
     """
@@ -38,6 +40,8 @@ class AugmentSettings(Settings):
     counts_range: tuple[float, float] = (1e5, 1e8)
     background_probability: float = Field(default=0.1, ge=0.0, le=1.0)
     background_range: tuple[float, float] = (0.001, 0.02)
+    mismatch_probability: float = Field(default=0.15, ge=0.0, le=1.0)
+    mismatch_scale_sigma: float = Field(default=0.01, ge=0.0, lt=0.2)
     low_cut_probability: float = Field(default=0.1, ge=0.0, le=1.0)
     low_cut_range: tuple[float, float] = (0.03, 0.15)
 
@@ -73,6 +77,13 @@ class Augmenter:
         if chosen.any():
             rows = chosen.nonzero()[:, 0]
             both[rows] = torch.bmm(both[rows], self._smearing[width[rows]])
+        chosen = torch.rand(n, generator=generator) < s.mismatch_probability
+        error = torch.randn(n, generator=generator) * s.mismatch_scale_sigma * chosen
+        width = torch.randint(_N_WIDTHS, (n,), generator=generator)
+        if chosen.any():
+            rows = chosen.nonzero()[:, 0]
+            own = self._scaled(both[rows, 1:], error[rows])
+            both[rows, 1:] = torch.bmm(own, self._smearing[width[rows]])
         chosen = torch.rand((n, 2, 1), generator=generator) < s.background_probability
         if chosen.any():
             share = _log_uniform(s.background_range, (n, 2, 1), generator) * chosen
@@ -91,13 +102,13 @@ class Augmenter:
 
     def _scaled(self, both: Tensor, error: Tensor) -> Tensor:
         """Stretch the energy axis by 1 + error, keeping every mode: new bins are cut out of the cumulative sum."""
-        n, _, n_bins = both.shape
-        total = torch.nn.functional.pad(both.cumsum(dim=2), (1, 0))  # (B, 2, N + 1)
+        n, n_spectra, n_bins = both.shape
+        total = torch.nn.functional.pad(both.cumsum(dim=2), (1, 0))  # (B, spectra, N + 1)
         u = torch.asinh(torch.sinh(self._edges_u)[None] / (1 + error)[:, None])  # (B, N + 1)
         place = (u / self.grid.bin_width).clamp(max=n_bins)
         left = place.floor().clamp(max=n_bins - 1).long()
         weight = (place - left)[:, None]
-        index = left[:, None].expand(n, 2, -1)
+        index = left[:, None].expand(n, n_spectra, -1)
         cut = (1 - weight) * total.gather(2, index) + weight * total.gather(2, index + 1)
         return cut.diff(dim=2)
 

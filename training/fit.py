@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +170,12 @@ class Trainer:
     ) -> NDArray[np.float64]:
         settings, rows = self.settings, self.train.where(index)
         mixture, truth, mixed = self.mixer.mixed(index, settings.mix_share, rng)
-        weighted = (rng.random(len(rows)) < settings.neutron_share) & ~mixed
+        pristine_ones = (rng.random(len(rows)) < settings.pristine_share) & rows.has_reference
+        mixture[pristine_ones], truth[pristine_ones] = rows.reference[pristine_ones], 0.0
+        # Whose modes lie where is known of the doped crystal alone.
+        untold = np.where(pristine_ones[:, None], -1, rows.partial_element)
+        rows = replace(rows, partial_element=untold)
+        weighted = (rng.random(len(rows)) < settings.neutron_share) & ~mixed & ~pristine_ones
         seen, pristine, neutron = self.mixer.as_neutrons(index, weighted, mixture)
         if guess_free:
             asked = everything(rows.host, self.known)

@@ -34,6 +34,7 @@ class TrainSettings(Settings):
             these it cannot.
         reference_dropout, prior_dropout: share of the rows that are trained on without their reference, and without the
             chemical prior.
+        pristine_share: share of the rows whose sample is the pristine crystal: nothing to be found, instrument and all.
         mix_share: share of the rows that are added to another one of the same host, each scaled: changes of dilute
             dopants add up (R² 0.99 below 6 %), so that new mixtures of known dopants cost no simulation.
         neutron_share: share of the rows that are seen as neutrons see them.
@@ -63,6 +64,7 @@ class TrainSettings(Settings):
     hard_share: float = Field(default=0.5, ge=0.0, le=1.0)
     reference_dropout: float = Field(default=0.2, ge=0.0, le=1.0)
     prior_dropout: float = Field(default=0.2, ge=0.0, le=1.0)
+    pristine_share: float = Field(default=0.15, ge=0.0, le=1.0)
     mix_share: float = Field(default=0.4, ge=0.0, le=1.0)
     neutron_share: float = Field(default=0.15, ge=0.0, le=1.0)
     workers: NonNegativeInt = 2

@@ -21,7 +21,9 @@ from training.inference import ask
 
 __all__ = ["coverage_under_stress", "strangeness", "stressed"]
 
-_OFF = {f"{name}_probability": 0.0 for name in ("energy_scale", "resolution", "noise", "background", "low_cut")}
+_OFF = {
+    f"{name}_probability": 0.0 for name in ("energy_scale", "resolution", "mismatch", "noise", "background", "low_cut")
+}
 # One effect each, always, at the strong end of what instruments do.
 STRESSES: Mapping[str, Mapping[str, object]] = {
     "as simulated": {},
@@ -30,6 +32,7 @@ STRESSES: Mapping[str, Mapping[str, object]] = {
     "resolution, sigma 2 % of the energy": {"resolution_probability": 1.0, "resolution_range": (0.02, 0.0201)},
     "energy scale, sigma 1 %": {"energy_scale_probability": 1.0, "energy_scale_sigma": 0.01},
     "flat background of 2 %": {"background_probability": 1.0, "background_range": (0.02, 0.0201)},
+    "reference with an axis of its own, sigma 1 %": {"mismatch_probability": 1.0, "mismatch_scale_sigma": 0.01},
     "lowest tenth of the band missing": {"low_cut_probability": 1.0, "low_cut_range": (0.1, 0.1001)},
 }
 _WARNED_ABOVE = 0.5

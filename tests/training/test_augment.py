@@ -9,7 +9,9 @@ from training.augment import Augmenter, AugmentSettings, smearing_matrix
 from training.dataset import SpectraArrays
 
 GRID = FrequencyGrid()
-OFF = {f"{name}_probability": 0.0 for name in ("energy_scale", "resolution", "noise", "background", "low_cut")}
+OFF = {
+    f"{name}_probability": 0.0 for name in ("energy_scale", "resolution", "mismatch", "noise", "background", "low_cut")
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +78,15 @@ def test_smearing_has_the_width_it_says() -> None:
 def test_the_same_generator_gives_the_same_noise(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     one, other = (augment(batch, noise_probability=1.0)[0] for _ in range(2))
     torch.testing.assert_close(one, other)
+
+
+def test_a_mismatch_changes_the_reference_alone(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    sample, reference = batch
+    changes = {"mismatch_probability": 1.0, "mismatch_scale_sigma": 0.02}
+    augmenter = Augmenter(AugmentSettings(**(OFF | changes)), GRID)
+    seen, pristine = augmenter(sample, reference, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(seen, sample / sample.sum(dim=1, keepdim=True))
+    known = reference.sum(dim=1) > 0
+    assert bool(((pristine - reference)[known].abs().sum(dim=1) > 1e-3).all())
+    assert float(pristine[~known].abs().sum()) == 0.0
+    torch.testing.assert_close(pristine[known].sum(dim=1), torch.ones(int(known.sum())))

@@ -166,3 +166,20 @@ def test_training_stops_when_validation_does_not_improve(arrays: SpectraArrays) 
     trainer.validate = lambda: {"validation_loss": 1.0}  # type: ignore[method-assign]
     fit(trainer, report=lambda trainer, metrics: None)
     assert trainer.progress.epoch == 2
+
+
+def test_a_pristine_row_has_nothing_to_be_found(arrays: SpectraArrays) -> None:
+    settings = SETTINGS.model_copy(update={"pristine_share": 1.0, "mix_share": 0.0, "neutron_share": 0.0})
+    trainer = Trainer(settings, arrays)
+    trainer.augment = lambda sample, reference, generator: (sample, reference)  # type: ignore[assignment]
+    seen: list[np.ndarray] = []
+
+    def loss(answer: Answer, rows: SpectraArrays, truth: np.ndarray) -> object:
+        seen.extend((truth, rows.partial_element))
+        raise StopIteration
+
+    trainer._loss = loss  # type: ignore[method-assign,assignment]
+    with pytest.raises(StopIteration):
+        trainer.run_epoch(trainer.network)
+    assert (seen[0] == 0).all()
+    assert (seen[1] == -1).all()
