@@ -70,6 +70,7 @@ class Trainer:
         epoch = self.progress.epoch
         rng = np.random.default_rng((self.settings.seed, epoch, self.rank))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        torch.manual_seed(int(rng.integers(2**62)))  # dropout draws from the process's own generator
         # One order for all workers, each taking its stripe; the tail is filled up from the front, so that no row is
         # lost and every step has the same number of rows.
         shared = np.random.default_rng((self.settings.seed, epoch))

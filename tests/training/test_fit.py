@@ -131,13 +131,14 @@ def test_who_moves_is_the_host_element_that_the_table_names() -> None:
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(arrays: SpectraArrays, tmp_path: Path) -> None:
-    unbroken = Trainer(SETTINGS, arrays)
+    dropping = SETTINGS.model_copy(update={"network": TINY.model_copy(update={"dropout": 0.2})})
+    unbroken = Trainer(dropping, arrays)
     fit(unbroken, report=lambda trainer, metrics: None)
 
-    first = Trainer(SETTINGS, arrays)
+    first = Trainer(dropping, arrays)
     first.run_epoch(first.network)
     first.save(tmp_path)
-    resumed = Trainer(SETTINGS, arrays)
+    resumed = Trainer(dropping, arrays)
     resumed.load(tmp_path)
     fit(resumed, report=lambda trainer, metrics: None)
 
