@@ -49,8 +49,8 @@ _MOST_FACTOR = 2.5
 # Refined concentrations all within this factor of the answer's need no simulation of their own: the change is linear.
 _CLOSE_FACTOR = 1.2
 
-# The limit of the misfit is a + b × scatter: on the calibration hosts of `make bench-check` 10 % of the right answers exceed
-# it, on its other hosts 8 % of the right ones and 58 % of the wrong ones.
+# The limit of the misfit is a + b × scatter: on the calibration hosts of `make bench-check` 10 % of the right answers
+# exceed it, on its other hosts 8 % of the right ones and 58 % of the wrong ones.
 LIMIT = (0.70, 1.81)
 
 
