@@ -56,7 +56,7 @@ def main() -> None:
             values["network"] = released.network.model_copy(update=values["network"])
         results[name] = _figures(data, released.model_copy(update=values))
         logging.info("%s: %s", name, results[name])
-    write_result("model_search", results)
+        write_result("model_search", results)  # after each: a search that is stopped keeps what it has found
     print(json.dumps(results, indent=1))  # noqa: T201
 
 
