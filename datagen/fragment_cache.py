@@ -55,7 +55,8 @@ def _key(host: PotentialHost, potential: Potential, basis: int, element: str) ->
 def _read(path: Path, element: str, basis: int) -> Fragment | None:
     """A kept fragment; None where there is none, or only a damaged one, which is made again."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        # Opened here, for of a torn file numpy would leave it open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             return Fragment(element, basis, kept["change"], float(kept["strain_per_fraction"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -22,15 +22,14 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
-from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from defectnet.elements import VOCABULARY, descriptors
 from defectnet.features import FrequencyGrid
+from defectnet.layers import DecoderLayer, EncoderLayer, NetworkSettings
 from defectnet.physics import CHANGE_FLOOR, N_MOMENTS, Physics, moved_moments
 from defectnet.prior import EXPECTED_COLUMNS
-from defectnet.settings import Settings
 
 __all__ = ["Answer", "DefectNetwork", "Inputs", "NetworkSettings", "compact"]
 
@@ -53,39 +52,6 @@ LOG_SPREAD_BOUNDS = (-4.0, 1.5)
 _FIRST_PRESENCE_LOGIT = -2.5
 _FIRST_LOG_CONCENTRATION = -4.0
 _FOURIER_OCTAVES = 6
-
-
-class NetworkSettings(Settings):
-    """Size of the network; the defaults train in minutes on two CPU cores.
-
-    Attributes:
-        width: length of every token; a multiple of `heads`.
-        heads: attention heads.
-        encoder_layers: self-attention layers over the spectral and host tokens.
-        decoder_layers: layers in which the element queries read the tokens and each other.
-        patch_bins: bins merged into one token.
-        stem_channels: channels of the convolutions before the patches.
-        feedforward: width of the feed-forward layers as a multiple of `width`.
-        dropout: share of activations dropped in training.
-        members: networks that answer together. They are trained side by side, each on its own share of every batch, and
-            disagree most where the training hosts say least.
-    """
-
-    width: PositiveInt = 128
-    heads: PositiveInt = 4
-    encoder_layers: PositiveInt = 3
-    decoder_layers: PositiveInt = 2
-    patch_bins: PositiveInt = 8
-    stem_channels: PositiveInt = 48
-    feedforward: PositiveInt = 2
-    dropout: float = 0.0
-    members: PositiveInt = 1
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> "NetworkSettings":
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        return self
 
 
 class Inputs(NamedTuple):
@@ -263,7 +229,7 @@ class _Member(nn.Module):
         self.position = nn.Linear(n_positions, width)
         self.about = nn.Linear(_N_ABOUT, width)
         self.host_fraction = nn.Linear(1, width)
-        self.encoder = nn.ModuleList([_EncoderLayer(settings) for _ in range(settings.encoder_layers)])
+        self.encoder = nn.ModuleList([EncoderLayer(settings) for _ in range(settings.encoder_layers)])
         self.encoder_norm = nn.LayerNorm(width)
 
         # Element queries: who is asked for, what it would replace, what a chemist and what a physicist expects.
@@ -273,7 +239,7 @@ class _Member(nn.Module):
         n_contrast += self.physics.n_features
         self.contrast = nn.Sequential(nn.Linear(n_contrast, width), nn.GELU(), nn.Linear(width, width))
         self.expectation = nn.Linear(len(EXPECTED_COLUMNS) + 1, 1)
-        self.decoder = nn.ModuleList([_DecoderLayer(settings) for _ in range(settings.decoder_layers)])
+        self.decoder = nn.ModuleList([DecoderLayer(settings) for _ in range(settings.decoder_layers)])
         self.decoder_norm = nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
         self.modes = nn.Linear(width, width)
@@ -470,72 +436,3 @@ def _fourier(x: Tensor) -> Tensor:
     """x itself, and its sines and cosines, in a new last dimension of 2 * octaves + 1."""
     angles = x[..., None] * torch.pi * 2.0 ** torch.arange(_FOURIER_OCTAVES, device=x.device)
     return torch.cat([x[..., None], angles.sin(), angles.cos()], dim=-1).float()
-
-
-class _Attention(nn.Module):
-    """Multi-head attention of x, shape (B, Q, W), to `memory`, shape (B, T, W); `visible` is (B, T), bool."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        batch, n_queries, width = x.shape
-        shape = (batch, -1, self.heads, width // self.heads)
-        q = self.query(x).view(shape).transpose(1, 2)  # (B, heads, Q, W / heads)
-        k, v = (part.reshape(shape).transpose(1, 2) for part in self.key_value(memory).chunk(2, dim=2))
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None, :], dropout_p=dropout)
-        out: Tensor = self.out(y.transpose(1, 2).reshape(batch, n_queries, width))
-        return out
-
-    def weights(self, x: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        """What `forward` weighs the memory with, shape (B, heads, Q, T); it never forms them."""
-        shape = (x.shape[0], -1, self.heads, x.shape[2] // self.heads)
-        q = self.query(x).view(shape).transpose(1, 2)
-        k = self.key_value(memory).chunk(2, dim=2)[0].reshape(shape).transpose(1, 2)
-        return (q @ k.mT / q.shape[3] ** 0.5).masked_fill(~visible[:, None, None, :], float("-inf")).softmax(dim=3)
-
-
-def _feedforward(settings: NetworkSettings) -> nn.Sequential:
-    inner = settings.feedforward * settings.width
-    return nn.Sequential(
-        nn.Linear(settings.width, inner), nn.GELU(), nn.Dropout(settings.dropout), nn.Linear(inner, settings.width)
-    )
-
-
-class _EncoderLayer(nn.Module):
-    """Tokens read each other (pre-norm)."""
-
-    def __init__(self, settings: NetworkSettings) -> None:
-        super().__init__()
-        self.norm_1, self.norm_2 = nn.LayerNorm(settings.width), nn.LayerNorm(settings.width)
-        self.attention = _Attention(settings.width, settings.heads, settings.dropout)
-        self.feedforward = _feedforward(settings)
-
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        y = self.norm_1(x)
-        x = x + self.attention(y, y, visible)
-        out: Tensor = x + self.feedforward(self.norm_2(x))
-        return out
-
-
-class _DecoderLayer(nn.Module):
-    """Queries read the tokens, then each other: candidates compete for the same change of the spectrum (pre-norm)."""
-
-    def __init__(self, settings: NetworkSettings) -> None:
-        super().__init__()
-        self.norm_1, self.norm_2 = nn.LayerNorm(settings.width), nn.LayerNorm(settings.width)
-        self.norm_3 = nn.LayerNorm(settings.width)
-        self.read = _Attention(settings.width, settings.heads, settings.dropout)
-        self.compete = _Attention(settings.width, settings.heads, settings.dropout)
-        self.feedforward = _feedforward(settings)
-
-    def forward(self, x: Tensor, tokens: Tensor, visible: Tensor, tokens_visible: Tensor) -> Tensor:
-        x = x + self.read(self.norm_1(x), tokens, tokens_visible)
-        y = self.norm_2(x)
-        x = x + self.compete(y, y, visible)
-        out: Tensor = x + self.feedforward(self.norm_3(x))
-        return out

@@ -91,8 +91,8 @@ def test_the_hash_follows_the_content(tmp_path: Path) -> None:
 
 def test_the_hash_is_the_same_in_an_object_store(bucket: str, tmp_path: Path) -> None:
     write_table(synthetic_table(3), tmp_path / "a.parquet")
-    write_table(synthetic_table(3), f"{bucket}/spectra/a.parquet")
-    assert dataset_sha256(f"{bucket}/spectra") == dataset_sha256(tmp_path)
+    write_table(synthetic_table(3), f"{bucket}/hashed/a.parquet")
+    assert dataset_sha256(f"{bucket}/hashed") == dataset_sha256(tmp_path)
 
 
 def test_guesses_hold_the_truth_and_so_many_distractors() -> None:
