@@ -347,19 +347,20 @@ class _Member(nn.Module):
         contrast = torch.cat([own - mean, own - replaced, replaced, share, n_asked, expected, spectrum], dim=2)
         pristine = torch.where(given.has_reference[:, None], given.reference, given.sample).clamp(min=0)
         projected = owner.exp().repeat_interleave(self.settings.patch_bins, dim=2) * pristine[:, None]  # (B, H, N)
-        features = self.physics(
-            given.sample,
-            given.reference,
-            about[:, 2:3],
-            given.host,
-            about[:, 1:2],
-            projected / projected.sum(dim=2, keepdim=True).clamp(min=1e-6),
-            (hosts[:, None, :] == site[..., None]).to(torch.int8).argmax(dim=2),
-            site,
-            chosen,
-            asked,
-            contrast,
-        )
+        with torch.autocast(contrast.device.type, enabled=False):  # phases and solutions need all of their digits
+            features = self.physics(
+                given.sample,
+                given.reference,
+                about[:, 2:3],
+                given.host,
+                about[:, 1:2],
+                (projected / projected.sum(dim=2, keepdim=True).clamp(min=1e-6)).float(),
+                (hosts[:, None, :] == site[..., None]).to(torch.int8).argmax(dim=2),
+                site,
+                chosen,
+                asked,
+                contrast.float(),
+            )
         contrast = torch.cat([contrast, features], dim=2)
         flagged = torch.cat([expected, spectrum[..., 4:5]], dim=2)
         return elements[chosen] + self.contrast(contrast), self.expectation(flagged)[..., 0]

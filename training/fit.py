@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from defectnet.elements import VOCABULARY
-from defectnet.network import Answer, DefectNetwork
+from defectnet.network import Answer, DefectNetwork, Inputs
 from training.augment import Augmenter
 from training.candidates import everything, guesses
 from training.dataset import SpectraArrays
@@ -47,10 +47,20 @@ class Progress:
 class Trainer:
     """Weights, their moving average, the optimiser and the progress of one worker."""
 
-    def __init__(self, settings: TrainSettings, data: SpectraArrays, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        data: SpectraArrays,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """`device` is where the network computes; rows are binned, mixed and made worse on the CPU."""
         torch.manual_seed(settings.seed)  # the same first weights in every worker
         self.settings, self.rank, self.world = settings, rank, world
-        self.network = DefectNetwork(settings.network, settings.grid)
+        self.device = torch.device(device)
+        self.network = DefectNetwork(settings.network, settings.grid).to(self.device)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.best = {name: value.clone() for name, value in self.average.items()}
         self.progress = Progress()
@@ -108,7 +118,7 @@ class Trainer:
 
         Every worker does the same sums: sharing them out would save seconds and cost a collective that can hang.
         """
-        network = DefectNetwork(self.settings.network, self.settings.grid)
+        network = DefectNetwork(self.settings.network, self.settings.grid).to(self.device)
         network.load_state_dict(self.average)
         network.eval()
         data = self.validation
@@ -121,7 +131,7 @@ class Trainer:
                 for start in range(0, len(data), size):
                     rows = np.arange(start, min(start + size, len(data)))
                     chosen = data.where(rows)
-                    loss = self._loss(network(*chosen.inputs(asked[rows])), chosen, chosen.truth)
+                    loss = self._loss(network(*self._moved(chosen.inputs(asked[rows]))), chosen, chosen.truth)
                     sums += float(loss.presence + self.settings.concentration_weight * loss.concentration) * len(rows)
                 losses[f"validation_loss_{name}"] = sums / len(data)
         # The better of two epochs is the one that tells candidates apart: without a list, most of the loss is the
@@ -142,7 +152,7 @@ class Trainer:
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
-        whole = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+        whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         safetensors.torch.save_file(whole, str(folder / _STATE))
         (folder / _PROGRESS).write_text(json.dumps(asdict(self.progress)), encoding="utf-8")
 
@@ -151,14 +161,17 @@ class Trainer:
         tensors = safetensors.torch.load_file(str(folder / _STATE))
 
         def under(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            chosen = {name: value for name, value in tensors.items() if name.startswith(prefix)}
+            return {name.removeprefix(prefix): value.to(self.device) for name, value in chosen.items()}
 
         self.network.load_state_dict(under("network."))
         self.average, self.best = under("average."), under("best.")
         for name, parameter in self.network.named_parameters():
             state = {key: tensors.get(f"optimizer.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             if all(value is not None for value in state.values()):
-                self.optimizer.state[parameter] = state
+                # Where AdamW keeps them: the moments beside the weights, the count of steps on the CPU.
+                moments = {key: state[key].to(self.device) for key in ("exp_avg", "exp_avg_sq")}
+                self.optimizer.state[parameter] = state | moments
         self.progress = Progress(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
 
     def _step(
@@ -194,7 +207,9 @@ class Trainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        loss = self._loss(model(*given), rows, truth)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            answer = model(*self._moved(given))
+        loss = self._loss(answer, rows, truth)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), _GRADIENT_NORM)
@@ -207,12 +222,14 @@ class Trainer:
         terms = (loss.total, loss.presence, loss.concentration, loss.modes)
         return np.array([term.item() for term in terms])
 
+    def _moved(self, given: Inputs) -> Inputs:
+        return Inputs(*(tensor.to(self.device) for tensor in given))
+
     def _loss(self, answer: Answer, rows: SpectraArrays, truth: NDArray[np.float32]) -> Loss:
+        arrays = (truth, rows.partial, rows.partial_element)
         return answer_loss(
             answer,
-            torch.from_numpy(truth),
-            torch.from_numpy(rows.partial),
-            torch.from_numpy(rows.partial_element),
+            *(torch.from_numpy(array).to(self.device) for array in arrays),
             concentration_weight=self.settings.concentration_weight,
             modes_weight=self.settings.modes_weight,
             owners_weight=self.settings.owners_weight,

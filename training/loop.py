@@ -173,7 +173,11 @@ def _worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(settings.threads_per_worker)
     context = ray.train.get_context()
     trainer = Trainer(
-        settings, ray.get(config["arrays"]), rank=context.get_world_rank(), world=context.get_world_size()
+        settings,
+        ray.get(config["arrays"]),
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
+        device=ray.train.torch.get_device() if settings.use_gpu else "cpu",
     )
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:

@@ -42,7 +42,7 @@ class TrainSettings(Settings):
         cpus_per_worker: what each claims of the cluster. Less than one, for claiming every CPU starves whatever else
             runs on a small machine.
         threads_per_worker: threads of each worker's arithmetic.
-        use_gpu: give each worker a GPU.
+        use_gpu: give each worker a GPU, where the network computes in bfloat16.
         max_failures: worker deaths that are survived from the last checkpoint.
         experiment: MLflow experiment.
         network, grid, augment: see their own classes.

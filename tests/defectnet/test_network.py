@@ -124,3 +124,17 @@ def test_impossible_sizes_are_refused() -> None:
         NetworkSettings(width=30, heads=4)
     with pytest.raises(ValueError, match="multiple of patch_bins"):
         DefectNetwork(NetworkSettings(patch_bins=7), GRID)
+
+
+def test_half_the_digits_give_nearly_the_same_answer(network: DefectNetwork) -> None:
+    """What a GPU is trained with, as far as a CPU can show it."""
+    given = inputs(3)
+    given.asked[:, 30:] = False
+    exact = network(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = network(*given)
+    asked = torch.isfinite(exact.presence_logit)
+    assert rough.presence_logit.dtype == torch.float32
+    torch.testing.assert_close(rough.presence_logit[asked], exact.presence_logit[asked], atol=0.1, rtol=0.05)
+    torch.testing.assert_close(rough.log_concentration[asked], exact.log_concentration[asked], atol=0.2, rtol=0.05)
+    assert torch.isfinite(rough.owner_log).all()
