@@ -96,9 +96,10 @@ def simulate(parents: str, name: str, hosts: int) -> None:
     settings = SimulateSettings(**{**_COMMON, **changes})
     reference, potential = load_potential("nep89"), load_potential(spec)
     table = pq.read_table(parents, filters=[("n_atoms_primitive", "<=", MAX_BASIS)])
+    made = sum(pq.read_metadata(file).num_rows > 0 for file in (WORK / name).glob("*.parquet"))
     for row in sorted(table.to_pylist(), key=lambda row: (row["n_atoms_primitive"], row["material_id"])):
         path = WORK / name / f"{row['material_id']}.parquet"
-        if sum(pq.read_metadata(file).num_rows > 0 for file in (WORK / name).glob("*.parquet")) >= hosts:
+        if made >= hosts:
             return
         if split_of(Host(row["formula"])) != "test" or path.exists():
             continue
@@ -118,6 +119,7 @@ def simulate(parents: str, name: str, hosts: int) -> None:
         except DefectNetError as error:
             print(f"{name} {row['formula']}: {error}", flush=True)  # noqa: T201
         write_table(pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA), path)
+        made += bool(rows)
         print(f"{name} {row['formula']}: {len(rows)} spectra", flush=True)  # noqa: T201
 
 

@@ -51,7 +51,7 @@ def candidates(
         for one in substitutions(host)
         if potential.knows(one.element) and (one.replaces, one.element) not in endmembers
     ]
-    valences = host_valences(host) if endmembers else {}
+    valences = host_valences(host)
     for (replaces, element), parent in endmembers.items():
         if element not in host.elements and element not in NEVER and element in VOCABULARY:
             weight, step = weigh(replaces, valences.get(replaces), element)
@@ -66,6 +66,6 @@ def candidates(
         for replaces in sorted(set(host.elements).intersection(sublattices)):
             for element in sorted(set(dopants).difference(host.elements)):
                 if (replaces, element) not in known and potential.knows(element):
-                    weight, step = weigh(replaces, host_valences(host).get(replaces), element)
+                    weight, step = weigh(replaces, valences.get(replaces), element)
                     found.append(Candidate(element, replaces, max(weight, _ENDMEMBER_WEIGHT), step != 0))
     return sorted(found, key=lambda candidate: (-candidate.weight, candidate.replaces, candidate.element))

@@ -5,7 +5,7 @@ with other concentrations, the check of another answer. What is kept is plain ar
 """
 
 import hashlib
-import os
+import io
 import zipfile
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from datagen.embedding import Fragment, PotentialHost, compute_fragment
 from datagen.potentials import Potential
+from defectnet.storage import Location
 
 __all__ = ["FragmentCache"]
 
@@ -31,6 +32,7 @@ class FragmentCache:
 
         Raises:
             SimulationError: see `datagen.embedding.compute_fragment`.
+            StorageError: the disk is full.
         """
         if self._folder is None:
             return compute_fragment(host, potential, basis, element)
@@ -63,7 +65,6 @@ def _read(path: Path, element: str, basis: int) -> Fragment | None:
 
 
 def _write(path: Path, fragment: Fragment) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez(partial, change=fragment.change, strain_per_fraction=fragment.strain_per_fraction)
-    partial.replace(path)
+    content = io.BytesIO()
+    np.savez(content, change=fragment.change, strain_per_fraction=fragment.strain_per_fraction)
+    Location.of(path).write(content.getvalue())

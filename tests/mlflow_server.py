@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+from waiting import wait_for
 
 _PATIENCE_S = 60.0
 
@@ -49,11 +50,7 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self._folder
             )
-        deadline = time.monotonic() + _PATIENCE_S
-        while not self._answers():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"MLflow does not answer; see {self._folder / 'server.log'}")
-            time.sleep(0.2)
+        wait_for(self._answers, f"MLflow (see {self._folder / 'server.log'}) answers", _PATIENCE_S)
 
     def stop(self) -> None:
         if self._process is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from defectnet.features import FrequencyGrid
 from defectnet.settings import Settings
 
-__all__ = ["AugmentSettings", "Augmenter"]
+__all__ = ["OFF", "AugmentSettings", "Augmenter"]
 
 
 class AugmentSettings(Settings):
@@ -46,6 +46,8 @@ class AugmentSettings(Settings):
     low_cut_range: tuple[float, float] = (0.03, 0.15)
 
 
+# Every one of the effects switched off.
+OFF = {name: 0.0 for name in AugmentSettings.model_fields if name.endswith("_probability")}
 # Widths for which a smearing matrix is kept; a drawn width takes the nearest, which is within 15 %.
 _N_WIDTHS = 8
 

@@ -59,31 +59,28 @@ def answer_loss(
     log_spread = answer.log_spread[present]
     nll = 0.5 * (residual / log_spread.exp()).square() + log_spread
     concentration = (nll * (2 * _BETA * log_spread.detach()).exp()).sum()
-    modes = _modes_loss(answer, truth, partial, partial_element)
-    owners = _owners_loss(answer, truth, partial, partial_element)
+    lying = partial.to(truth.dtype).unflatten(2, (answer.modes_logit.shape[2], -1)).sum(dim=3)  # (B, E, T)
+    modes = _modes_loss(answer, truth, lying, partial_element)
+    owners = _owners_loss(answer, truth, lying, partial_element)
     presence, concentration, modes, owners = (term / n_spectra for term in (presence, concentration, modes, owners))
     total = presence + concentration_weight * concentration + modes_weight * modes + owners_weight * owners
     return Loss(total, presence, concentration, modes, owners)
 
 
-def _modes_loss(answer: Answer, truth: Tensor, partial: Tensor, partial_element: Tensor) -> Tensor:
+def _modes_loss(answer: Answer, truth: Tensor, lying: Tensor, partial_element: Tensor) -> Tensor:
     """Cross-entropy between the tokens in which a dopant's modes lie and those in which they are said to, summed."""
     index = partial_element.clamp(min=0)
-    n_tokens = answer.modes_logit.shape[2]
-    lying = partial.to(truth.dtype).unflatten(2, (n_tokens, -1)).sum(dim=3)  # (B, E, T)
     asked = torch.isfinite(answer.presence_logit)
     dopant = (partial_element >= 0) & (truth > 0).gather(1, index) & asked.gather(1, index)
     weight = lying.sum(dim=2, keepdim=True)
     lying = lying / weight.clamp(min=1e-9)
-    said = answer.modes_logit.gather(1, index[..., None].expand(-1, -1, n_tokens)).log_softmax(dim=2)
+    said = answer.modes_logit.gather(1, index[..., None].expand_as(lying)).log_softmax(dim=2)
     return -(lying * said).sum(dim=2).mul(dopant & (weight[..., 0] > 0)).sum()
 
 
-def _owners_loss(answer: Answer, truth: Tensor, partial: Tensor, partial_element: Tensor) -> Tensor:
+def _owners_loss(answer: Answer, truth: Tensor, lying: Tensor, partial_element: Tensor) -> Tensor:
     """Cross-entropy of which host element's atoms move, over the modes of the host's atoms, summed."""
     index = partial_element.clamp(min=0)
-    n_tokens = answer.owner_log.shape[2]
-    lying = partial.to(truth.dtype).unflatten(2, (n_tokens, -1)).sum(dim=3)  # (B, E, T)
     host = (partial_element >= 0) & (truth <= 0).gather(1, index)
-    said = answer.owner_log.gather(1, index[..., None].expand(-1, -1, n_tokens))
+    said = answer.owner_log.gather(1, index[..., None].expand_as(lying))
     return -(lying * said).sum(dim=2).mul(host).sum()

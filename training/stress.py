@@ -12,7 +12,7 @@ from defectnet.calibration import ood_score
 from defectnet.features import FrequencyGrid
 from defectnet.metrics import HEADLINE_PERCENT, score_range
 from defectnet.network import DefectNetwork
-from training.augment import Augmenter, AugmentSettings
+from training.augment import OFF, Augmenter, AugmentSettings
 from training.calibrate import distances
 from training.candidates import everything
 from training.dataset import SpectraArrays
@@ -21,9 +21,6 @@ from training.inference import ask
 
 __all__ = ["coverage_under_stress", "strangeness", "stressed"]
 
-_OFF = {
-    f"{name}_probability": 0.0 for name in ("energy_scale", "resolution", "mismatch", "noise", "background", "low_cut")
-}
 # One effect each, always, at the strong end of what instruments do.
 STRESSES: Mapping[str, Mapping[str, object]] = {
     "as simulated": {},
@@ -40,7 +37,7 @@ _WARNED_ABOVE = 0.5
 
 def stressed(data: SpectraArrays, grid: FrequencyGrid, changes: Mapping[str, object], seed: int = 0) -> SpectraArrays:
     """`data` with one effect of `AugmentSettings` on every row."""
-    augment = Augmenter(AugmentSettings(**(_OFF | dict(changes))), grid)  # type: ignore[arg-type]
+    augment = Augmenter(AugmentSettings(**(OFF | dict(changes))), grid)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(seed)
     sample, reference = augment(torch.from_numpy(data.sample), torch.from_numpy(data.reference), generator)
     return replace(data, sample=sample.numpy(), reference=reference.numpy())

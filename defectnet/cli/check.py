@@ -97,22 +97,30 @@ def simulator_of(
         def _choose_method(self, plan: Plan) -> str:
             return "embedded"
 
+    # Read at once; an end member is computed when its element is first asked for.
+    loaders = dict(load_parents(parents, sorted(set((endmembers or {}).values()))))
+
     def load(name: str) -> "Parent":
-        return next(iter(load_parents(parents, [name])))[1]()
+        return loaders[name]()
 
     settings = SimulateSettings(**_CELLS, fragment_cache=str(cache_folder() / "fragments"))
     bench = Superposed(parent, potential, settings, load)
+    choices = candidates(parent.host, potential, endmembers)
     best: dict[str, Candidate] = {}
-    for candidate in candidates(parent.host, potential, endmembers):
-        if not candidate.endmember or bench.can(candidate):
-            best.setdefault(candidate.element, candidate)
+
+    def best_of(element: str) -> Candidate:
+        for choice in choices:
+            if choice.element == element and (not choice.endmember or bench.can(choice)):
+                return choice
+        # No chemist's choice: it goes where it is least out of place.
+        return Candidate(element, nearest_host_element(element, parent.host), 0.0, True)
 
     def seen(dos: "ElementDos") -> Spectrum:
         return as_measured(Spectrum.from_bins(dos.total, dos.bins.step_thz), dos.partial, kind, resolution)
 
     def simulate(wished: Mapping[str, float], count: int) -> list[Simulated]:
-        for element in wished.keys() - best.keys():  # no chemist's choice: it goes where it is least out of place
-            best[element] = Candidate(element, nearest_host_element(element, parent.host), 0.0, True)
+        for element in wished.keys() - best.keys():
+            best[element] = best_of(element)
         plan = Plan(tuple((best[element], concentration) for element, concentration in wished.items()))
         pristine = seen(bench.reference)
         made = []

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import waiting
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # A node that is slow to start because the machine is busy is not a failure.
@@ -47,11 +48,7 @@ def unavailable() -> str | None:
 
 def wait_for(condition: Callable[[], object], what: str, within_s: float = PATIENCE_S) -> None:
     """Wait until `condition` holds; raises `TimeoutError` naming `what`."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} not within {within_s:.0f} s")
-        time.sleep(0.2)
+    waiting.wait_for(condition, what, within_s)
 
 
 def descendants(pid: int) -> list[int]:

@@ -5,13 +5,10 @@ from synthetic import synthetic_table
 
 from defectnet.features import FrequencyGrid
 from defectnet.spectrum import Spectrum
-from training.augment import Augmenter, AugmentSettings, smearing_matrix
+from training.augment import OFF, Augmenter, AugmentSettings, smearing_matrix
 from training.dataset import SpectraArrays
 
 GRID = FrequencyGrid()
-OFF = {
-    f"{name}_probability": 0.0 for name in ("energy_scale", "resolution", "mismatch", "noise", "background", "low_cut")
-}
 
 
 @pytest.fixture(scope="module")
