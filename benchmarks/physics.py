@@ -92,6 +92,7 @@ def alloys(parents: str, workers: int) -> dict[str, object]:
                 rows.append(row)
             scores = {name: round(row[name]["wasserstein_thz"], 3) for name in METHODS if name in row}
             say(f"{row['alloy']:16s} from {row['host']:12s} {row.get('method', row.get('skipped'))} {scores}")
+    rows.sort(key=lambda row: (row["alloy_id"], row["host_id"]))  # they come as the workers finish
     write_result("alloys", rows)
     summary = {
         "anchored_vs_dft": _summary(rows, "chosen"),

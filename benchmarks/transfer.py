@@ -11,6 +11,7 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,8 +57,8 @@ _COMMON = {
 SIMULATED: dict[str, tuple[str, dict[str, int]]] = {
     "clean": ("nep89", {}),
     "supercell": ("nep89", {"min_atoms": 110, "max_atoms": 200, "seed": 7}),
-    "chgnet": ("chgnet.model.dynamics:CHGNetCalculator(use_device='cpu')", {"fragment_atoms": 100}),
-    "sevennet": ("sevenn.calculator:SevenNetCalculator(model='7net-0', device='cpu')", {"fragment_atoms": 100}),
+    "chgnet": ("chgnet.model.dynamics:CHGNetCalculator(use_device='cpu')", {"fragment_atoms": 64}),
+    "sevennet": ("sevenn.calculator:SevenNetCalculator(model='7net-0', device='cpu')", {"fragment_atoms": 64}),
 }
 
 
@@ -169,9 +170,9 @@ def _measured(table: pa.Table, *, neutron: bool, noise: float | None) -> pa.Tabl
     """
     rng = np.random.default_rng(20261122)
     rows = table.to_pylist()
-    least: dict[str, dict[str, object]] = {}
+    least: dict[str, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: -sum(defect["concentration"] for defect in row["defects"])):
-        least[row["parent_id"]] = row
+        least[row["parent_id"]] = dict(row)  # as it is now: the rows themselves are changed below
     for row in rows:
         step, near = row["frequency_step_thz"], least[row["parent_id"]]
         sample, pristine = (Spectrum.from_bins(row[key], step) for key in ("dos", "reference_dos"))
@@ -179,7 +180,7 @@ def _measured(table: pa.Table, *, neutron: bool, noise: float | None) -> pa.Tabl
             own = {part["element"]: np.array(part["dos"]) for part in row["partial_dos"]}
             sample = neutron_weighted(own, sample.frequency_thz)
             elements = Host(row["host"]).elements
-            parts = [part for part in near["partial_dos"] if part["element"] in elements]  # type: ignore[attr-defined]
+            parts = [part for part in near["partial_dos"] if part["element"] in elements]
             host = np.sum([np.array(part["dos"]) for part in parts], axis=0)
             weighted = np.sum([neutron_weight(part["element"]) * np.array(part["dos"]) for part in parts], axis=0)
             ratio = np.interp(

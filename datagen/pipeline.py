@@ -29,6 +29,7 @@ from datagen.parents import Parent, list_parents, load_parents
 from datagen.potentials import Potential, load_potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
+from defectnet.distributed import attended, cut_off
 from defectnet.errors import DefectNetError, SimulationError, StorageError, TableError
 from defectnet.plots import plot_table_overview
 from defectnet.storage import Location
@@ -40,6 +41,9 @@ _LOG = logging.getLogger(__name__)
 
 # Numerical libraries that start a thread a core each would fight over the cores that Ray has given to others.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
+
+# What must have room in the object store, where nothing else passes through it but names of parents.
+_PROBE_BYTES = 1_000_000
 
 # Of how many shards and spectra the overview is drawn.
 _OVERVIEW_SHARDS = 8
@@ -101,13 +105,15 @@ def simulate(settings: SimulateSettings) -> Report:
                 runtime_env={"env_vars": _ONE_THREAD},
             )
         try:
-            for row in _run(tasks, settings):
+            for row in attended(_run(tasks, settings), _room_for_objects):
                 if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
                     raise StorageError(row["failure"])
                 methods[row["method"]] += row["count"]
                 imaginary += row["imaginary"]
                 if row["cause"]:
                     failures[row["cause"]] += row["count"]
+        except ray.exceptions.RayError as error:
+            raise cut_off("simulation", error, "finished shards are kept: run again to go on") from error
         finally:
             if started_here:
                 ray.shutdown()
@@ -127,6 +133,17 @@ def simulate(settings: SimulateSettings) -> Report:
     output.child("report.json").write((json.dumps(asdict(report), indent=1) + "\n").encode())
     _draw_overview(output, settings.seed)
     return report
+
+
+def _room_for_objects() -> None:
+    """Nothing has come for a while: is the cluster still able to pass anything on?"""
+    try:
+        ray.put(bytes(_PROBE_BYTES))
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
+        raise StorageError(
+            "the cluster's object store and the disk that it spills to are full; end what fills them, and run again to "
+            "go on"
+        ) from None
 
 
 def _everywhere(parents: str) -> str:

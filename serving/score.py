@@ -22,6 +22,7 @@ import pyarrow as pa
 
 import defectnet
 from defectnet.artifact import ARTIFACT_FILES
+from defectnet.distributed import attended, cut_off
 from defectnet.errors import ArtifactError, DefectNetError, StorageError, TableError
 from defectnet.predictor import Predictor
 from defectnet.storage import Location
@@ -36,6 +37,9 @@ from serving.shards import MANIFEST, MODEL, REPORT, WEIGHTS_KEY, Shard, finished
 __all__ = ["ScoreReport", "score", "score_table"]
 
 logger = logging.getLogger(__name__)
+
+# What must have room in the object store, where nothing else passes through it but names of shards.
+_PROBE_BYTES = 1_000_000
 
 # Rows done, rows in all.
 Progress = Callable[[int, int], None]
@@ -205,7 +209,7 @@ def _score_pending(
     failures: list[str] = []
     begun = seconds = 0.0
     rows = {shard.name: shard.rows for shard in pending}
-    for row in _run(pending, target, model, workers):
+    for row in attended(_run(pending, target, model, workers), _room_for_objects):
         if row["fatal"]:  # a full disk: whatever is tried next would be computed for nothing
             raise StorageError(row["failure"])
         # The pool loads its models first; the clock starts with the work.
@@ -289,16 +293,28 @@ class _Scorer:
         return predictions.num_rows - int(predictions["error"].null_count)
 
 
+def _room_for_objects() -> None:
+    """Nothing has come for a while: is the cluster still able to pass anything on?"""
+    import ray
+
+    try:
+        ray.put(bytes(_PROBE_BYTES))
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
+        raise StorageError(
+            "the cluster's object store and the disk that it spills to are full; end what fills them, and run again to "
+            "finish"
+        ) from None
+
+
 @contextmanager
 def _as_error() -> Iterator[None]:
-    """Turn what Ray raises (a lost cluster, a full object store) into one sentence."""
+    """Turn what Ray raises (a lost cluster, say) into one sentence."""
     import ray
 
     try:
         yield
     except ray.exceptions.RayError as error:
-        last = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
-        raise DefectNetError(f"scoring was cut off ({last}); what is scored is kept: run again to finish") from error
+        raise cut_off("scoring", error, "what is scored is kept: run again to finish") from error
 
 
 def _json(values: object) -> bytes:

@@ -28,8 +28,9 @@ from ray.train.torch import TorchTrainer
 from torch import nn
 
 from defectnet.artifact import ModelConfig, TrainedOn, save_artifact
+from defectnet.distributed import cut_off
 from defectnet.elements import VOCABULARY
-from defectnet.errors import SettingsError
+from defectnet.errors import SettingsError, StorageError
 from defectnet.tables import read_spectra
 from training.calibrate import calibrate
 from training.card import write_card
@@ -54,6 +55,8 @@ def train(data: str | Path, output: str | Path, settings: TrainSettings) -> Path
     Raises:
         TableError: the table cannot be read, or a split has no rows.
         SettingsError: `output` holds a run of other data or other settings.
+        StorageError: the cluster has no room for the spectra.
+        DefectNetError: the cluster was lost.
     """
     output = Path(output).resolve()
     output.mkdir(parents=True, exist_ok=True)
@@ -161,6 +164,13 @@ def _train_with_ray(arrays: SpectraArrays, output: Path, settings: TrainSettings
         result = trainer.fit()
         assert result.checkpoint is not None  # every epoch reports one, and there is at least one epoch
         return Path(result.checkpoint.path)
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
+        raise StorageError(
+            "the spectra do not fit into the cluster's object store and the disk that it spills to; end what fills "
+            "them, or give Ray a larger --object-store-memory, and run again"
+        ) from None
+    except ray.exceptions.RayError as error:
+        raise cut_off("training", error, "finished epochs are kept: run again to go on") from error
     finally:
         if started_here:
             ray.shutdown()

@@ -1,0 +1,70 @@
+"""Rows from a cluster that has fallen silent, and its failures in one sentence."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from defectnet.distributed import attended, cut_off
+from defectnet.errors import StorageError, TableError
+
+NEVER_S = 60.0
+
+
+def test_rows_come_in_order_and_nobody_looks() -> None:
+    def look() -> None:
+        raise AssertionError("rows came all the time")
+
+    assert list(attended(iter(range(100)), look, NEVER_S)) == list(range(100))
+    assert list(attended(iter([None, 0]), look, NEVER_S)) == [None, 0]
+    assert list(attended(iter(()), look, NEVER_S)) == []
+
+
+def test_an_error_of_the_rows_comes_after_them() -> None:
+    def rows() -> Iterator[int]:
+        yield 1
+        raise TableError("torn")
+
+    taken = attended(rows(), lambda: None, NEVER_S)
+    assert next(taken) == 1
+    with pytest.raises(TableError, match="torn"):
+        next(taken)
+
+
+def test_silence_is_looked_into_until_rows_come_again() -> None:
+    go_on = threading.Event()
+    looks = []
+
+    def rows() -> Iterator[int]:
+        yield 1
+        assert go_on.wait(NEVER_S)
+        yield 2
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            go_on.set()
+
+    assert list(attended(rows(), look, 0.01)) == [1, 2]
+    assert len(looks) >= 3
+
+
+def test_what_the_look_finds_ends_the_wait() -> None:
+    def rows() -> Iterator[int]:
+        threading.Event().wait(NEVER_S)
+        yield 1
+
+    def look() -> None:
+        raise StorageError("the object store is full")
+
+    with pytest.raises(StorageError, match="object store"):
+        next(attended(rows(), look, 0.01))
+
+
+def test_a_page_becomes_a_sentence() -> None:
+    error = RuntimeError("Traceback\n  File ...\nActorDiedError: the node is gone" + "." * 300)
+    said = str(cut_off("scoring", error, "run again"))
+    assert said.startswith("scoring was cut off (ActorDiedError: the node is gone")
+    assert said.endswith("); run again")
+    assert len(said) < 250
+    assert "KeyError" in str(cut_off("scoring", KeyError(), "run again"))
