@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
-from waiting import wait_for
+from processes import wait_for
 
 _PATIENCE_S = 60.0
 

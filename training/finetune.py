@@ -4,6 +4,7 @@ Every linear map of the encoder, the decoder and the head keeps its weights W; w
 `rank` (Hu et al., arXiv:2106.09685), a few per cent of the parameters. How long is decided by cross-validation: each
 measurement is left out once (in at most ten groups), the others are trained on, and the number of epochs is the one at
 which the loss on what was left out, averaged, is lowest. Zero is a possible answer: then the base is kept as it is.
+All groups are trained side by side, so that they stop together once that loss has not fallen for some epochs.
 """
 
 import json
@@ -52,6 +53,7 @@ class FinetuneSettings(Settings):
 
     Attributes:
         epochs: passes over the measurements at most.
+        patience: passes without a lower loss on what was left out, after which no more are tried.
         rank: of the change of every linear map.
         learning_rate: AdamW's.
         weight_decay: pulls the changes back to zero: the base is the best guess where the measurements say nothing.
@@ -61,6 +63,7 @@ class FinetuneSettings(Settings):
     """
 
     epochs: PositiveInt = 24
+    patience: PositiveInt = 6
     rank: PositiveInt = 4
     learning_rate: PositiveFloat = 2e-3
     weight_decay: float = Field(default=0.1, ge=0.0)
@@ -182,18 +185,29 @@ def register_challenger(folder: str | Path, tags: Mapping[str, str], *, client: 
 def _cross_validate(
     base: str | Path, data: SpectraArrays, known: NDArray[np.bool_], settings: FinetuneSettings
 ) -> NDArray[np.float64]:
-    """Mean loss on what was left out after 0 … `settings.epochs` epochs, shape (epochs + 1,)."""
+    """Mean loss on what was left out after 0, 1, … epochs, until it has not fallen for `settings.patience` of them."""
     n_folds = min(len(data), _MAX_FOLDS)
     fold = np.random.default_rng(settings.seed).permutation(len(data)) % n_folds
-    total = np.zeros(settings.epochs + 1)
-    for number in range(n_folds):
-        network, _ = load_artifact(base)
-        near, held = data.where(fold != number), data.where(fold == number)
-        total[0] += _held_out(network, held, known, settings)
-        for epoch, _ in enumerate(_epochs(network, near, known, settings, settings.epochs), start=1):
-            total[epoch] += _held_out(network, held, known, settings)
-        logger.info("left out %d of %d", number + 1, n_folds)
-    return total / len(data)
+    networks = [load_artifact(base)[0] for _ in range(n_folds)]
+    held = [data.where(fold == number) for number in range(n_folds)]
+    runs = [
+        _epochs(network, data.where(fold != number), known, settings, settings.epochs)
+        for number, network in enumerate(networks)
+    ]
+
+    def left_out() -> float:
+        parts = [_held_out(*pair, known, settings) for pair in zip(networks, held, strict=True)]
+        return sum(parts) / len(data)
+
+    losses = [left_out()]
+    for epoch in range(1, settings.epochs + 1):
+        for run in runs:
+            next(run)
+        losses.append(left_out())
+        logger.info("epoch %d of at most %d: loss on what was left out %.3f", epoch, settings.epochs, losses[-1])
+        if epoch - int(np.argmin(losses)) >= settings.patience:
+            break
+    return np.array(losses)
 
 
 def _epochs(

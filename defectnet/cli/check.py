@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["check_prediction", "simulator_of"]
 
 _SEED = 20261122
+# How many of the most probable elements outside the answer are tried in place of its own.
+_RIVALS = 4
 # Cells of the check: smaller than the training's, because several are averaged.
 _CELLS: dict[str, Any] = {"min_atoms": 120, "max_atoms": 260, "seed": _SEED}
 
@@ -38,6 +40,8 @@ def check_prediction(
     parents: str = "packaged",
 ) -> Check:
     """Simulate what the model called present, compare it with the sample, and refine the concentrations.
+
+    The next most probable elements are its rivals.
 
     Args:
         structure: the pristine crystal, computed with `potential`; without it `parents` is searched for the host.
@@ -67,7 +71,8 @@ def check_prediction(
     simulate = simulator_of(
         parent, load_potential(potential), parents=parents, endmembers=ends, kind=query.kind, resolution=resolution
     )
-    return check_answer(query.spectrum, query.reference, answer, simulate)
+    rivals = [verdict.element for verdict in prediction.elements if not verdict.present][:_RIVALS]
+    return check_answer(query.spectrum, query.reference, answer, simulate, rivals)
 
 
 def simulator_of(

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import waiting
+import processes
+from processes import descendants
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # A node that is slow to start because the machine is busy is not a failure.
@@ -48,21 +49,7 @@ def unavailable() -> str | None:
 
 def wait_for(condition: Callable[[], object], what: str, within_s: float = PATIENCE_S) -> None:
     """Wait until `condition` holds; raises `TimeoutError` naming `what`."""
-    waiting.wait_for(condition, what, within_s)
-
-
-def descendants(pid: int) -> list[int]:
-    """Every process below `pid`, from /proc."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                parents.setdefault(parent, []).append(int(entry.name))
-    found = list(parents.get(pid, ()))
-    for child in found:  # grows while it is walked
-        found += parents.get(child, ())
-    return found
+    processes.wait_for(condition, what, within_s)
 
 
 def title(pid: int) -> str:
@@ -104,8 +91,9 @@ class Node:
     def kill(self) -> None:
         """SIGKILL every process of the node at once."""
         if self.process is not None:
-            with contextlib.suppress(TimeoutError, ProcessLookupError):
-                os.kill(self.root, signal.SIGKILL)  # the kernel kills whoever shares its namespace
+            if self.process.poll() is None:  # else it has ended by itself, and all its processes with it
+                with contextlib.suppress(TimeoutError, ProcessLookupError):
+                    os.kill(self.root, signal.SIGKILL)  # the kernel kills whoever shares its namespace
             self.process.kill()
             self.process.wait()
             self.process = None

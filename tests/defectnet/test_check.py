@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from defectnet.check import Simulated, check_answer
+from defectnet.errors import SimulationError
 from defectnet.spectrum import Spectrum, bin_centres_thz
 
 AXIS = bin_centres_thz(300, 0.1)
@@ -53,6 +54,38 @@ def test_a_wrong_answer_is_doubted_and_the_place_is_named() -> None:
     low, high, _ = max(check.worst, key=lambda window: window[2])
     assert low < 9.0 < high or low < 17.0 < high
     assert check.to_dict()["agrees"] is False
+
+
+def test_a_rival_that_explains_more_is_named() -> None:
+    # Half of it is right, so the misfit alone says little.
+    sample = crystal({"Ge": 0.05, "C": 0.04})
+    check = check_answer(sample, crystal({}), {"Sn": 0.04, "Ge": 0.05}, simulate, rivals=["C"])
+    assert check.rival is not None
+    assert (check.rival.element, check.rival.replaces) == ("C", "Sn")
+    assert check.rival.ratio < 0.1
+    assert not check.agrees
+    assert "C in place of Sn would explain more" in check.sentence
+    assert check.to_dict()["rival"]["element"] == "C"
+
+
+def test_a_right_answer_is_not_beaten() -> None:
+    sample = crystal({"Ge": 0.05, "C": 0.02})
+    check = check_answer(sample, crystal({}), {"C": 0.03, "Ge": 0.04}, simulate, rivals=["Sn", "Ge"])
+    assert check.rival is not None
+    assert check.rival.element == "Sn"  # an element of the answer is no rival of it
+    assert check.rival.ratio > 1.0
+    assert check.agrees
+
+
+def test_a_rival_that_cannot_be_simulated_is_passed_over() -> None:
+    def refusing(wished: Mapping[str, float], count: int) -> list[Simulated]:
+        if "Sn" in wished:
+            raise SimulationError("the potential does not know it")
+        return simulate(wished, count)
+
+    check = check_answer(crystal({"Ge": 0.05}), crystal({}), {"Ge": 0.04}, refusing, rivals=["Sn"])
+    assert check.rival is None
+    assert check.agrees
 
 
 def test_nothing_found_is_checked_too() -> None:

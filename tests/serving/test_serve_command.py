@@ -12,26 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from processes import descendants
 
 from serving.proxy import free_port
-
-
-def descendants(root: int) -> set[int]:
-    """Process ids of everything that `root` started, and what that started."""
-    children: dict[int, set[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = stat.read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        parent = int(text.rpartition(")")[2].split()[1])
-        children.setdefault(parent, set()).add(int(stat.parent.name))
-    found, todo = set(), [root]
-    while todo:
-        fresh = children.get(todo.pop(), set()) - found
-        found |= fresh
-        todo += fresh
-    return found
 
 
 def alive(pids: set[int]) -> set[int]:
@@ -91,7 +74,7 @@ def test_stopped_it_answers_what_is_under_way_and_leaves_nothing_running(artifac
             assert process.poll() is None, log.read_text()
             while "Ctrl-C stops it" not in log.read_text():
                 time.sleep(0.1)
-            started = descendants(process.pid)
+            started = set(descendants(process.pid))
             assert started
             under_way = threading.Thread(target=ask_much, args=(port, sent, answered))
             under_way.start()

@@ -97,9 +97,10 @@ def test_measurements_that_teach_nothing_leave_the_base_alone(base: Path, tmp_pa
     for row, element in zip(table, elements, strict=True):
         row["dos"] = row["reference_dos"]
         row["defects"] = [{"element": element, "replaces": "Si", "concentration": 0.05}]
-    settings = SETTINGS.model_copy(update={"learning_rate": 3.0})
+    settings = SETTINGS.model_copy(update={"learning_rate": 3.0, "patience": 3})
     done = finetune(base, pa.Table.from_pylist(table, schema=SPECTRA_SCHEMA), tmp_path, settings)
     assert done.epochs == 0
+    assert len(done.held_out_loss) == 4  # no more are tried
     network, before = load_artifact(done.artifact)[0], load_artifact(base)[0]
     assert all(
         torch.equal(a, b) for a, b in zip(network.state_dict().values(), before.state_dict().values(), strict=True)
