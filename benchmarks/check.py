@@ -239,6 +239,7 @@ def _report() -> None:
             "limit": [*check.LIMIT, check.RIVAL_LIMIT],
             **shares(rows, check.LIMIT, check.RIVAL_LIMIT),
         },
+        "by_rival_limit": {f"{r:g}": shares(rows, limit, r) for r in (0.6, 0.7, 0.8, 0.9, 1.0)},
         "by_main_dopant_percent": {
             f"{low:g}-{high:g}": of((main_percent >= low) & (main_percent < high))
             for low, high in ((0.5, 1), (1, 2), (2, 5), (5, 10.1))

@@ -261,6 +261,8 @@ def list_parents(source: str | Path, max_basis: int | None = None) -> list[str]:
 def load_parents(source: str | Path, names: list[str]) -> Iterator[tuple[str, Callable[[], Parent]]]:
     """For each of `names`, a function that loads it; nothing is computed until it is called."""
     folder = _folder(source)
+    if not names:  # a filter by none has no type
+        return
     if folder is not None:
         for name in names:
             yield name, lambda name=name: from_folder(folder / name)  # type: ignore[misc]

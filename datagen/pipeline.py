@@ -102,9 +102,11 @@ def simulate(settings: SimulateSettings) -> Report:
                 address=os.environ.get("RAY_ADDRESS", "local"),
                 log_to_driver=False,
                 logging_level=logging.WARNING,
-                runtime_env={"env_vars": _ONE_THREAD},
+                # Ray refuses a variable that the job's own environment sets, be it to the same.
+                runtime_env={"env_vars": {k: v for k, v in _ONE_THREAD.items() if k not in os.environ}},
             )
         try:
+            _room_for_objects()
             for row in attended(_run(tasks, settings), _room_for_objects):
                 if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
                     raise StorageError(row["failure"])
@@ -136,7 +138,7 @@ def simulate(settings: SimulateSettings) -> Report:
 
 
 def _room_for_objects() -> None:
-    """Nothing has come for a while: is the cluster still able to pass anything on?"""
+    """Is the cluster able to pass anything on? Where it is not, Ray would wait without a word."""
     try:
         ray.put(bytes(_PROBE_BYTES))
     except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):

@@ -198,7 +198,7 @@ class Client:
                     ) from None
                 wait_s = pause_s
             else:
-                if answer.status_code not in _TRY_AGAIN or not left:
+                if not left or not _may_pass(answer):
                     return _checked(answer)
                 wait_s = _retry_after_s(answer, pause_s)
             self.retries += 1
@@ -219,6 +219,13 @@ def _to_json(query: Query) -> dict[str, Any]:
 
 def _axis(spectrum: Spectrum) -> dict[str, Any]:
     return {"frequency": spectrum.frequency_thz.tolist(), "dos": spectrum.dos.tolist()}
+
+
+def _may_pass(answer: httpx.Response) -> bool:
+    """Whether time can mend it. Ray's HAProxy writes 502 and 504 as a bare 500; one of the service's own is JSON."""
+    if answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
+        return not answer.headers.get("content-type", "").startswith("application/json")
+    return answer.status_code in _TRY_AGAIN
 
 
 def _retry_after_s(answer: httpx.Response, otherwise_s: float) -> float:

@@ -1,7 +1,8 @@
 """What the stages' runs on a cluster have in common, whatever the cluster is made of."""
 
-import queue
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -9,41 +10,40 @@ from defectnet.errors import DefectNetError
 
 __all__ = ["attended", "cut_off"]
 
+logger = logging.getLogger(__name__)
+
 Row = TypeVar("Row")
 
 # How long nothing may come before it is asked whether anything can.
-SILENCE_S = 20.0
+SILENCE_S = 30.0
 _LONGEST_REASON = 200
 
 
 def attended(rows: Iterator[Row], look: Callable[[], object], every_s: float = SILENCE_S) -> Iterator[Row]:
-    """`rows`, taken in a thread of their own: while none comes, `look` is called now and then and may raise.
+    """`rows`; while none comes, `look` is called now and then, and an error that it raises is logged.
 
-    A cluster whose object store is full neither fails nor ends: it waits for room that nobody makes.
+    A cluster whose object store is full neither fails nor ends: it waits for room, and goes on once somebody makes it.
     """
-    # A row in a tuple of its own, an empty one at the end, or what went wrong.
-    taken: queue.SimpleQueue[tuple[Row, ...] | BaseException] = queue.SimpleQueue()
+    last = time.monotonic()
+    over = threading.Event()
 
-    def take() -> None:
-        try:
-            for row in rows:
-                taken.put((row,))
-            taken.put(())
-        except BaseException as error:  # whatever it is, it belongs to whoever asked for the rows
-            taken.put(error)
+    def watch() -> None:
+        while not over.wait(every_s):
+            if time.monotonic() - last >= every_s:
+                try:
+                    look()
+                except DefectNetError as error:
+                    logger.warning("waiting: %s", error)
 
-    threading.Thread(target=take, daemon=True, name="rows").start()
-    while True:
-        try:
-            next_one = taken.get(timeout=every_s)
-        except queue.Empty:
-            look()
-            continue
-        if isinstance(next_one, BaseException):
-            raise next_one
-        if not next_one:
-            return
-        yield next_one[0]
+    watcher = threading.Thread(target=watch, daemon=True, name="silence")
+    watcher.start()
+    try:
+        for row in rows:
+            last = time.monotonic()
+            yield row
+    finally:
+        over.set()
+        watcher.join()
 
 
 def cut_off(work: str, error: BaseException, remedy: str) -> DefectNetError:

@@ -128,6 +128,7 @@ def score(
             copy.child(name).write(content)
         carried = _Model(copy, version, provenance, settings.niceness)
         with local_ray(num_cpus=settings.workers), _as_error():
+            _room_for_objects()
             seconds = _score_pending(pending, target, carried, settings.workers, done, advance)
         target.sweep()
     scored = total - skipped
@@ -294,7 +295,7 @@ class _Scorer:
 
 
 def _room_for_objects() -> None:
-    """Nothing has come for a while: is the cluster still able to pass anything on?"""
+    """Is the cluster able to pass anything on? Where it is not, Ray would wait without a word."""
     import ray
 
     try:

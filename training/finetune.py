@@ -4,6 +4,7 @@ Every linear map of the encoder, the decoder and the head keeps its weights W; w
 `rank` (Hu et al., arXiv:2106.09685), a few per cent of the parameters. How long is decided by cross-validation: each
 measurement is left out once (in at most ten groups), the others are trained on, and the number of epochs is the one at
 which the loss on what was left out, averaged, is lowest. Zero is a possible answer: then the base is kept as it is.
+Where there are several hosts, whole hosts are left out: learning each of a few by heart is no gain for the next.
 All groups are trained side by side, so that they stop together once that loss has not fallen for some epochs.
 """
 
@@ -37,12 +38,14 @@ from training.losses import answer_loss
 from training.registry import MODEL_NAME, register
 from training.tracking import git_revision, tracking_client
 
-__all__ = ["CHALLENGER", "FinetuneSettings", "Finetuned", "finetune", "register_challenger"]
+__all__ = ["CHALLENGER", "FinetuneSettings", "Finetuned", "finetune", "folds", "register_challenger"]
 
 logger = logging.getLogger(__name__)
 
 CHALLENGER = "challenger"
 _MAX_FOLDS = 10
+# With fewer hosts than this there are too few to leave one out: then single measurements are.
+_LEAST_HOSTS = 3
 # Parts of the network whose linear maps are changed; how elements and frequencies are embedded stays as it was learned.
 _TUNED = frozenset({"encoder", "decoder", "head"})
 _BATCH = 32
@@ -182,12 +185,20 @@ def register_challenger(folder: str | Path, tags: Mapping[str, str], *, client: 
     return version
 
 
+def folds(formula: NDArray[np.str_], seed: int) -> NDArray[np.intp]:
+    """The group with which each measurement is left out, shape (n,): by itself, or by host where there are several."""
+    hosts, host = np.unique(formula, return_inverse=True)
+    group = host if len(hosts) >= _LEAST_HOSTS else np.arange(len(formula))
+    n_groups = int(group.max()) + 1
+    return np.asarray((np.random.default_rng(seed).permutation(n_groups) % _MAX_FOLDS)[group])
+
+
 def _cross_validate(
     base: str | Path, data: SpectraArrays, known: NDArray[np.bool_], settings: FinetuneSettings
 ) -> NDArray[np.float64]:
     """Mean loss on what was left out after 0, 1, … epochs, until it has not fallen for `settings.patience` of them."""
-    n_folds = min(len(data), _MAX_FOLDS)
-    fold = np.random.default_rng(settings.seed).permutation(len(data)) % n_folds
+    fold = folds(data.formula, settings.seed)
+    n_folds = int(fold.max()) + 1
     networks = [load_artifact(base)[0] for _ in range(n_folds)]
     held = [data.where(fold == number) for number in range(n_folds)]
     runs = [

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from mlflow_server import MlflowServer
 from nodes import RayCluster, Record, kill_driver, wait_for
 
+from defectnet.client import Client
+from defectnet.errors import ServiceError
 from defectnet.released import released_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -26,35 +27,37 @@ CLIENTS = 4
 BEFORE_S, AFTER_S = 5.0, 20.0
 # Longer than the service's own limit: what fails, fails there.
 CLIENT_TIMEOUT_S = 90.0
-BODY = {
-    "spectra": [
-        {"id": "one", "host": "Si", "unit": "THz", "frequency": [0.1 * i for i in range(1, 151)], "dos": [1.0] * 150}
-    ]
-}
+SPECTRUM = {"id": "one", "host": "Si", "unit": "THz", "frequency": [0.1 * i for i in range(1, 151)], "dos": [1.0] * 150}
 
 
 class Load:
-    """Some clients that ask without a pause; a context manager, `said` counts what they were told."""
+    """Some of the project's own clients that ask without a pause; a context manager.
+
+    Attributes:
+        said: counts what they were told: "good", or why they gave up.
+        retries: requests that were sent again because an answer was cut off or said to come back.
+        seconds: how long each took, retries included.
+    """
 
     def __init__(self, url: str) -> None:
         self._url, self._stopped = url, threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
         self.said: Counter[str] = Counter()
+        self.retries = 0
         self.seconds: list[float] = []
 
     def _ask(self) -> None:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        with httpx.Client(timeout=CLIENT_TIMEOUT_S, trust_env=False, headers=headers) as client:
+        with Client(self._url, token=TOKEN, timeout_s=CLIENT_TIMEOUT_S) as client:
             while not self._stopped.is_set():
                 begun = time.monotonic()
                 try:
-                    answer = client.post(f"{self._url}/v1/predict", json=BODY)
-                    good = answer.status_code == httpx.codes.OK and len(answer.json()["predictions"]) == 1
-                    said = "good" if good else f"{answer.status_code} {answer.text[:150]}"
-                except (httpx.HTTPError, ValueError, KeyError) as error:
-                    said = type(error).__name__
+                    (answer,) = client.predict([SPECTRUM])
+                    said = "good" if answer.error is None else answer.error
+                except ServiceError as error:
+                    said = str(error)
                 self.said[said] += 1
                 self.seconds.append(time.monotonic() - begun)
+            self.retries += client.retries
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -137,6 +140,7 @@ def test_requests_are_answered(
             resumed_from=before,
             longest_s=round(max(load.seconds), 1),
             failures={said: count for said, count in load.said.items() if said != "good"},
+            retries=load.retries,
         )
         assert before > 0
         assert answered > before  # it went on

@@ -44,6 +44,7 @@ def test_parents_of_a_parquet_file(row: dict[str, str | None], tmp_path: Path) -
     path = tmp_path / "parents.parquet"
     pq.write_table(pa.Table.from_pylist([row]), path)
     assert list_parents(path) == ["mine"]
+    assert list(load_parents(path, [])) == []
     ((name, load),) = load_parents(path, ["mine"])
     assert (name, load().host.formula) == ("mine", "Si")
 

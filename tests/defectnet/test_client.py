@@ -100,6 +100,13 @@ def test_a_refusal_is_not_sent_again(status: int, kind: type[Exception]):
         service.client().predict([QUERY])
 
 
+def test_a_bare_500_is_a_proxy_that_lost_its_backend():
+    good = httpx.Response(200, json={"predictions": [prediction("a")]})
+    service = Service(iter([httpx.Response(500, text="Internal Server Error"), good]))
+    assert len(service.client().predict([QUERY])) == 1
+    assert len(service.asked) == 2
+
+
 def test_an_answer_from_something_else():
     with pytest.raises(ServiceError, match="status 418"):
         Service(iter([httpx.Response(418, text="<html>")])).client().model()

@@ -31,7 +31,7 @@ def test_an_error_of_the_rows_comes_after_them() -> None:
         next(taken)
 
 
-def test_silence_is_looked_into_until_rows_come_again() -> None:
+def test_silence_is_looked_into_and_what_is_found_is_said(caplog: pytest.LogCaptureFixture) -> None:
     go_on = threading.Event()
     looks = []
 
@@ -44,21 +44,20 @@ def test_silence_is_looked_into_until_rows_come_again() -> None:
         looks.append(1)
         if len(looks) == 3:
             go_on.set()
+        raise StorageError("the object store is full")
 
     assert list(attended(rows(), look, 0.01)) == [1, 2]
     assert len(looks) >= 3
+    assert "waiting: the object store is full" in caplog.text
 
 
-def test_what_the_look_finds_ends_the_wait() -> None:
-    def rows() -> Iterator[int]:
-        threading.Event().wait(NEVER_S)
-        yield 1
-
-    def look() -> None:
-        raise StorageError("the object store is full")
-
-    with pytest.raises(StorageError, match="object store"):
-        next(attended(rows(), look, 0.01))
+def test_nobody_looks_any_more_once_the_rows_are_left() -> None:
+    taken = attended(iter(range(9)), lambda: None, NEVER_S)
+    assert next(taken) == 0
+    watchers = [thread for thread in threading.enumerate() if thread.name == "silence"]
+    assert watchers
+    taken.close()  # type: ignore[attr-defined]  # a generator
+    assert not any(thread.is_alive() for thread in watchers)
 
 
 def test_a_page_becomes_a_sentence() -> None:

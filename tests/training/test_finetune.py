@@ -17,7 +17,7 @@ from defectnet.network import DefectNetwork, NetworkSettings
 from defectnet.readers.labels import read_labels
 from defectnet.spectrum import bin_centres_thz
 from defectnet.tables import SPECTRA_SCHEMA, write_table
-from training.finetune import FinetuneSettings, finetune
+from training.finetune import FinetuneSettings, finetune, folds
 
 PLACES = {"Ge": 9.0, "Sn": 4.0}
 AXIS = bin_centres_thz(150, 0.12)
@@ -105,6 +105,17 @@ def test_measurements_that_teach_nothing_leave_the_base_alone(base: Path, tmp_pa
     assert all(
         torch.equal(a, b) for a, b in zip(network.state_dict().values(), before.state_dict().values(), strict=True)
     )
+
+
+def test_whole_hosts_are_left_out_where_there_are_several() -> None:
+    several = np.array(["Si", "Ge", "SiC", "Si", "MgO", "Ge"])
+    left_out = folds(several, seed=0)
+    assert sorted(set(left_out.tolist())) == [0, 1, 2, 3]
+    assert left_out[0] == left_out[3]
+    assert left_out[1] == left_out[5]
+    assert len(set(left_out[[0, 1, 2, 4]].tolist())) == 4
+    one = folds(np.array(["Si"] * 12), seed=0)
+    assert np.bincount(one).tolist() == [2, 2, 1, 1, 1, 1, 1, 1, 1, 1]
 
 
 def test_too_few(base: Path, tmp_path: Path) -> None:
