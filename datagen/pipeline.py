@@ -143,8 +143,7 @@ def _room_for_objects() -> None:
         ray.put(bytes(_PROBE_BYTES))
     except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
         raise StorageError(
-            "the cluster's object store and the disk that it spills to are full; end what fills them, and run again to "
-            "go on"
+            "the cluster's object store and the disk that it spills to are full: end what fills them"
         ) from None
 
 

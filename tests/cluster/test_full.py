@@ -129,16 +129,26 @@ def test_full_object_store(record: Record, tmp_path: Path, name: str) -> None:
     run_in_namespace(script.format(**values), stage.arguments if stage else train_arguments(tmp_path), "--net")
     said = (tmp_path / "first.log").read_text()
     first, second = (int((tmp_path / f"{which}.code").read_text()) for which in ("first", "second"))
-    record(name, "object_store_full", exit_code=first, one_sentence="object store" in said and "Traceback" not in said)
+    before, found = rows_of(tmp_path / "after-first"), rows_of(tmp_path / "out")
+    expected = stage.expected if stage else []  # training has no rows to lose
+    record(
+        name,
+        "object_store_full",
+        rows_expected=len(expected),
+        rows_once=sum(count == 1 for count in found.values()),
+        rows_missing=len(set(expected) - set(found)),
+        rows_twice=sum(count > 1 for count in found.values()),
+        resumed_from=sum(before.values()),
+        exit_code=first,
+        one_sentence="object store" in said and "Traceback" not in said,
+    )
     assert first == 1, said[-2000:]
     assert "object store" in said
     assert "Traceback" not in said
     assert second == 0, (tmp_path / "second.log").read_text()[-2000:]
+    assert not (tmp_path / "after-first" / "_manifest.json").exists()
+    assert sorted(found) == sorted(expected)
+    assert set(found.values()) <= {1}
     if stage is None:
         assert not (tmp_path / "after-first" / "model").exists()
         load_artifact(tmp_path / "out" / "model")
-        return
-    assert not (tmp_path / "after-first" / "_manifest.json").exists()
-    found = rows_of(tmp_path / "out")
-    assert sorted(found) == sorted(stage.expected)
-    assert set(found.values()) == {1}
