@@ -29,7 +29,7 @@ from datagen.parents import Parent, list_parents, load_parents
 from datagen.potentials import Potential, load_potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
-from defectnet.distributed import attended, cut_off
+from defectnet.distributed import attended, cut_off, require_room
 from defectnet.errors import DefectNetError, SimulationError, StorageError, TableError
 from defectnet.plots import plot_table_overview
 from defectnet.storage import Location
@@ -41,9 +41,6 @@ _LOG = logging.getLogger(__name__)
 
 # Numerical libraries that start a thread a core each would fight over the cores that Ray has given to others.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
-
-# What must have room in the object store, where nothing else passes through it but names of parents.
-_PROBE_BYTES = 1_000_000
 
 # Of how many shards and spectra the overview is drawn.
 _OVERVIEW_SHARDS = 8
@@ -138,13 +135,7 @@ def simulate(settings: SimulateSettings) -> Report:
 
 
 def _room_for_objects() -> None:
-    """Is the cluster able to pass anything on? Where it is not, Ray would wait without a word."""
-    try:
-        ray.put(bytes(_PROBE_BYTES))
-    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
-        raise StorageError(
-            "the cluster's object store and the disk that it spills to are full: end what fills them"
-        ) from None
+    require_room(ray.put, (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError))
 
 
 def _everywhere(parents: str) -> str:

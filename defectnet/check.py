@@ -13,7 +13,7 @@ This module knows nothing of the simulator: the caller passes in what it simulat
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -157,7 +157,7 @@ class Check:
             "change": round(self.change, 5),
             "refined": [vars(refined) for refined in self.concentrations],
             "worst_thz": [list(window) for window in self.worst],
-            "rival": None if self.rival is None else asdict(self.rival),
+            "rival": None if self.rival is None else vars(self.rival),
             "sentence": self.sentence,
         }
 
@@ -201,6 +201,8 @@ def check_answer(
         main = max(concentrations.values())
         others: dict[str, Array] = {}
         for element in rivals:
+            if element in concentrations:
+                continue
             with suppress(SimulationError):
                 others[element] = _per_atom(simulate({element: main}, 1)[0], element, step)
         rival = _best_rival(measured, concentrations, each, others)
@@ -287,7 +289,6 @@ def _best_rival(
     exchanges = [
         Rival(element, replaced, left(replaced, alone) / own[replaced])
         for element, alone in others.items()
-        if element not in answer
         for replaced in answer
     ]
     return min(exchanges, key=lambda rival: rival.ratio, default=None)

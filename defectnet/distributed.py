@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from defectnet.errors import DefectNetError
+from defectnet.errors import DefectNetError, StorageError
 
-__all__ = ["attended", "cut_off"]
+__all__ = ["attended", "cut_off", "require_room"]
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +16,8 @@ Row = TypeVar("Row")
 
 # How long nothing may come before it is asked whether anything can.
 SILENCE_S = 30.0
+# What must have room in the object store, where nothing else passes through it but names of parents or shards.
+_PROBE_BYTES = 1_000_000
 _LONGEST_REASON = 200
 
 
@@ -44,6 +46,24 @@ def attended(rows: Iterator[Row], look: Callable[[], object], every_s: float = S
     finally:
         over.set()
         watcher.join()
+
+
+def require_room(put: Callable[[bytes], object], full: tuple[type[Exception], ...]) -> None:
+    """Whether the cluster is able to pass anything on: where it is not, it would be waited for without a word.
+
+    Args:
+        put: puts some bytes into the object store.
+        full: what it raises where there is no room.
+
+    Raises:
+        StorageError: there is none.
+    """
+    try:
+        put(bytes(_PROBE_BYTES))
+    except full:
+        raise StorageError(
+            "the cluster's object store and the disk that it spills to are full: end what fills them"
+        ) from None
 
 
 def cut_off(work: str, error: BaseException, remedy: str) -> DefectNetError:

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 import defectnet
 from defectnet.artifact import ARTIFACT_FILES
-from defectnet.distributed import attended, cut_off
+from defectnet.distributed import attended, cut_off, require_room
 from defectnet.errors import ArtifactError, DefectNetError, StorageError, TableError
 from defectnet.predictor import Predictor
 from defectnet.storage import Location
@@ -37,9 +37,6 @@ from serving.shards import MANIFEST, MODEL, REPORT, WEIGHTS_KEY, Shard, finished
 __all__ = ["ScoreReport", "score", "score_table"]
 
 logger = logging.getLogger(__name__)
-
-# What must have room in the object store, where nothing else passes through it but names of shards.
-_PROBE_BYTES = 1_000_000
 
 # Rows done, rows in all.
 Progress = Callable[[int, int], None]
@@ -295,15 +292,9 @@ class _Scorer:
 
 
 def _room_for_objects() -> None:
-    """Is the cluster able to pass anything on? Where it is not, Ray would wait without a word."""
     import ray
 
-    try:
-        ray.put(bytes(_PROBE_BYTES))
-    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
-        raise StorageError(
-            "the cluster's object store and the disk that it spills to are full: end what fills them"
-        ) from None
+    require_room(ray.put, (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from nodes import REPOSITORY, Record, unavailable
 from test_batch_faults import STAGES, rows_of
+from test_jobs import SMALL
 
 from defectnet.artifact import load_artifact
 from defectnet.released import released_model
@@ -96,8 +97,7 @@ def train_arguments(folder: Path) -> list[str]:
     """`defectnet train`, small but by Ray's workers; it keeps its spectra in the object store."""
     table = read_spectra(REPOSITORY / "data")
     write_table(table.filter(pc.is_null(table["error"])).slice(0, 400), folder / "spectra.parquet")
-    small = {"width": 16, "encoder_layers": 1, "decoder_layers": 1, "stem_channels": 4, "patch_bins": 16}
-    (folder / "train.yaml").write_text(yaml.safe_dump({"network": small, "epochs": 1, "workers": 1}))
+    (folder / "train.yaml").write_text(yaml.safe_dump({"network": SMALL, "epochs": 1, "workers": 1}))
     paths = [str(folder / name) for name in ("spectra.parquet", "train.yaml", "out")]
     return ["train", paths[0], "--config", paths[1], "--output", paths[2]]
 

@@ -1,11 +1,11 @@
 """Rows from a cluster that has fallen silent, and its failures in one sentence."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from defectnet.distributed import attended, cut_off
+from defectnet.distributed import attended, cut_off, require_room
 from defectnet.errors import StorageError, TableError
 
 NEVER_S = 60.0
@@ -58,6 +58,23 @@ def test_nobody_looks_any_more_once_the_rows_are_left() -> None:
     assert watchers
     taken.close()  # type: ignore[attr-defined]  # a generator
     assert not any(thread.is_alive() for thread in watchers)
+
+
+def test_a_full_store_is_a_storage_error_and_any_other_failure_stays_what_it_is() -> None:
+    held: list[bytes] = []
+
+    def refuse(error: Exception) -> Callable[[bytes], object]:
+        def put(_: bytes) -> object:
+            raise error
+
+        return put
+
+    require_room(held.append, (MemoryError,))
+    assert [len(one) for one in held] == [1_000_000]
+    with pytest.raises(StorageError, match="object store"):
+        require_room(refuse(MemoryError()), (MemoryError,))
+    with pytest.raises(KeyError):
+        require_room(refuse(KeyError()), (MemoryError,))
 
 
 def test_a_page_becomes_a_sentence() -> None:
