@@ -12,9 +12,9 @@ from datagen.potentials import load_potential
 from datagen.sampling import Plan
 from datagen.settings import SimulateSettings
 from defectnet.errors import DefectNetError
+from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_table
 from defectnet.neutron import Resolution, counted, neutron_weighted, resolved
 from defectnet.spectrum import Spectrum
-from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
 
 # As many atoms as the direct method allows; no cell is smaller than 216.
 _SETTINGS = SimulateSettings(direct_atoms=240, max_atoms=240, seed=20261122)

@@ -22,13 +22,13 @@ from datagen.parents import load_parents
 from datagen.pipeline import simulate_parent, storage_schema
 from datagen.potentials import load_potential
 from datagen.settings import SimulateSettings
-from defectnet.predictor import Predictor
+from defectnet.io.storage import Location
+from defectnet.io.tables import read_spectra, write_table
+from defectnet.model.predictor import Predictor
 from defectnet.released import released_model
-from defectnet.storage import Location
-from defectnet.tables import read_spectra, write_table
+from serving.batch.shards import WEIGHTS_KEY, finished, plan_shards
 from serving.local import local_ray
 from serving.settings import ScoreSettings
-from serving.shards import WEIGHTS_KEY, finished, plan_shards
 
 SHARD_ROWS = ScoreSettings().shard_rows
 CORES_A_NODE = 16
@@ -128,7 +128,7 @@ def resume_rate(folder: Path, n_rows: int = 100_000) -> float:
 
 
 def driver_rate(n_shards: int = 2000) -> float:
-    """Shards/s that a driver hands to two actors which do nothing with them, as `serving.score` does it."""
+    """Shards/s that a driver hands to two actors which do nothing with them, as `serving.batch.score` does it."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     with local_ray(2):
         items = [{"name": f"part-{number:06d}", "start": number} for number in range(n_shards)]

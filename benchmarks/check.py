@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from writing import write_result
 
+from datagen.answer_check import simulator_of
 from datagen.endmembers import find_endmembers
 from datagen.parents import load_parents
 from datagen.potentials import Potential, load_potential
 from defectnet import check
 from defectnet.check import Check, Simulate, Simulated, check_answer
-from defectnet.cli.check import simulator_of
 from defectnet.errors import DefectNetError
+from defectnet.io.tables import read_spectra
 from defectnet.neutron import counted
 from defectnet.spectrum import Spectrum
-from defectnet.tables import read_spectra
 
 WORK = Path("runs/check")
 NOISE = 0.01

@@ -11,7 +11,7 @@ from pathlib import Path
 from writing import write_result
 
 from defectnet.host import Host
-from defectnet.tables import read_spectra
+from defectnet.io.tables import read_spectra
 from training.dataset import split_of
 
 

@@ -26,8 +26,8 @@ import httpx
 import torch
 from writing import write_result
 
-from defectnet.artifact import ModelConfig, load_artifact, save_artifact
-from defectnet.predictor import Predictor
+from defectnet.model.artifact import ModelConfig, load_artifact, save_artifact
+from defectnet.model.predictor import Predictor
 from defectnet.query import Query
 from defectnet.released import released_model
 from serving.proxy import free_port

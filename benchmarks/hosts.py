@@ -15,11 +15,11 @@ import NCrystal
 import numpy as np
 from writing import write_result
 
-from defectnet.cli.reference import from_library
+from datagen.reference import from_library
 from defectnet.errors import InputError
 from defectnet.host import Host
+from defectnet.model.predictor import Predictor
 from defectnet.neutron import counted
-from defectnet.predictor import Predictor
 from defectnet.query import Query
 from defectnet.released import released_model
 from defectnet.spectrum import Spectrum

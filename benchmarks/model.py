@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from writing import RESULTS, write_result
 
-from defectnet.artifact import ModelConfig, load_artifact
 from defectnet.elements import VOCABULARY
+from defectnet.io.tables import read_spectra
 from defectnet.metrics import BANDS_PERCENT, Judged
-from defectnet.network import DefectNetwork
+from defectnet.model.artifact import ModelConfig, load_artifact
+from defectnet.model.network import DefectNetwork
 from defectnet.released import released_model
-from defectnet.tables import read_spectra
 from training.baselines import BASELINES
 from training.dataset import SpectraArrays, require_rows
 from training.evaluate import judge_modes, network_asker, score_baseline, score_modes

@@ -20,8 +20,8 @@ from writing import RESULTS, write_result
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from defectnet.artifact import ModelConfig, TrainedOn
-from defectnet.tables import read_spectra
+from defectnet.io.tables import read_spectra
+from defectnet.model.artifact import ModelConfig, TrainedOn
 from training.calibrate import calibrate
 from training.dataset import SpectraArrays, dopant_mask
 from training.evaluate import network_asker, score_modes

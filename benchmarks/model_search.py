@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from writing import write_result
 
-from defectnet.calibration import Calibration
+from defectnet.io.tables import read_spectra
 from defectnet.metrics import Judged, score_answers
-from defectnet.tables import read_spectra
+from defectnet.model.calibration import Calibration
 from training.calibrate import calibrate_answers
 from training.dataset import SpectraArrays, dopant_mask
 from training.evaluate import judge_modes, network_asker

@@ -25,9 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from writing import write_result
 
-from defectnet.predictor import Predictor
+from defectnet.io.tables import read_spectra
+from defectnet.model.predictor import Predictor
 from defectnet.released import released_model
-from defectnet.tables import read_spectra
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORKERS = 2

@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 import torch
 from writing import write_result
 
-from defectnet.predictor import Predictor
+from defectnet.io.tables import SPECTRA_SCHEMA, conform
+from defectnet.model.predictor import Predictor
 from defectnet.query import Query, iterate_rows
 from defectnet.released import released_model
-from defectnet.tables import SPECTRA_SCHEMA, conform
 from serving.proxy import free_port
 
 HERE = Path(__file__).resolve().parent
@@ -64,7 +64,7 @@ from mlflow.models import set_model
 class Model(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
         import torch
-        from defectnet.predictor import Predictor
+        from defectnet.model.predictor import Predictor
         torch.set_num_threads(1)
         self.predictor = Predictor.load(context.artifacts["model"])
         self.predictor.warm_up()

@@ -4,7 +4,7 @@ from typing import Any
 
 import bentoml
 
-from defectnet.predictor import Predictor
+from defectnet.model.predictor import Predictor
 from defectnet.query import Query
 from defectnet.released import released_model
 

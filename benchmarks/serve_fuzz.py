@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from serve import ARROW, EXAMPLES, JSON, _running
 from writing import write_result
 
-from defectnet.tables import SPECTRA_SCHEMA, conform
+from defectnet.io.tables import SPECTRA_SCHEMA, conform
 
 HERE = Path(__file__).resolve().parent
 REQUESTS = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from fastapi import FastAPI
 
-from defectnet.predictor import Predictor
+from defectnet.model.predictor import Predictor
 from defectnet.query import Query
 from defectnet.released import released_model
 

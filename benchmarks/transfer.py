@@ -28,10 +28,10 @@ from datagen.sampling import Plan, draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import DefectNetError, PotentialError
 from defectnet.host import Host
+from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_table
 from defectnet.neutron import ARCS, counted, neutron_weight, neutron_weighted, resolved
 from defectnet.released import released_model
 from defectnet.spectrum import Spectrum
-from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
 from defectnet.units import thz_per
 from training.dataset import split_of
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from defectnet.artifact import load_artifact
 from defectnet.elements import VOCABULARY
-from defectnet.predictor import Prediction, Predictor
+from defectnet.model.artifact import load_artifact
+from defectnet.model.predictor import Prediction, Predictor
 from defectnet.query import Query, iterate_rows
 from defectnet.released import released_model
 from training.dataset import SpectraArrays

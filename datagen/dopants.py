@@ -1,4 +1,4 @@
-"""Which dopants a host is given: what the chemical prior expects (`defectnet.prior`), and what is known to exist.
+"""Which dopants a host is given: what the chemical prior expects (`defectnet.model.prior`), and what is known to exist.
 
 That the crystal with the dopant on the whole sublattice is among the parents says more than any rule, and needs no
 potential.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datagen.potentials import Potential
 from defectnet.elements import VOCABULARY
 from defectnet.host import Host
-from defectnet.prior import NEVER, Substitution, host_valences, substitutions, weigh
+from defectnet.model.prior import NEVER, Substitution, host_valences, substitutions, weigh
 
 __all__ = ["Candidate", "candidates"]
 

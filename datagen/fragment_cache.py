@@ -13,7 +13,7 @@ import numpy as np
 
 from datagen.embedding import Fragment, PotentialHost, compute_fragment
 from datagen.potentials import Potential
-from defectnet.storage import Location
+from defectnet.io.storage import Location
 
 __all__ = ["FragmentCache"]
 

@@ -23,7 +23,7 @@ from phonopy.physical_units import get_physical_units
 from datagen.supercells import Supercell, symmetrise_compact
 from defectnet.errors import SimulationError, TableError
 from defectnet.host import Host
-from defectnet.storage import Location, reason
+from defectnet.io.storage import Location, reason
 
 __all__ = [
     "IMAGINARY_THZ",

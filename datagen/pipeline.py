@@ -29,11 +29,11 @@ from datagen.parents import Parent, list_parents, load_parents
 from datagen.potentials import Potential, load_potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
-from defectnet.distributed import attended, cut_off, require_room
 from defectnet.errors import DefectNetError, SimulationError, StorageError, TableError
-from defectnet.plots import plot_table_overview
-from defectnet.storage import Location
-from defectnet.tables import SPECTRA_SCHEMA, read_spectra, write_table
+from defectnet.io.cluster import attended, cut_off, require_room
+from defectnet.io.storage import Location
+from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_table
+from defectnet.pages.plots import plot_table_overview
 
 __all__ = ["Report", "finished_samples", "simulate", "simulate_parent"]
 

@@ -15,10 +15,10 @@ import httpx
 import pyarrow as pa
 
 from defectnet.errors import InputError, ServiceError
-from defectnet.predictor import Prediction
+from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
+from defectnet.model.predictor import Prediction
 from defectnet.query import Query
 from defectnet.spectrum import Spectrum
-from defectnet.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 
 __all__ = ["Client"]
 

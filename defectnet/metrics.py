@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from defectnet.calibration import expected_calibration_error
+from defectnet.model.calibration import expected_calibration_error
 
 __all__ = ["BANDS_PERCENT", "HEADLINE_PERCENT", "RECALL_AT", "Judged", "score_answers", "score_range"]
 

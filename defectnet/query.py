@@ -39,7 +39,7 @@ class Query:
         reference: the pristine host's density of states, where it is known.
         candidates: the elements that may be present, in the order of the vocabulary; None means every element.
         kind: one of `KINDS`.
-        prior: whether the model may use what a chemist expects of this host (`defectnet.prior`) beside the spectrum.
+        prior: whether the model may use, beside the spectrum, what a chemist expects (`defectnet.model.prior`).
 
     Raises:
         CompositionError: an empty candidate list, or a candidate that is no element.

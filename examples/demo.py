@@ -22,13 +22,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from defectnet.cli.verdict_table import verdict_table
 from defectnet.errors import DefectNetError
-from defectnet.plots import plot_prediction, plot_table_overview
-from defectnet.predictor import Prediction
+from defectnet.io.tables import PREDICTIONS_SCHEMA, read_spectra, write_table
+from defectnet.model.predictor import Prediction
+from defectnet.pages.plots import plot_prediction, plot_table_overview
+from defectnet.pages.verdict_table import verdict_table
 from defectnet.query import Query
 from defectnet.released import released_model
-from defectnet.tables import PREDICTIONS_SCHEMA, read_spectra, write_table
 
 EXAMPLES = Path(__file__).resolve().parent
 CHAMPION = "models:/defectnet@champion"
@@ -115,7 +115,7 @@ def ask_service(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 def score_batch(spectra: Path, output: Path) -> list[dict[str, Any]]:
     """Score a Parquet of spectra with the champion; returns the predictions, one for each row."""
-    from serving.score import score
+    from serving.batch.score import score
     from serving.settings import ScoreSettings
 
     report = score(spectra, output, settings=ScoreSettings(model=CHAMPION))

@@ -19,9 +19,9 @@ import typer
 
 from defectnet.errors import InputError
 from defectnet.host import Host
+from defectnet.io.tables import read_spectra, write_table
 from defectnet.query import iterate_rows
 from defectnet.spectrum import Spectrum
-from defectnet.tables import read_spectra, write_table
 from defectnet.units import FrequencyUnit
 
 HERE = Path(__file__).resolve().parent

@@ -14,7 +14,7 @@ from datagen.dos import choose_bins, pristine_dos
 from datagen.parents import IMAGINARY_THZ, from_row
 from datagen.pipeline import storage_schema
 from defectnet.errors import SimulationError
-from defectnet.tables import write_table
+from defectnet.io.tables import write_table
 
 TARGET = Path(__file__).parents[1] / "defectnet" / "references" / "hosts.parquet"
 # Small cells: the crystals that most people dope, and a library of one or two megabytes.

@@ -15,10 +15,10 @@ import typer
 from demo import ask_service, console, register_and_promote, run, score_batch, step, use_registry
 from rich.markdown import Markdown
 
-from defectnet.cli.verdict_table import verdict_table
+from defectnet.io.tables import PREDICTIONS_SCHEMA, read_spectra, write_table
+from defectnet.pages.verdict_table import verdict_table
 from defectnet.query import iterate_rows
 from defectnet.spectrum import bin_centres_thz
-from defectnet.tables import PREDICTIONS_SCHEMA, read_spectra, write_table
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 # Asked of the service; the rest is scored as a batch.

@@ -20,11 +20,11 @@ import defectnet
 from defectnet.errors import InputError
 from serving.auth import ACCESS, admit
 from serving.backend import Backend, DataPlane
-from serving.batches import BatchBook
+from serving.batch.jobs import BatchBook
 from serving.limits import Bodies, BusyError
 from serving.metrics import ObservedRequests
 from serving.models_source import served_name
-from serving.protocols.batches import batch_routes
+from serving.protocols.batch_jobs import batch_routes
 from serving.protocols.mlflow_scoring import mlflow_routes
 from serving.protocols.native import native_routes
 from serving.protocols.open_inference import open_inference_routes

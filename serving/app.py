@@ -23,7 +23,7 @@ from ray.serve.handle import DeploymentHandle
 from defectnet.errors import SettingsError
 from defectnet.query import Query
 from serving.api import make_api
-from serving.batches import BatchBook, RayJobs
+from serving.batch.jobs import BatchBook, RayJobs
 from serving.limits import BusyError
 from serving.models_source import absolute_tracking_uri
 from serving.replica import Model

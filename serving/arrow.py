@@ -1,4 +1,4 @@
-"""Spectra and predictions as Arrow IPC streams: the two tables of `defectnet.tables`, without a detour through text.
+"""Spectra and predictions as Arrow IPC streams: the two tables of `defectnet.io.tables`, without a detour through text.
 
 A stream from outside is looked at before anything of it is expanded. Compression, dictionaries, views and run lengths
 let a small body describe a huge table, so none of them is read; what is left takes no more memory than the body.
@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from defectnet.errors import InputError, TableError
+from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.query import Query, iterate_rows
-from defectnet.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from serving.backend import Item
-from serving.inputs import WANTED
+from serving.batch.inputs import WANTED
 
 __all__ = ["read_items", "read_stream", "write_stream"]
 

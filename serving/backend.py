@@ -11,7 +11,7 @@ from fastapi import HTTPException, Request
 from prometheus_client import Metric
 
 from defectnet.errors import InputError
-from defectnet.predictor import Prediction
+from defectnet.model.predictor import Prediction
 from defectnet.query import Query
 from serving.settings import ServiceSettings
 from serving.shadow import Shadowing

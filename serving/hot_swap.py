@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from defectnet.errors import ArtifactError, DefectNetError
-from defectnet.predictor import Predictor
+from defectnet.model.predictor import Predictor
 from serving.models_source import ModelSource, ModelVersion, weights_sha256
 
 __all__ = ["HotSwap", "LoadedModel", "load_model"]

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from defectnet.predictor import Prediction
+from defectnet.model.predictor import Prediction
 from serving.hot_swap import HotSwap
 
 __all__ = ["ObservedRequests", "ReplicaMetrics", "exposition"]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from defectnet.artifact import ARTIFACT_FILES, verify_sums
 from defectnet.errors import ArtifactError, RegistryError, SettingsError
+from defectnet.model.artifact import ARTIFACT_FILES, verify_sums
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from prometheus_client import Metric
 
-from defectnet.predictor import Prediction, Predictor
+from defectnet.model.predictor import Prediction, Predictor
 from defectnet.query import Query
-from serving.batching import Batcher
 from serving.hot_swap import HotSwap
 from serving.metrics import ReplicaMetrics
+from serving.micro_batching import Batcher
 from serving.models_source import open_source
 from serving.settings import ServiceSettings
 

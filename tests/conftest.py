@@ -78,8 +78,8 @@ def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact folder whose network has learnt nothing: enough for all that does not depend on the answer."""
     import torch
 
-    from defectnet.artifact import ModelConfig, save_artifact
-    from defectnet.network import DefectNetwork
+    from defectnet.model.artifact import ModelConfig, save_artifact
+    from defectnet.model.network import DefectNetwork
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("untrained") / "model"
@@ -94,8 +94,8 @@ def spectra() -> "pa.Table":
     import numpy as np
     import pyarrow as pa
 
+    from defectnet.io.tables import SPECTRA_SCHEMA
     from defectnet.spectrum import bin_centres_thz
-    from defectnet.tables import SPECTRA_SCHEMA
 
     axis = bin_centres_thz(160, 0.1)
     pristine = np.exp(-((axis - 5.0) ** 2)) + 2.0 * np.exp(-(((axis - 14.0) / 0.5) ** 2))

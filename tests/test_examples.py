@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from defectnet.errors import InputError
+from defectnet.io.tables import PREDICTIONS_SCHEMA, read_spectra, write_table
 from defectnet.query import Query
 from defectnet.readers import read_spectrum
-from defectnet.tables import PREDICTIONS_SCHEMA, read_spectra, write_table
 
 HERE = Path(__file__).resolve().parent.parent / "examples"
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from defectnet.features import FrequencyGrid
+from defectnet.model.features import FrequencyGrid
 from defectnet.settings import Settings
 
 __all__ = ["OFF", "AugmentSettings", "Augmenter"]

@@ -19,9 +19,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.linear_model import Ridge
 
 from defectnet.elements import VOCABULARY, descriptors
-from defectnet.features import FrequencyGrid
-from defectnet.network import LOG_CONCENTRATION_BOUNDS
-from defectnet.prior import EXPECTED_COLUMNS
+from defectnet.model.features import FrequencyGrid
+from defectnet.model.network import LOG_CONCENTRATION_BOUNDS
+from defectnet.model.prior import EXPECTED_COLUMNS
 from training.candidates import everything
 from training.dataset import SpectraArrays, dopant_mask
 from training.inference import Answers, Asker

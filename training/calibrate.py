@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from defectnet.calibration import THRESHOLD_BOUNDS, Calibration, ModeCalibration, fit_intervals, fit_presence
-from defectnet.network import DefectNetwork
+from defectnet.model.calibration import THRESHOLD_BOUNDS, Calibration, ModeCalibration, fit_intervals, fit_presence
+from defectnet.model.network import DefectNetwork
 from training.candidates import everything, guesses
 from training.dataset import SpectraArrays
 from training.inference import Answers, Asker, ask

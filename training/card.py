@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from defectnet.artifact import ModelConfig
 from defectnet.elements import VOCABULARY
 from defectnet.host import MAX_CONCENTRATION, MAX_DEFECTS, MIN_CONCENTRATION
+from defectnet.model.artifact import ModelConfig
 from training.evaluate import markdown
 
 __all__ = ["write_card"]

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from defectnet.elements import VOCABULARY
 from defectnet.errors import DefectNetError, InputError, TableError
-from defectnet.features import FrequencyGrid, element_index, host_vector
 from defectnet.host import MAX_DEFECTS, Defect, Host
-from defectnet.network import MAX_HOST_ELEMENTS, Inputs
-from defectnet.prior import expectations
+from defectnet.io.storage import Location
+from defectnet.model.features import FrequencyGrid, element_index, host_vector
+from defectnet.model.network import MAX_HOST_ELEMENTS, Inputs
+from defectnet.model.prior import expectations
 from defectnet.query import Query, iterate_rows
-from defectnet.storage import Location
 
 __all__ = ["SPLITS", "SpectraArrays", "dataset_sha256", "dopant_mask", "require_rows", "rows_of_split", "split_of"]
 

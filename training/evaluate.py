@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from defectnet.artifact import ModelConfig, load_artifact
-from defectnet.calibration import Calibration
 from defectnet.elements import VOCABULARY
-from defectnet.features import FrequencyGrid
 from defectnet.metrics import Judged, score_answers
-from defectnet.network import DefectNetwork
+from defectnet.model.artifact import ModelConfig, load_artifact
+from defectnet.model.calibration import Calibration
+from defectnet.model.features import FrequencyGrid
+from defectnet.model.network import DefectNetwork
 from training.baselines import BASELINES, Fitter
 from training.calibrate import calibrate_answers
 from training.candidates import everything, guesses

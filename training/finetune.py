@@ -25,10 +25,10 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from defectnet.artifact import ModelConfig, load_artifact, read_card, save_artifact
 from defectnet.elements import VOCABULARY
 from defectnet.errors import RegistryError, TableError
-from defectnet.network import DefectNetwork
+from defectnet.model.artifact import ModelConfig, load_artifact, read_card, save_artifact
+from defectnet.model.network import DefectNetwork
 from defectnet.settings import Settings
 from training.augment import Augmenter, AugmentSettings
 from training.candidates import everything, guesses

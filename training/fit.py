@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from defectnet.elements import VOCABULARY
-from defectnet.network import Answer, DefectNetwork, Inputs
+from defectnet.model.network import Answer, DefectNetwork, Inputs
 from training.augment import Augmenter
 from training.candidates import everything, guesses
 from training.dataset import SpectraArrays

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from defectnet.calibration import ModeCalibration, PresenceMap, interval_factor, probabilities
 from defectnet.metrics import Judged
-from defectnet.network import DefectNetwork
+from defectnet.model.calibration import ModeCalibration, PresenceMap, interval_factor, probabilities
+from defectnet.model.network import DefectNetwork
 from training.dataset import SpectraArrays
 
 __all__ = ["Answers", "Asker", "ask", "judge"]

@@ -27,11 +27,11 @@ from mlflow.entities import Metric
 from ray.train.torch import TorchTrainer
 from torch import nn
 
-from defectnet.artifact import ModelConfig, TrainedOn, save_artifact
-from defectnet.distributed import cut_off
 from defectnet.elements import VOCABULARY
 from defectnet.errors import SettingsError, StorageError
-from defectnet.tables import read_spectra
+from defectnet.io.cluster import cut_off
+from defectnet.io.tables import read_spectra
+from defectnet.model.artifact import ModelConfig, TrainedOn, save_artifact
 from training.calibrate import calibrate
 from training.card import write_card
 from training.dataset import SpectraArrays, dataset_sha256, require_rows

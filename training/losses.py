@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from defectnet.network import Answer
+from defectnet.model.network import Answer
 
 __all__ = ["Loss", "answer_loss"]
 

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from defectnet.artifact import ModelConfig
-from defectnet.attention import attention_map
 from defectnet.elements import VOCABULARY
-from defectnet.evaluation_plots import (
+from defectnet.model.artifact import ModelConfig
+from defectnet.model.attention import attention_map
+from defectnet.model.network import DefectNetwork
+from training.candidates import everything
+from training.dataset import SpectraArrays
+from training.evaluate import judge_modes, network_asker
+from training.evaluation_plots import (
     plot_attention,
     plot_confusion,
     plot_f1_by_concentration,
@@ -15,10 +19,6 @@ from defectnet.evaluation_plots import (
     plot_periodic_table,
     plot_reliability,
 )
-from defectnet.network import DefectNetwork
-from training.candidates import everything
-from training.dataset import SpectraArrays
-from training.evaluate import judge_modes, network_asker
 
 __all__ = ["draw_evaluation"]
 

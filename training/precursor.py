@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from defectnet.elements import VOCABULARY
-from defectnet.features import FrequencyGrid
+from defectnet.model.features import FrequencyGrid
 from training.baselines import from_regression, relative_shares
 from training.candidates import guesses
 from training.dataset import SpectraArrays, dopant_mask

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 from mlflow import MlflowClient
 
-from defectnet.artifact import load_artifact
-from defectnet.calibration import COVERAGE
 from defectnet.elements import VOCABULARY
+from defectnet.io.tables import read_spectra
 from defectnet.metrics import Judged, score_range
-from defectnet.tables import read_spectra
+from defectnet.model.artifact import load_artifact
+from defectnet.model.calibration import COVERAGE
 from training import registry
 from training.dataset import SpectraArrays, dataset_sha256, rows_of_split
 from training.evaluate import judge_modes, network_asker

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from mlflow import MlflowClient, artifacts
 from mlflow.exceptions import MlflowException
 
-from defectnet.artifact import load_artifact, verify_sums
 from defectnet.errors import RegistryError
+from defectnet.model.artifact import load_artifact, verify_sums
 from training.tracking import experiment_id, tracking_client
 
 __all__ = [

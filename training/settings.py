@@ -4,8 +4,8 @@ import hashlib
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from defectnet.features import FrequencyGrid
-from defectnet.network import NetworkSettings
+from defectnet.model.features import FrequencyGrid
+from defectnet.model.network import NetworkSettings
 from defectnet.settings import Settings
 from training.augment import AugmentSettings
 from training.candidates import MAX_DISTRACTORS

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from defectnet.artifact import ModelConfig
-from defectnet.calibration import ood_score
-from defectnet.features import FrequencyGrid
 from defectnet.metrics import HEADLINE_PERCENT, score_range
-from defectnet.network import DefectNetwork
+from defectnet.model.artifact import ModelConfig
+from defectnet.model.calibration import ood_score
+from defectnet.model.features import FrequencyGrid
+from defectnet.model.network import DefectNetwork
 from training.augment import OFF, Augmenter, AugmentSettings
 from training.calibrate import distances
 from training.candidates import everything

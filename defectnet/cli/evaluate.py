@@ -25,9 +25,9 @@ def evaluate(
 
     Example: defectnet evaluate runs/first/model runs/spectra --output runs/first
     """
-    from defectnet.artifact import load_artifact
     from defectnet.errors import InputError
-    from defectnet.tables import read_spectra
+    from defectnet.io.tables import read_spectra
+    from defectnet.model.artifact import load_artifact
     from training.dataset import SPLITS, SpectraArrays
     from training.evaluate import evaluate_network, markdown, write_report
     from training.pictures import draw_evaluation

@@ -35,10 +35,10 @@ def finetune(
     """
     import pyarrow as pa
 
+    from defectnet.io.tables import read_spectra
     from defectnet.readers import is_parquet
     from defectnet.readers.labels import read_labels
     from defectnet.released import released_model
-    from defectnet.tables import read_spectra
     from training.dataset import dataset_sha256
     from training.finetune import FinetuneSettings, register_challenger
     from training.finetune import finetune as run

@@ -26,10 +26,10 @@ def plot(
 
     Example: defectnet plot examples/batch.parquet --predictions runs/demo/batch --output runs/plots
     """
-    from defectnet.plots import plot_prediction, plot_table_overview
-    from defectnet.predictor import Prediction
+    from defectnet.io.tables import read_spectra
+    from defectnet.model.predictor import Prediction
+    from defectnet.pages.plots import plot_prediction, plot_table_overview
     from defectnet.query import Query, iterate_rows
-    from defectnet.tables import read_spectra
 
     spectra = read_spectra(input)
     verdicts = [] if predictions is None else _read_predictions(predictions).to_pylist()
@@ -55,7 +55,7 @@ def _read_predictions(path: Path) -> "pa.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from defectnet.tables import PREDICTIONS_SCHEMA, conform
+    from defectnet.io.tables import PREDICTIONS_SCHEMA, conform
 
     try:
         table = pq.read_table(path)

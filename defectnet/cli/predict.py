@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from defectnet.cli.verdict_table import verdict_table
 from defectnet.errors import InputError, UnitError
+from defectnet.pages.verdict_table import verdict_table
 
 if TYPE_CHECKING:
+    from defectnet.model.predictor import Predictor
     from defectnet.neutron import Resolution
-    from defectnet.predictor import Predictor
     from defectnet.query import Query
     from defectnet.readers import Reading
     from defectnet.spectrum import Spectrum
@@ -81,8 +81,8 @@ def predict(
 
     Example: defectnet predict examples/Si.csv --host Si --reference examples/Si-pristine.csv --plot verdict.png
     """
+    from defectnet.io.tables import read_spectra
     from defectnet.readers import is_parquet
-    from defectnet.tables import read_spectra
 
     predictions: list[dict[str, Any]]
     if is_parquet(file):
@@ -127,7 +127,7 @@ def predict(
         predictions = [prediction.to_dict()]
         checked = None
         if check:
-            from defectnet.cli.check import check_prediction
+            from datagen.answer_check import check_prediction
 
             checked = check_prediction(
                 query, prediction, resolution=asked.resolution, structure=structure,
@@ -135,12 +135,12 @@ def predict(
             )  # fmt: skip
             predictions[0]["check"] = checked.to_dict()
         if plot is not None:
-            from defectnet.plots import plot_prediction
+            from defectnet.pages.plots import plot_prediction
 
             plot_prediction(query, prediction, plot)
         if report is not None:
-            from defectnet.explain import explain, nearest
-            from defectnet.report import write_report
+            from defectnet.model.explain import explain, nearest
+            from defectnet.pages.report import write_report
 
             write_report(
                 report,
@@ -170,7 +170,7 @@ def predict(
 
 
 def _load(model: Path | None) -> "Predictor":
-    from defectnet.predictor import Predictor
+    from defectnet.model.predictor import Predictor
     from defectnet.released import released_model
 
     return Predictor.load(model) if model is not None else Predictor.load(released_model(), version="released")
@@ -197,7 +197,7 @@ def _ask(
     kind: str | None,
     resolution_file: Path | None,
 ) -> _Asked:
-    from defectnet.cli.reference import from_library, from_structure
+    from datagen.reference import from_library, from_structure
     from defectnet.host import Host
     from defectnet.neutron import read_resolution
     from defectnet.query import Query

@@ -38,7 +38,7 @@ def score(
 
         defectnet score s3://bucket/spectra s3://bucket/predictions
     """
-    from serving.score import score as run
+    from serving.batch.score import score as run
     from serving.settings import ScoreSettings
 
     settings = ScoreSettings.from_yaml(config, model=model, workers=workers)

@@ -1,7 +1,7 @@
 """Readers of spectrum files, each chosen by what is in the file and not by its name alone.
 
 Text, JSON, YAML and HDF5 files hold one spectrum (`read_file`, or `read_spectrum` for the density alone); a Parquet
-file in the project's own schema holds many (`defectnet.tables.read_spectra`), and `is_parquet` tells the two apart.
+file in the project's own schema holds many (`defectnet.io.tables.read_spectra`), and `is_parquet` tells the two apart.
 """
 
 from pathlib import Path

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectnet.errors import SpectrumError, UnitError
-from defectnet.json_depth import check_depth
+from defectnet.io.json_depth import check_depth
 from defectnet.readers.reading import Reading, known_unit, located
 from defectnet.spectrum import Spectrum
 from defectnet.units import FrequencyUnit, parse_unit, thz_per

@@ -17,12 +17,12 @@ import pyarrow as pa
 
 from defectnet.elements import descriptors
 from defectnet.errors import CompositionError, InputError, TableError, UnitError
-from defectnet.features import element_index
 from defectnet.host import Defect, Host
+from defectnet.io.tables import SPECTRA_SCHEMA
+from defectnet.model.features import element_index
 from defectnet.query import KINDS
 from defectnet.readers import read_file
 from defectnet.spectrum import Spectrum
-from defectnet.tables import SPECTRA_SCHEMA
 
 __all__ = ["nearest_host_element", "read_labels"]
 

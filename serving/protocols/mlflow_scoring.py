@@ -11,12 +11,12 @@ from fastapi.responses import JSONResponse, Response
 
 import defectnet
 from defectnet.errors import InputError
+from defectnet.io.strict_json import loads_strict
 from serving.backend import Backend, DataPlane
 from serving.limits import Bodies
 from serving.protocols.native import items_from_json
 from serving.schemas import PredictAnswer, refusals, request_body
 from serving.settings import ServiceSettings
-from serving.strict_json import loads_strict
 
 __all__ = ["mlflow_routes"]
 

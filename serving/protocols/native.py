@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from defectnet.errors import InputError, SettingsError
+from defectnet.io.strict_json import loads_strict
 from defectnet.query import Query
 from serving import arrow
 from serving.backend import Backend, DataPlane, Item, check
@@ -16,7 +17,6 @@ from serving.limits import ARROW, JSON, Bodies, media_type
 from serving.metrics import exposition
 from serving.schemas import HealthAnswer, ModelAnswer, PredictAnswer, RefreshAnswer, refusals, request_body
 from serving.settings import ServiceSettings
-from serving.strict_json import loads_strict
 from serving.webhook import verify
 
 __all__ = ["items_from_json", "native_routes"]

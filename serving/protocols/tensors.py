@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 
 from defectnet.errors import InputError
-from serving.strict_json import loads_strict
+from defectnet.io.strict_json import loads_strict
 
 __all__ = ["HEADER_LENGTH", "InferenceRequest", "Tensor", "read_request", "write_response"]
 

@@ -20,8 +20,8 @@ from datagen.potentials import load_potential
 from datagen.sampling import identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import PotentialError
+from defectnet.io.tables import SPECTRA_SCHEMA, write_table
 from defectnet.released import released_model
-from defectnet.tables import SPECTRA_SCHEMA, write_table
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from nodes import REPOSITORY, Record, unavailable
 from test_batch_faults import STAGES, rows_of
-from test_jobs import SMALL
+from test_ray_jobs import SMALL
 
-from defectnet.artifact import load_artifact
+from defectnet.io.tables import read_spectra, write_table
+from defectnet.model.artifact import load_artifact
 from defectnet.released import released_model
-from defectnet.tables import read_spectra, write_table
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -12,8 +12,8 @@ import yaml
 from mlflow_server import MlflowServer
 from nodes import RayCluster, Record, kill_driver, wait_for
 
-from defectnet.artifact import load_artifact
-from defectnet.tables import read_spectra, write_table
+from defectnet.io.tables import read_spectra, write_table
+from defectnet.model.artifact import load_artifact
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 

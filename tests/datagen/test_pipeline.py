@@ -21,8 +21,8 @@ from datagen.potentials import Potential
 from datagen.sampling import identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import SimulationError, TableError
-from defectnet.storage import Location
-from defectnet.tables import SPECTRA_SCHEMA, conform, read_spectra
+from defectnet.io.storage import Location
+from defectnet.io.tables import SPECTRA_SCHEMA, conform, read_spectra
 
 _SETTINGS = """\
 parents: packaged

@@ -11,9 +11,9 @@ import pytest
 from defectnet.client import Client
 from defectnet.errors import InputError, ServiceError
 from defectnet.host import Host
+from defectnet.io.tables import PREDICTIONS_SCHEMA
 from defectnet.query import Query
 from defectnet.spectrum import Spectrum
-from defectnet.tables import PREDICTIONS_SCHEMA
 
 Answer = httpx.Response | Exception
 

@@ -10,7 +10,7 @@ import pytest
 from local_api import Client, LocalBackend
 from random_models import NAME, Registry, random_artifact
 
-from defectnet.tables import SPECTRA_SCHEMA
+from defectnet.io.tables import SPECTRA_SCHEMA
 from serving.settings import ServiceSettings
 
 

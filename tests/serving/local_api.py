@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 from prometheus_client import CollectorRegistry, Metric
 
-from defectnet.predictor import Predictor
+from defectnet.model.predictor import Predictor
 from defectnet.query import Query
 from serving.api import make_api
-from serving.batches import BatchBook, State
+from serving.batch.jobs import BatchBook, State
 from serving.schemas import ErrorAnswer
 from serving.settings import ServiceSettings
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from defectnet.artifact import ModelConfig, save_artifact
-from defectnet.network import DefectNetwork
+from defectnet.model.artifact import ModelConfig, save_artifact
+from defectnet.model.network import DefectNetwork
 
 NAME = "defectnet"
 

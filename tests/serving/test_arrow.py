@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from local_api import Client, refused
 
 from defectnet.errors import InputError
-from defectnet.tables import PREDICTIONS_SCHEMA
+from defectnet.io.tables import PREDICTIONS_SCHEMA
 from serving.arrow import read_items, read_stream
 from serving.limits import ARROW
 

@@ -15,7 +15,7 @@ from local_api import DESCRIPTION, Client, LocalBackend, refused
 from random_models import random_artifact
 from starlette.routing import Route
 
-from defectnet.predictor import Predictor
+from defectnet.model.predictor import Predictor
 from serving.auth import ACCESS, hash_token
 from serving.schemas import ModelAnswer
 from serving.settings import Batches, ServiceSettings, Shadow
@@ -287,7 +287,7 @@ def test_batches_are_off_unless_a_folder_is_named(client: Client):
 
 
 def test_a_batch_over_http(backend: LocalBackend, tmp_path: Path, spectra_table: Callable[..., Any]):
-    from defectnet.tables import write_table
+    from defectnet.io.tables import write_table
 
     write_table(spectra_table(3), tmp_path / "in" / "run.parquet")
     batches = Batches(roots=(str(tmp_path / "in"),), results=str(tmp_path / "out"))

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from defectnet.elements import atomic_mass
 from defectnet.host import Host
+from defectnet.io.tables import SPECTRA_SCHEMA
 from defectnet.spectrum import bin_centres_thz
-from defectnet.tables import SPECTRA_SCHEMA
 
 STEP_THZ, N_BINS = 0.1, 300
 HOST_ELEMENTS = ("Mg", "Al", "Si", "Zn", "Ga", "Ge", "Cd", "In", "O", "S", "Se", "N")

@@ -3,7 +3,7 @@ import pytest
 import torch
 from synthetic import synthetic_table
 
-from defectnet.features import FrequencyGrid
+from defectnet.model.features import FrequencyGrid
 from defectnet.spectrum import Spectrum
 from training.augment import OFF, Augmenter, AugmentSettings, smearing_matrix
 from training.dataset import SpectraArrays

@@ -4,7 +4,7 @@ import torch
 from synthetic import synthetic_table
 
 from defectnet.elements import VOCABULARY
-from defectnet.features import FrequencyGrid
+from defectnet.model.features import FrequencyGrid
 from training.baselines import BASELINES, relative_shares
 from training.candidates import everything
 from training.dataset import SpectraArrays, dopant_mask

@@ -11,7 +11,7 @@ from defectnet.cli.evaluate import evaluate
 from defectnet.cli.promote import promote
 from defectnet.cli.train import train
 from defectnet.errors import ArtifactError, InputError, RegistryError, SettingsError, TableError
-from defectnet.tables import write_table
+from defectnet.io.tables import write_table
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ import pytest
 from synthetic import DOPANTS, STEP_THZ, hosts, synthetic_table
 
 from defectnet.errors import TableError
-from defectnet.features import FrequencyGrid, element_index
 from defectnet.host import Host
-from defectnet.tables import write_table
+from defectnet.io.tables import write_table
+from defectnet.model.features import FrequencyGrid, element_index
 from training.candidates import everything, guesses
 from training.dataset import SPLITS, SpectraArrays, dataset_sha256, require_rows, split_of
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from synthetic import synthetic_table
 
-from defectnet.artifact import ModelConfig, TrainedOn, save_artifact
 from defectnet.elements import VOCABULARY
 from defectnet.errors import TableError
-from defectnet.features import FrequencyGrid
-from defectnet.network import DefectNetwork, NetworkSettings
-from defectnet.predictor import Predictor
+from defectnet.model.artifact import ModelConfig, TrainedOn, save_artifact
+from defectnet.model.features import FrequencyGrid
+from defectnet.model.network import DefectNetwork, NetworkSettings
+from defectnet.model.predictor import Predictor
 from defectnet.query import Query, iterate_rows
 from training.calibrate import calibrate
 from training.candidates import everything

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from defectnet.artifact import ModelConfig, load_artifact, save_artifact
 from defectnet.cli.main import main
 from defectnet.errors import InputError, TableError
-from defectnet.network import DefectNetwork, NetworkSettings
+from defectnet.io.tables import SPECTRA_SCHEMA, write_table
+from defectnet.model.artifact import ModelConfig, load_artifact, save_artifact
+from defectnet.model.network import DefectNetwork, NetworkSettings
 from defectnet.readers.labels import read_labels
 from defectnet.spectrum import bin_centres_thz
-from defectnet.tables import SPECTRA_SCHEMA, write_table
 from training.finetune import FinetuneSettings, finetune, folds
 
 PLACES = {"Ge": 9.0, "Sn": 4.0}

@@ -6,9 +6,9 @@ import torch
 from synthetic import synthetic_table
 
 from defectnet.elements import VOCABULARY
-from defectnet.features import FrequencyGrid
 from defectnet.metrics import score_answers
-from defectnet.network import LOG_CONCENTRATION_BOUNDS, Answer, NetworkSettings
+from defectnet.model.features import FrequencyGrid
+from defectnet.model.network import LOG_CONCENTRATION_BOUNDS, Answer, NetworkSettings
 from training.calibrate import calibrate
 from training.candidates import everything
 from training.dataset import SpectraArrays

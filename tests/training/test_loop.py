@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from synthetic import synthetic_table
 
-from defectnet.artifact import load_artifact
 from defectnet.errors import SettingsError, TableError
-from defectnet.network import NetworkSettings
-from defectnet.predictor import Predictor
-from defectnet.tables import write_table
+from defectnet.io.tables import write_table
+from defectnet.model.artifact import load_artifact
+from defectnet.model.network import NetworkSettings
+from defectnet.model.predictor import Predictor
 from training import registry
 from training.loop import train
 from training.settings import TrainSettings

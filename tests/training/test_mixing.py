@@ -3,11 +3,11 @@ import pyarrow as pa
 import pytest
 from synthetic import STEP_THZ, band, pristine, synthetic_table
 
-from defectnet.features import FrequencyGrid, element_index
 from defectnet.host import Host
+from defectnet.io.tables import SPECTRA_SCHEMA
+from defectnet.model.features import FrequencyGrid, element_index
 from defectnet.neutron import neutron_weight
 from defectnet.spectrum import Spectrum
-from defectnet.tables import SPECTRA_SCHEMA
 from training.dataset import SpectraArrays
 from training.mixing import Mixer
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from synthetic import synthetic_table
 
-from defectnet.artifact import ModelConfig, read_card, save_artifact
-from defectnet.features import FrequencyGrid
+from defectnet.io.tables import write_table
 from defectnet.metrics import Judged
-from defectnet.network import DefectNetwork, NetworkSettings
-from defectnet.tables import write_table
+from defectnet.model.artifact import ModelConfig, read_card, save_artifact
+from defectnet.model.features import FrequencyGrid
+from defectnet.model.network import DefectNetwork, NetworkSettings
 from training import promotion, registry
 from training.dataset import SpectraArrays, rows_of_split
 from training.promotion import compare, markdown, promote

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from defectnet.artifact import ModelConfig, save_artifact
 from defectnet.errors import ArtifactError, RegistryError
-from defectnet.network import DefectNetwork, NetworkSettings
-from defectnet.predictor import Predictor
+from defectnet.model.artifact import ModelConfig, save_artifact
+from defectnet.model.network import DefectNetwork, NetworkSettings
+from defectnet.model.predictor import Predictor
 from training import registry
 from training.tracking import git_revision, tracking_client, tracking_uri
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from synthetic import synthetic_table
 
-from defectnet.artifact import ModelConfig, TrainedOn
-from defectnet.features import FrequencyGrid
-from defectnet.network import DefectNetwork, NetworkSettings
+from defectnet.model.artifact import ModelConfig, TrainedOn
+from defectnet.model.features import FrequencyGrid
+from defectnet.model.network import DefectNetwork, NetworkSettings
 from training.calibrate import calibrate
 from training.dataset import SpectraArrays, dopant_mask
 from training.pictures import draw_evaluation

@@ -1,0 +1,162 @@
+"""The two Arrow tables that pass between the stages: spectra in, predictions out.
+
+Each schema carries its name and version in the metadata of the file. A reader accepts any table that can be cast to the
+schema without loss of meaning (float16 or float64 densities, missing optional columns), and refuses the rest with one
+sentence.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from defectnet.errors import TableError
+from defectnet.io.storage import Location, reason
+
+__all__ = [
+    "PREDICTIONS_SCHEMA",
+    "SPECTRA_SCHEMA",
+    "conform",
+    "read_spectra",
+    "write_table",
+]
+
+_DENSITY = pa.list_(pa.float32())
+
+# One row a sample. Densities are bins of width `frequency_step_thz` from 0 THz, per THz, and integrate to 3 modes per
+# atom; the partial densities of the elements sum to `dos`. `error` is null, or says why the row has no spectrum.
+SPECTRA_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("parent_id", pa.string()),
+        pa.field("host", pa.string(), nullable=False),  # formula of the pristine crystal
+        pa.field(
+            "defects",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("element", pa.string()),
+                        pa.field("replaces", pa.string()),
+                        pa.field("concentration", pa.float64()),  # fraction of all atoms
+                    ]
+                )
+            ),
+        ),
+        pa.field("frequency_step_thz", pa.float64()),
+        pa.field("dos", _DENSITY),
+        pa.field("partial_dos", pa.list_(pa.struct([pa.field("element", pa.string()), pa.field("dos", _DENSITY)]))),
+        pa.field("reference_dos", _DENSITY),  # the pristine host, same bins; null where unknown
+        pa.field("kind", pa.string()),  # "vibrational", or "neutron" for a density weighted by sigma/m
+        pa.field("candidates", pa.list_(pa.string())),  # the user's guess; null means every element
+        pa.field(
+            "origin",
+            pa.struct(
+                [
+                    pa.field("method", pa.string()),  # "interpolated", "embedded", "direct", "masses", "pristine"…
+                    pa.field("potential", pa.string()),
+                    pa.field("n_atoms", pa.int32()),
+                    pa.field("n_configurations", pa.int32()),
+                    pa.field("imaginary_weight", pa.float32()),  # share of modes below -0.05 THz
+                    pa.field("strain", pa.float32()),  # linear, relative to the host
+                    pa.field("heterovalent", pa.bool_()),
+                    pa.field("seed", pa.int64()),
+                ]
+            ),
+        ),
+        pa.field("error", pa.string()),
+    ],
+    metadata={"defectnet_schema": "spectra", "defectnet_schema_version": "1"},
+)
+
+# One row a sample, in the order of the input. `elements` holds every candidate that the model weighed and did not rule
+# out, most probable first; `present` is its verdict.
+PREDICTIONS_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("host", pa.string()),
+        pa.field(
+            "elements",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("element", pa.string()),
+                        pa.field("present", pa.bool_()),
+                        pa.field("probability", pa.float32()),
+                        pa.field("concentration", pa.float32()),  # fraction of all atoms
+                        pa.field("low", pa.float32()),  # 90 % interval, fraction of all atoms
+                        pa.field("high", pa.float32()),
+                    ]
+                )
+            ),
+        ),
+        pa.field("ood_score", pa.float32()),  # 0 like the training spectra … 1 unlike any of them
+        pa.field("warnings", pa.list_(pa.string())),
+        pa.field("model_name", pa.string()),
+        pa.field("model_version", pa.string()),
+        pa.field("error", pa.string()),
+    ],
+    metadata={"defectnet_schema": "predictions", "defectnet_schema_version": "1"},
+)
+
+# What a table of measured spectra may leave out; it is filled with nulls.
+_OPTIONAL = frozenset({"parent_id", "defects", "partial_dos", "reference_dos", "kind", "candidates", "origin", "error"})
+
+
+def conform(table: pa.Table, schema: pa.Schema = SPECTRA_SCHEMA, *, where: str = "table") -> pa.Table:
+    """Cast `table` to `schema`: columns in order, optional ones filled with nulls, extra ones dropped.
+
+    Raises:
+        TableError: a required column is missing or has a type that cannot be cast.
+    """
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            if field.name not in _OPTIONAL:
+                raise TableError(f"{where} has no column {field.name!r}", fix="add it", field=field.name)
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        column = table[field.name]
+        try:
+            columns.append(column if column.type == field.type else column.cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            raise TableError(
+                f"{where} has {column.type} where {field.type} belongs", fix="convert the column", field=field.name
+            ) from None
+    return pa.table(columns, schema=schema)
+
+
+def read_spectra(path: str | Path) -> pa.Table:
+    """Read a Parquet file, or every `*.parquet` of a folder in name order, as a spectra table; a path or a URI.
+
+    Raises:
+        TableError: the path does not exist, is not Parquet, is cut short, or breaks the contract.
+        StorageError: the object store cannot be reached.
+    """
+    location = Location.of(path, field="input")
+    folder = location.is_folder()
+    files = location.files(".parquet") if folder else [location]
+    if not files or not files[0].is_file():
+        raise TableError(f"no Parquet file at {path}", fix="check the path", field="input")
+    tables = []
+    for file in files:
+        try:
+            with file.open() as source:
+                table = pq.ParquetFile(source).read()
+        except (pa.ArrowInvalid, OSError) as error:
+            named = f"{path}/{file.name}" if folder else path  # as the user wrote it, not as it was resolved
+            raise TableError(
+                f"{named} is not a readable Parquet file ({reason(error)})", fix="write or copy it again", field="input"
+            ) from None
+        tables.append(conform(table, where=file.name))
+    return pa.concat_tables(tables)
+
+
+def write_table(table: pa.Table, path: str | Path | Location) -> None:
+    """Write `table` as zstd-compressed Parquet, whole or not at all: a reader never sees half a file.
+
+    Raises:
+        StorageError: the disk is full, or the object store refuses or cannot be reached.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", compression_level=9)
+    Location.of(path).write(sink.getvalue())

@@ -1,0 +1,1 @@
+"""The model: from a query to a prediction."""

@@ -1,0 +1,1 @@
+"""What people look at: pictures, the report, the table in the terminal."""

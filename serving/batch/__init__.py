@@ -1,0 +1,1 @@
+"""Batch scoring: inputs, shards, the run, and the jobs that the service keeps."""

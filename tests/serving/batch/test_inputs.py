@@ -1,0 +1,144 @@
+"""Reading ranges of rows from every kind of file."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from defectnet.errors import TableError
+from defectnet.io.storage import Location
+from defectnet.io.tables import write_table
+from defectnet.query import iterate_rows
+from serving.batch.inputs import Cursor, count_rows
+
+Table = Callable[..., pa.Table]
+
+N_ROWS = 23
+
+
+def _parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, row_group_size=5)
+
+
+def _arrow_file(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=4)
+
+
+def _arrow_stream(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=4)
+
+
+def _json_lines(table: pa.Table, path: Path) -> None:
+    path.write_text("\n".join(json.dumps(row) for row in table.to_pylist()) + "\n\n")
+
+
+KINDS = {
+    "a.parquet": _parquet,
+    "a.arrow": _arrow_file,
+    "a.feather": _arrow_file,
+    "a.arrows": _arrow_stream,
+    "a.ndjson": _json_lines,
+    "a.jsonl": _json_lines,
+}
+
+
+@pytest.fixture(params=sorted(KINDS))
+def source(request: pytest.FixtureRequest, tmp_path: Path, spectra_table: Table) -> Location:
+    KINDS[request.param](spectra_table(N_ROWS), tmp_path / request.param)
+    return Location.of(tmp_path / request.param)
+
+
+def ids(table: pa.Table) -> list[str]:
+    return table["sample_id"].to_pylist()
+
+
+def expected(start: int, rows: int) -> list[str]:
+    return [f"s{i}" for i in range(start, start + rows)]
+
+
+@pytest.mark.parametrize("step", [1, 3, 5, 23])
+def test_every_row_once_and_in_order(source: Location, step: int):
+    assert count_rows(source) == N_ROWS
+    cursor = Cursor(source)
+    for start in range(0, N_ROWS, step):
+        rows = min(step, N_ROWS - start)
+        assert ids(cursor.read(start, rows)) == expected(start, rows)
+
+
+@pytest.mark.parametrize("order", [(20, 3), (3, 12, 18), (7, 2, 20, 0)])
+def test_any_range_in_any_order(source: Location, order: tuple[int, ...]):
+    cursor = Cursor(source)
+    for start in order:
+        assert ids(cursor.read(start, 3)) == expected(start, 3)
+
+
+def test_densities_are_the_same_in_every_kind(source: Location, spectra_table: Table):
+    wanted = list(iterate_rows(spectra_table(N_ROWS), ("dos",)))[17]["dos"]
+    assert next(iterate_rows(Cursor(source).read(17, 1)))["dos"] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_long_files_are_read_in_steps(tmp_path: Path, spectra_table: Table):
+    path = tmp_path / "a.parquet"
+    write_table(spectra_table(5000), path)
+    for starts in (range(0, 5000, 700), range(2100, 5000, 700), range(0, 5000, 2100)):
+        cursor = Cursor(Location.of(path))
+        for start in starts:
+            rows = min(700, 5000 - start)
+            assert ids(cursor.read(start, rows)) == expected(start, rows)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_no_rows(tmp_path: Path, spectra_table: Table, kind: str):
+    KINDS[kind](spectra_table(0), tmp_path / kind)
+    source = Location.of(tmp_path / kind)
+    assert count_rows(source) == 0
+    assert Cursor(source).read(0, 0).num_rows == 0
+
+
+def bad_lines() -> Iterator[tuple[str, str]]:
+    yield "{", "line 2 is no row"
+    yield "[1]", "not an object"
+    yield '{"sample_id": "x", "host": "Si", "dos": "0.1 0.2", "frequency_step_thz": 0.1}', "line 2"
+    yield '{"sample_id": "x", "host": "Si", "dos": [[1]], "frequency_step_thz": 0.1}', "line 2"
+    yield '{"sample_id": 7, "host": "Si", "dos": [1], "frequency_step_thz": 0.1}', "line 2"
+    yield '{"sample_id": "x", "host": "Si", "dos": [1e999], "frequency_step_thz": 1' + "0" * 400 + "}", "line 2"
+
+
+@pytest.mark.parametrize(("line", "says"), list(bad_lines()))
+def test_a_bad_line_keeps_its_place(tmp_path: Path, spectra_table: Table, line: str, says: str):
+    first, last = (json.dumps(row) for row in spectra_table(2).to_pylist())
+    (tmp_path / "a.ndjson").write_text(f"{first}\n{line}\n{last}\n")
+    table = Cursor(Location.of(tmp_path / "a.ndjson")).read(0, 3)
+    assert [error is None for error in table["error"].to_pylist()] == [True, False, True]
+    assert says in table["error"][1].as_py()
+    assert ids(table)[::2] == ["s0", "s1"]
+
+
+def test_a_file_of_no_known_kind(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("a,b\n")
+    with pytest.raises(TableError, match=r"a\.csv is of no known kind; give \.parquet"):
+        count_rows(Location.of(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.parquet", "Parquet"), ("a.arrow", "Arrow"), ("a.arrows", "Arrow")])
+@pytest.mark.parametrize("content", [b"", b"ARROW1", b"not a table"])
+def test_damaged_from_the_start(tmp_path: Path, name: str, kind: str, content: bytes):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TableError, match=f"is not a readable {kind} file") as caught:
+        count_rows(Location.of(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_damage_inside_a_file_is_one_sentence(tmp_path: Path, spectra_table: Table):
+    path = tmp_path / "a.parquet"
+    write_table(spectra_table(50), path)
+    content = bytearray(path.read_bytes())
+    content[4:2000] = bytes(1996)  # the pages; the footer stays whole
+    path.write_bytes(content)
+    with pytest.raises(TableError, match="not a readable Parquet"):
+        Cursor(Location.of(path)).read(0, 50)
