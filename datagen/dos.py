@@ -20,12 +20,14 @@ __all__ = [
     "HALF_MESH",
     "Bins",
     "ElementDos",
+    "cell_dos",
     "chebyshev_dos",
     "choose_bins",
     "corrected",
     "density_by_element",
     "doped_dos",
     "folded_q",
+    "is_solved",
     "mesh_error",
     "pristine_dos",
     "pristine_dos_on_mesh",
@@ -49,6 +51,8 @@ _DENSE_MODES = 45_000
 # L1 distance from the host at which a doped cell no longer shares the host's quadrature error.
 _CORRELATION_RANGE = 0.2
 
+# Beyond this many atoms Chebyshev moments are cheaper than solving for the modes, by far (`make bench-simulate`).
+_MOST_ATOMS_SOLVED = 1000
 # Chebyshev polynomials: enough that Jackson's kernel is narrower than a bin almost everywhere, and the smoothing that
 # is then still missing. Two points of the mesh and a few vectors will do, for the host shares the noise.
 _MOMENTS = 512
@@ -141,6 +145,17 @@ def density_by_element(primitive: Atoms, frequencies: Array, weights: Array, bin
     return ElementDos(partial, bins, float((frequencies < IMAGINARY_THZ).mean()))
 
 
+def is_solved(supercell: Supercell) -> bool:
+    """Whether `cell_dos` solves for the modes of a cell of this size."""
+    return supercell.n_atoms <= _MOST_ATOMS_SOLVED
+
+
+def cell_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], masses: Array, bins: Bins) -> ElementDos:
+    """Density of states of a doped cell: `doped_dos`, or for large cells `chebyshev_dos`, which take the same."""
+    density = doped_dos if is_solved(supercell) else chebyshev_dos
+    return density(phi, supercell, numbers, masses, bins)
+
+
 def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], masses: Array, bins: Bins) -> ElementDos:
     """Density of states of a doped cell on its 2×2×2 mesh.
 
@@ -204,7 +219,7 @@ def chebyshev_dos(
     imaginary = 0.0
     for half in _SPARSE_MESH:
         matrix = (dynamical * supercell.half_phases(half)[:, None, :, None]).reshape(3 * n, 3 * n)
-        highest = 1.02 * float(eigsh(matrix, k=1, tol=1e-3, return_eigenvectors=False)[0])
+        highest = 1.02 * float(eigsh(matrix, k=1, tol=1e-3, return_eigenvectors=False, v0=together[:, 0])[0])
         centre, width = 0.5 * (1 - _BELOW_ZERO) * highest, 0.5 * (1 + _BELOW_ZERO) * highest
         if frequencies_thz(np.array([highest]))[0] >= bins.n * bins.step_thz:
             raise SimulationError("a local mode lies beyond the frequency bins")
