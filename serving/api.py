@@ -18,12 +18,12 @@ from starlette.requests import ClientDisconnect
 
 import defectnet
 from defectnet.errors import BusyError, InputError
+from defectnet.models import ModelReference
 from serving.auth import ACCESS, admit
 from serving.backend import Backend, DataPlane
 from serving.batch.jobs import BatchBook
 from serving.limits import Bodies
 from serving.metrics import ObservedRequests
-from serving.models_source import served_name
 from serving.protocols.batch_jobs import batch_routes
 from serving.protocols.mlflow_scoring import mlflow_routes
 from serving.protocols.native import native_routes
@@ -66,7 +66,7 @@ def make_api(
     bodies = Bodies(settings)
     data = DataPlane(settings, backend, Shadowing(backend.challenge, settings.shadow.max_waiting, registry))
     native_routes(routes, settings, backend, data, bodies)
-    open_inference_routes(routes, settings, backend, data, bodies, served_name(settings.model))
+    open_inference_routes(routes, settings, backend, data, bodies, ModelReference.parse(settings.model).name)
     mlflow_routes(routes, settings, backend, data, bodies)
     batch_routes(routes, settings, backend, book, bodies)
     describe_requests(api)

@@ -21,10 +21,10 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from defectnet.errors import BusyError, SettingsError
+from defectnet.models import ModelReference, tracking_uri
 from defectnet.query import Query
 from serving.api import make_api
 from serving.batch.jobs import BatchBook, RayJobs
-from serving.models_source import absolute_tracking_uri
 from serving.replica import Model
 from serving.settings import Replicas, ServiceSettings, is_loopback
 
@@ -139,7 +139,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         settings, backend = self._settings, self._backend
-        book = BatchBook(settings.batches, RayJobs(), absolute_tracking_uri(settings.tracking_uri))
+        book = BatchBook(settings.batches, RayJobs(), tracking_uri(settings.tracking_uri))
         return make_api(settings, backend, book, backend.registry)
 
     async def metrics(self) -> tuple[str, list[Metric]]:
@@ -178,15 +178,18 @@ def _with_absolute_paths(settings: ServiceSettings) -> ServiceSettings:
     """The replicas do not share the working folder of whoever started them."""
 
     def absolute(path: str) -> str:
-        return path if path.startswith("models:") else str(Path(path).absolute())
+        return str(Path(path).absolute())
+
+    def meant(model: str) -> str:
+        return str(ModelReference.parse(model).absolute())
 
     shadow, batches, secret = settings.shadow, settings.batches, settings.webhook_secret_file
     return settings.model_copy(
         update={
-            "model": absolute(settings.model),
-            "tracking_uri": absolute_tracking_uri(settings.tracking_uri),
+            "model": meant(settings.model),
+            "tracking_uri": tracking_uri(settings.tracking_uri),
             "webhook_secret_file": secret and absolute(secret),
-            "shadow": shadow.model_copy(update={"model": shadow.model and absolute(shadow.model)}),
+            "shadow": shadow.model_copy(update={"model": shadow.model and meant(shadow.model)}),
             "batches": batches.model_copy(
                 update={
                     "roots": tuple(absolute(root) for root in batches.roots),

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from defectnet.errors import ArtifactError, DefectNetError
 from defectnet.model.predictor import Predictor
-from serving.models_source import ModelSource, ModelVersion, weights_sha256
+from defectnet.models import ModelVersion
+from serving.models_source import ModelSource, weights_sha256
 
 __all__ = ["HotSwap", "LoadedModel", "load_model"]
 

@@ -11,6 +11,7 @@ import torch
 from prometheus_client import Metric
 
 from defectnet.model.predictor import Prediction, Predictor
+from defectnet.models import ModelReference
 from defectnet.query import Query
 from serving.hot_swap import HotSwap
 from serving.metrics import ReplicaMetrics
@@ -54,9 +55,9 @@ class Model:
     def __init__(self, settings: ServiceSettings, reference: str, *, optional: bool = False) -> None:
         # One thread: replicas are what scales, and two threads on one small matrix wait for one another.
         torch.set_num_threads(1)
-        self._reference = reference
+        self._reference = ModelReference.parse(reference)
         self._process = f"{'challenger' if optional else 'model'}-{socket.gethostname()}-{os.getpid()}"
-        source = open_source(reference, settings.tracking_uri)
+        source = open_source(self._reference, settings.tracking_uri)
         self._swap = HotSwap(source, settings.poll_interval_s, optional=optional)
         self._metrics = ReplicaMetrics(self._swap)
         self._batcher = Batcher(self._compute, settings.max_batch_size, observe=self._metrics.batch_done)
@@ -98,7 +99,7 @@ class Model:
             "name": current.version.name,
             "version": current.version.version,
             "run_id": current.version.run_id,
-            "reference": self._reference if self._reference.startswith("models:") else "a folder",
+            "reference": str(self._reference) if self._reference.registered else "a folder",
             "weights_sha256": current.weights_sha256,
             "loaded_at": current.loaded_at.isoformat(timespec="seconds"),
             "vocabulary": list(current.predictor.vocabulary),

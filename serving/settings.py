@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from defectnet.errors import SettingsError
+from defectnet.models import DEFAULT_MODEL
 from defectnet.settings import Settings, read_yaml
 
 __all__ = [
@@ -33,9 +34,8 @@ ROLES: tuple[Role, ...] = ("score", "batch", "admin")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-DEFAULT_MODEL = "models:/defectnet@champion"
-
-ModelReference = Annotated[str, Field(min_length=1)]
+# See `defectnet.models` for what it may say; read where it is used, for a folder may be another machine's.
+ModelText = Annotated[str, Field(min_length=1)]
 
 
 def is_loopback(host: str) -> bool:
@@ -119,7 +119,7 @@ class Batches(Settings):
 class Shadow(Settings):
     """A challenger that reads a share of the traffic, answers nobody, and is compared."""
 
-    model: ModelReference | None = None
+    model: ModelText | None = None
     """The challenger, such as `models:/defectnet@challenger`; none by default."""
 
     share: float = Field(default=0.1, gt=0, le=1)
@@ -133,7 +133,7 @@ class ServiceSettings(Settings):
     """Everything the HTTP service can be told."""
 
     # ── which model ───────────────────────────────────────────────────────────────────────────────────────────────────
-    model: ModelReference = DEFAULT_MODEL
+    model: ModelText = DEFAULT_MODEL
     """`models:/NAME@ALIAS` or `models:/NAME/VERSION` of the MLflow registry, or an artifact folder."""
 
     tracking_uri: str | None = None
@@ -211,7 +211,7 @@ class ServiceSettings(Settings):
 class ScoreSettings(Settings):
     """Settings of batch scoring."""
 
-    model: ModelReference = DEFAULT_MODEL
+    model: ModelText = DEFAULT_MODEL
     """As in `ServiceSettings.model`; an alias is resolved once, at the start."""
 
     tracking_uri: str | None = None

@@ -10,7 +10,7 @@ All groups are trained side by side, so that they stop together once that loss h
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from defectnet.elements import VOCABULARY
-from defectnet.errors import RegistryError, TableError
+from defectnet.errors import TableError
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card, save_artifact
 from defectnet.model.network import DefectNetwork
 from defectnet.settings import Settings
@@ -35,14 +33,12 @@ from training.candidates import everything, guesses
 from training.dataset import SpectraArrays, require_rows
 from training.evaluate import network_asker, score_modes
 from training.losses import answer_loss
-from training.registry import MODEL_NAME, register
-from training.tracking import git_revision, tracking_client
+from training.tracking import git_revision
 
-__all__ = ["CHALLENGER", "FinetuneSettings", "Finetuned", "finetune", "folds", "register_challenger"]
+__all__ = ["FinetuneSettings", "Finetuned", "finetune", "folds"]
 
 logger = logging.getLogger(__name__)
 
-CHALLENGER = "challenger"
 _MAX_FOLDS = 10
 # With fewer hosts than this there are too few to leave one out: then single measurements are.
 _LEAST_HOSTS = 3
@@ -168,21 +164,6 @@ def finetune(
     }
     (output / "finetune.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return result
-
-
-def register_challenger(folder: str | Path, tags: Mapping[str, str], *, client: MlflowClient | None = None) -> str:
-    """Register a fine-tuned artifact under the alias `challenger`; returns its version.
-
-    Raises:
-        RegistryError: the store cannot be reached.
-    """
-    client = client or tracking_client()
-    version = register(folder, tags, client=client)
-    try:
-        client.set_registered_model_alias(MODEL_NAME, CHALLENGER, version)
-    except MlflowException as error:
-        raise RegistryError(f"the MLflow store refused the alias: {str(error).splitlines()[0]}") from None
-    return version
 
 
 def folds(formula: NDArray[np.str_], seed: int) -> NDArray[np.intp]:

@@ -31,7 +31,8 @@ from defectnet.elements import VOCABULARY
 from defectnet.errors import SettingsError, StorageError
 from defectnet.io.cluster import cut_off
 from defectnet.io.tables import read_spectra
-from defectnet.model.artifact import ModelConfig, TrainedOn, save_artifact
+from defectnet.model.artifact import SUMS, ModelConfig, TrainedOn, save_artifact
+from defectnet.models import tracking_uri
 from training.calibrate import calibrate
 from training.card import write_card
 from training.dataset import SpectraArrays, dataset_sha256, require_rows
@@ -40,7 +41,7 @@ from training.fit import Trainer, fit
 from training.pictures import draw_evaluation
 from training.registry import ARTIFACT_PATH
 from training.settings import TrainSettings
-from training.tracking import experiment_id, git_revision, tracking_client, tracking_uri
+from training.tracking import experiment_id, git_revision, tracking_client
 
 __all__ = ["train"]
 
@@ -64,7 +65,7 @@ def train(data: str | Path, output: str | Path, settings: TrainSettings) -> Path
     trained_on = _describe(arrays, data, settings)
     client, run_id = _open_run(output, trained_on, settings)
     artifact = output / _MODEL
-    if (artifact / "SHA256SUMS").exists():
+    if (artifact / SUMS).exists():
         logger.info("%s is finished already", artifact)
         return artifact
     sizes = {split: len(require_rows(arrays, split)) for split in ("train", "validation", "test")}

@@ -21,6 +21,7 @@ from defectnet.io.tables import read_spectra
 from defectnet.metrics import Judged, score_range
 from defectnet.model.artifact import load_artifact
 from defectnet.model.calibration import COVERAGE
+from defectnet.models import ModelReference
 from training import registry
 from training.dataset import SpectraArrays, dataset_sha256, rows_of_split
 from training.evaluate import judge_modes, network_asker
@@ -99,7 +100,7 @@ def promote(
         return Gate(version, former, ())
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = (
-            registry.resolve(f"{registry.MODEL_NAME}/{one}", Path(folder) / one, client=client)[0]
+            registry.fetch(ModelReference(version=one), Path(folder) / one, client=client)[0]
             for one in (version, former)
         )
         gate = Gate(version, former, compare(ours, theirs, read_spectra(benchmark)), force)

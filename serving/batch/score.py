@@ -25,13 +25,14 @@ from defectnet.errors import ArtifactError, DefectNetError, StorageError, TableE
 from defectnet.io.cluster import attended, cut_off, require_room
 from defectnet.io.storage import Location
 from defectnet.io.tables import PREDICTIONS_SCHEMA, write_table
-from defectnet.model.artifact import ARTIFACT_FILES
+from defectnet.model.artifact import ARTIFACT_FILES, SUMS
 from defectnet.model.predictor import Predictor
+from defectnet.models import ModelVersion
 from serving.batch.inputs import Cursor
 from serving.batch.shards import MANIFEST, MODEL, REPORT, WEIGHTS_KEY, Shard, finished, plan_shards
 from serving.hot_swap import load_model
 from serving.local import local_ray
-from serving.models_source import SUMS, ModelSource, ModelVersion, open_source, weights_sha256
+from serving.models_source import ModelSource, open_source, weights_sha256
 from serving.settings import ScoreSettings
 
 __all__ = ["ScoreReport", "score", "score_table"]

@@ -69,6 +69,9 @@ def test_train_evaluate_promote(tmp_path: Path) -> None:
         (promote, ("3", "--force", " "), InputError),
         (promote, ("3",), RegistryError),
         (promote, ("--artifact", "nowhere"), ArtifactError),
+        (promote, ("--artifact", "models:/defectnet/3"), InputError),
+        (promote, ("nowhere",), InputError),
+        (promote, ("other@champion",), InputError),
     ],
 )
 def test_mistakes_are_the_projects_own_errors(
