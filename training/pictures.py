@@ -6,7 +6,7 @@ import numpy as np
 
 from defectnet.elements import VOCABULARY
 from defectnet.model.artifact import ModelConfig
-from defectnet.model.attention import attention_map
+from defectnet.model.explain import attention_map
 from defectnet.model.network import DefectNetwork
 from training.candidates import everything
 from training.dataset import SpectraArrays
