@@ -92,7 +92,7 @@ class ModelReference:
             return cls(version=text)
         if found is None or (not text.startswith(_SCHEME) and Path(text).is_dir()):
             return cls(folder=Path(text))
-        return cls(**found.groupdict())
+        return cls(found["name"], found["alias"], found["version"])
 
     @property
     def registered(self) -> bool:
@@ -188,7 +188,9 @@ def registry_errors(what: str, raised: tuple[type[Exception], ...], *, wanted: s
     """
     try:
         yield
-    except (*raised, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, (*raised, OSError)):
+            raise
         if wanted and is_missing(error):
             raise RegistryError(f"the registry has no {wanted}; see `defectnet promote --help`") from error
         reason = first_line(error)[:_LONGEST_REASON]

@@ -21,7 +21,7 @@ from defectnet.errors import BusyError, InputError
 from defectnet.models import ModelReference
 from serving.auth import ACCESS, admit
 from serving.backend import Backend, DataPlane
-from serving.batch.jobs import BatchBook
+from serving.batch.book import BatchBook
 from serving.limits import Bodies
 from serving.metrics import ObservedRequests
 from serving.protocols.batch_jobs import batch_routes

@@ -21,10 +21,12 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from defectnet.errors import BusyError, SettingsError
+from defectnet.io.ray_session import ONE_THREAD
 from defectnet.models import ModelReference, tracking_uri
 from defectnet.query import Query
 from serving.api import make_api
-from serving.batch.jobs import BatchBook, RayJobs
+from serving.batch.book import BatchBook
+from serving.batch.jobs import RayJobs
 from serving.replica import Model
 from serving.settings import Replicas, ServiceSettings, is_loopback
 
@@ -36,10 +38,10 @@ APPLICATION = "defectnet"
 # The name under which Ray Serve keeps its controller.
 CONTROLLER = "SERVE_CONTROLLER_ACTOR"
 
-# Every process of the service computes with one thread: processes are what scales. An MLflow server that is down must
-# be noticed in seconds (its client would go on trying for minutes), so that the next look finds it when it is back.
+# An MLflow server that is down must be noticed in seconds (its client would go on trying for minutes), so that the next
+# look finds it when it is back.
 _ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
+    **ONE_THREAD,
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
@@ -170,7 +172,7 @@ def _models(name: str, settings: ServiceSettings, replicas: Replicas) -> serve.D
         # At least a batch's worth must be let in, or no batch could ever fill; twice, so that the next one gathers.
         max_ongoing_requests=2 * settings.max_batch_size,
         max_queued_requests=settings.max_queued_requests,
-        **_scaling(replicas, settings),
+        **_scaling(replicas, settings, gpus=settings.gpus_per_replica),
     )(Model)
 
 
@@ -200,7 +202,7 @@ def _with_absolute_paths(settings: ServiceSettings) -> ServiceSettings:
     )
 
 
-def _scaling(replicas: Replicas, settings: ServiceSettings) -> dict[str, Any]:
+def _scaling(replicas: Replicas, settings: ServiceSettings, *, gpus: float = 0.0) -> dict[str, Any]:
     return {
         "autoscaling_config": {
             "min_replicas": replicas.minimum,
@@ -211,7 +213,11 @@ def _scaling(replicas: Replicas, settings: ServiceSettings) -> dict[str, Any]:
         },
         # A replica that is told to go may finish what it has begun, which is no longer than a request may take.
         "graceful_shutdown_timeout_s": settings.request_timeout_s,
-        "ray_actor_options": {"num_cpus": replicas.cpus, "runtime_env": {"env_vars": _ENVIRONMENT}},
+        "ray_actor_options": {
+            "num_cpus": replicas.cpus,
+            "num_gpus": gpus,
+            "runtime_env": {"env_vars": _ENVIRONMENT},
+        },
     }
 
 

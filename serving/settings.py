@@ -12,18 +12,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from defectnet.errors import SettingsError
+from defectnet.model.predictor import BATCH_SIZE
 from defectnet.models import DEFAULT_MODEL
 from defectnet.settings import Settings, read_yaml
 
 __all__ = [
     "ROLES",
-    "Batches",
+    "BatchJobSettings",
     "Replicas",
     "Role",
     "ScoreSettings",
     "ServiceSettings",
     "Shadow",
     "Token",
+    "device_of",
     "is_loopback",
     "load_service_settings",
 ]
@@ -46,6 +48,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def device_of(gpus: float) -> str:
+    """Where a process computes for which Ray sets aside so many GPUs, as torch names it."""
+    return "cuda" if gpus > 0 else "cpu"
 
 
 class Replicas(Settings):
@@ -97,7 +104,7 @@ class Token(Settings):
         return self
 
 
-class Batches(Settings):
+class BatchJobSettings(Settings):
     """Scoring of whole files, as Ray jobs."""
 
     roots: tuple[str, ...] = ()
@@ -181,8 +188,12 @@ class ServiceSettings(Settings):
     """Seconds after which a request is answered with 504, whatever it waits for; a client may ask for fewer."""
 
     # ── how much at once ──────────────────────────────────────────────────────────────────────────────────────────────
-    max_batch_size: int = Field(default=64, ge=1)
+    max_batch_size: int = Field(default=BATCH_SIZE, ge=1)
     """Spectra that one replica computes together. The gain of a larger batch is nil on a CPU."""
+
+    gpus_per_replica: float = Field(default=0.0, ge=0)
+    """GPUs, or the share of one, that Ray sets aside for each replica, whose model then computes there. 0: a core
+    answers a lone spectrum in 2 ms."""
 
     max_queued_requests: int = Field(default=256, ge=1)
     """Requests waiting for a replica before others are sent away with 503 and Retry-After."""
@@ -193,7 +204,7 @@ class ServiceSettings(Settings):
     ingress: Replicas = Replicas(cpus=0.25)
     """Processes that read and check requests; they hold no model."""
 
-    batches: Batches = Batches()
+    batches: BatchJobSettings = BatchJobSettings()
     """Scoring of files."""
 
     shadow: Shadow = Shadow()
@@ -219,6 +230,9 @@ class ScoreSettings(Settings):
 
     workers: int = Field(default=1, ge=1)
     """Predictor processes, one core each."""
+
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    """GPUs, or the share of one, that Ray sets aside for each worker, whose model then computes there."""
 
     shard_rows: int = Field(default=4096, ge=1)
     """Rows of an output file at most, which is also what a stop can cost: 4096 spectra are some seconds of work. A

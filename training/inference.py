@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from defectnet.metrics import Judged
-from defectnet.model.calibration import ModeCalibration, PresenceMap, interval_factor, probabilities
+from defectnet.model.calibration import ModeCalibration, PresenceMap, intervals, probabilities
 from defectnet.model.network import DefectNetwork
 from training.dataset import SpectraArrays
 
@@ -51,15 +51,14 @@ def ask(network: DefectNetwork, data: SpectraArrays, asked: NDArray[np.bool_], *
 
 def judge(answers: Answers, truth: NDArray[np.float32], calibration: ModeCalibration, presence: PresenceMap) -> Judged:
     """Calibrated verdicts beside the truth, as the predictor would give them."""
-    mean = answers.log_concentration
-    margin = interval_factor(mean, calibration) * np.exp(answers.log_spread)
+    concentration, low, high = intervals(answers.log_concentration, answers.log_spread, calibration)
     p = probabilities(answers.presence_logit, presence, answers.expected)
     return Judged(
         asked=np.isfinite(answers.presence_logit),
         truth=truth.astype(np.float64),
         probability=p,
         present=p >= presence.threshold,
-        concentration=np.exp(mean),
-        low=np.exp(mean - margin),
-        high=np.minimum(np.exp(mean + margin), 1.0),
+        concentration=concentration,
+        low=low,
+        high=high,
     )

@@ -11,9 +11,10 @@ The same call goes on where a killed one stopped, and returns at once when the a
 
 import json
 import logging
-import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from torch import nn
 from defectnet.elements import VOCABULARY
 from defectnet.errors import SettingsError, StorageError
 from defectnet.io.cluster import cut_off
+from defectnet.io.ray_session import ray_session
 from defectnet.io.tables import read_spectra
 from defectnet.model.artifact import SUMS, ModelConfig, TrainedOn, save_artifact
 from defectnet.models import tracking_uri
@@ -138,12 +140,8 @@ def _train_with_ray(arrays: SpectraArrays, output: Path, settings: TrainSettings
 
     A run of the same name and storage path goes on from its last checkpoint: Ray Train finds it there.
     """
-    started_here = not ray.is_initialized()
-    if started_here:
-        # A submitted job finds its cluster in RAY_ADDRESS; anyone else gets a cluster that ends with this run.
-        # With the dashboard: without its state API, Ray Train warns every second that it cannot watch the controller.
-        ray.init(address=os.environ.get("RAY_ADDRESS", "local"))
-    try:
+    # With the dashboard: without its state API, Ray Train warns every second that it cannot watch the controller.
+    with ray_session(dashboard=True, log_to_driver=True), _as_error():
         trainer = TorchTrainer(
             _worker,
             # A few thousand binned spectra are some ten megabytes: one copy in the object store serves every worker.
@@ -165,6 +163,13 @@ def _train_with_ray(arrays: SpectraArrays, output: Path, settings: TrainSettings
         result = trainer.fit()
         assert result.checkpoint is not None  # every epoch reports one, and there is at least one epoch
         return Path(result.checkpoint.path)
+
+
+@contextmanager
+def _as_error() -> Iterator[None]:
+    """Turn what Ray raises (a full store, a lost cluster) into one sentence."""
+    try:
+        yield
     except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
         raise StorageError(
             "the spectra do not fit into the cluster's object store and the disk that it spills to; end what fills "
@@ -172,9 +177,6 @@ def _train_with_ray(arrays: SpectraArrays, output: Path, settings: TrainSettings
         ) from None
     except ray.exceptions.RayError as error:
         raise cut_off("training", error, "finished epochs are kept: run again to go on") from error
-    finally:
-        if started_here:
-            ray.shutdown()
 
 
 def _worker(config: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from defectnet.errors import InputError
 from defectnet.io.strict_json import loads_strict
 from defectnet.models import ModelReference
 from serving.backend import Backend
-from serving.batch.jobs import BatchBook
+from serving.batch.book import BatchBook
 from serving.limits import Bodies
 from serving.schemas import BatchAnswer, refusals, request_body
 from serving.settings import ServiceSettings

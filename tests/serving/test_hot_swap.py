@@ -9,8 +9,8 @@ import pytest
 from random_models import Registry, random_artifact, tamper
 
 from defectnet.errors import ArtifactError, InputError, RegistryError
-from serving.hot_swap import RETRY_REFUSED_AFTER_S, HotSwap, load_model
 from defectnet.models import ModelReference, ModelVersion
+from serving.hot_swap import RETRY_REFUSED_AFTER_S, HotSwap, load_model
 from serving.models_source import FolderSource, RegistrySource, open_source
 
 
