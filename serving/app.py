@@ -28,15 +28,15 @@ from serving.api import make_api
 from serving.batch.book import BatchBook
 from serving.batch.jobs import RayJobs
 from serving.replica import Model
-from serving.settings import Replicas, ServiceSettings, is_loopback
+from serving.settings import DEFAULT_HOST, Replicas, ServiceSettings, is_loopback
 
-__all__ = ["APPLICATION", "CONTROLLER", "Ingress", "ReplicaBackend", "build", "refuse_open_door"]
+__all__ = ["APPLICATION", "CONTROLLER", "SERVE_NAMESPACE", "Ingress", "ReplicaBackend", "build", "with_http_options"]
 
 logger = logging.getLogger(__name__)
 
 APPLICATION = "defectnet"
-# The name under which Ray Serve keeps its controller.
-CONTROLLER = "SERVE_CONTROLLER_ACTOR"
+# The name and the namespace under which Ray Serve keeps its controller.
+CONTROLLER, SERVE_NAMESPACE = "SERVE_CONTROLLER_ACTOR", "serve"
 
 # An MLflow server that is down must be noticed in seconds (its client would go on trying for minutes), so that the next
 # look finds it when it is back.
@@ -135,8 +135,7 @@ class Ingress:
     def __init__(
         self, settings: ServiceSettings, model: DeploymentHandle, challenger: DeploymentHandle | None = None
     ) -> None:
-        refuse_open_door(settings, _listening_on())
-        self._settings = settings
+        self._settings = settings = with_http_options(settings, *_http_options())
         self._backend = ReplicaBackend(model, challenger, settings.max_batch_size)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -221,20 +220,25 @@ def _scaling(replicas: Replicas, settings: ServiceSettings, *, gpus: float = 0.0
     }
 
 
-def refuse_open_door(settings: ServiceSettings, host: str) -> None:
-    """Raise `SettingsError` where `host` can be reached from outside and no token is asked for."""
+def with_http_options(settings: ServiceSettings, host: str, request_timeout_s: float | None) -> ServiceSettings:
+    """`settings` with the address and the time limit that Serve's own proxies were told.
+
+    `serve deploy` takes both from the file's `http_options`, or from a cluster that already listens, which the
+    application's own settings do not see.
+
+    Raises:
+        SettingsError: `host` can be reached from outside and no token is asked for.
+    """
     if not settings.tokens and not is_loopback(host):
         raise SettingsError(
             f"refusing to listen on {host} without a token; add one under `tokens`, or set http_options.host: 127.0.0.1"
         )
+    limit_s = settings.request_timeout_s if request_timeout_s is None else request_timeout_s
+    return settings.model_copy(update={"host": host, "request_timeout_s": limit_s})
 
 
-def _listening_on() -> str:
-    """The address that the proxies listen on.
-
-    `serve deploy` takes it from the file's `http_options`, or from a cluster that already listens, which the
-    application's own settings do not see; so the controller is asked.
-    """
-    controller = ray.get_actor(CONTROLLER, namespace="serve")
+def _http_options() -> tuple[str, float | None]:
+    """The address that the proxies listen on and their time limit in seconds, of which the controller knows."""
+    controller = ray.get_actor(CONTROLLER, namespace=SERVE_NAMESPACE)
     options: Any = ray.get(controller.get_http_config.remote())
-    return options.host or "127.0.0.1"
+    return options.host or DEFAULT_HOST, options.request_timeout_s

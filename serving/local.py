@@ -96,14 +96,14 @@ def _shut_down() -> None:
     import ray
     from ray import serve
 
-    from serving.app import CONTROLLER
+    from serving.app import CONTROLLER, SERVE_NAMESPACE
 
     deadline = time.monotonic() + _STOPPED_WITHIN_S
     try:
-        controller = ray.get_actor(CONTROLLER, namespace="serve")
+        controller = ray.get_actor(CONTROLLER, namespace=SERVE_NAMESPACE)
         ray.get(controller.graceful_shutdown.remote(wait=False), timeout=_STOPPED_WITHIN_S)
         while time.monotonic() < deadline:
-            ray.get_actor(CONTROLLER, namespace="serve")
+            ray.get_actor(CONTROLLER, namespace=SERVE_NAMESPACE)
             time.sleep(0.1)
     except (ValueError, ray.exceptions.RayError):
         pass  # it is gone

@@ -17,6 +17,7 @@ from defectnet.models import DEFAULT_MODEL
 from defectnet.settings import Settings, read_yaml
 
 __all__ = [
+    "DEFAULT_HOST",
     "ROLES",
     "BatchJobSettings",
     "Replicas",
@@ -33,6 +34,9 @@ __all__ = [
 Role = Literal["score", "batch", "admin"]
 # "score" reads spectra, "batch" runs jobs on files, "admin" does everything.
 ROLES: tuple[Role, ...] = ("score", "batch", "admin")
+
+# Only this machine can reach it.
+DEFAULT_HOST = "127.0.0.1"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -150,7 +154,7 @@ class ServiceSettings(Settings):
     """Seconds between two looks at the alias. 2 s: with loading and warming up, a promotion is live within 10 s."""
 
     # ── where it listens, and for whom ────────────────────────────────────────────────────────────────────────────────
-    host: str = "127.0.0.1"
+    host: str = DEFAULT_HOST
     """The address to listen on. Loopback: a wider one is refused while `tokens` is empty."""
 
     port: int = Field(default=8000, ge=0, le=65535)
