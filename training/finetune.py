@@ -48,27 +48,31 @@ _BATCH = 32
 
 
 class FinetuneSettings(Settings):
-    """How to fine-tune.
-
-    Attributes:
-        epochs: passes over the measurements at most.
-        patience: passes without a lower loss on what was left out, after which no more are tried.
-        rank: of the change of every linear map.
-        learning_rate: AdamW's.
-        weight_decay: pulls the changes back to zero: the base is the best guess where the measurements say nothing.
-        draws: candidate lists drawn for each measurement in an epoch.
-        seed: of the changes, the lists and the noise.
-        augment: what is done to a measurement each time that it is seen; light, for it is a measurement already.
-    """
+    """How to fine-tune."""
 
     epochs: PositiveInt = 24
+    """Passes over the measurements at most."""
+
     patience: PositiveInt = 6
+    """Passes without a lower loss on what was left out, after which no more are tried."""
+
     rank: PositiveInt = 4
+    """Rank of the change of every linear map."""
+
     learning_rate: PositiveFloat = 2e-3
+    """AdamW's."""
+
     weight_decay: float = Field(default=0.1, ge=0.0)
+    """Pulls the changes back to zero: the base is the best guess where the measurements say nothing."""
+
     draws: PositiveInt = 4
+    """Candidate lists drawn for each measurement in an epoch."""
+
     seed: NonNegativeInt = 0
+    """Of the changes, the lists and the noise."""
+
     augment: AugmentSettings = AugmentSettings()
+    """What is done to a measurement each time that it is seen; light, for it is a measurement already."""
 
 
 @dataclass(frozen=True)
