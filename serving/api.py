@@ -62,7 +62,7 @@ def make_api(
     api.add_exception_handler(Exception, _hide)
     api.add_middleware(ObservedRequests, registry=registry)
     routes = api.router
-    routes.route_class = _door(settings)
+    routes.route_class = _guarded_routes(settings)
     bodies = Bodies(settings)
     data = DataPlane(settings, backend, Shadowing(backend.challenge, settings.shadow.max_waiting, registry))
     native_routes(routes, settings, backend, data, bodies)
@@ -73,7 +73,7 @@ def make_api(
     return api
 
 
-def _door(settings: ServiceSettings) -> type[APIRoute]:
+def _guarded_routes(settings: ServiceSettings) -> type[APIRoute]:
     """A kind of route that lets in whom `ACCESS` allows, and cannot be made without a decision there."""
 
     class GuardedRoute(APIRoute):

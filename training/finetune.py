@@ -29,9 +29,9 @@ from defectnet.model.artifact import ModelConfig, load_artifact, read_card, save
 from defectnet.model.network import DefectNetwork
 from defectnet.settings import Settings
 from training.augment import Augmenter, AugmentSettings
-from training.candidates import everything, guesses
+from training.candidates import all_candidates, candidate_lists
 from training.dataset import SpectraArrays, require_rows
-from training.evaluate import network_asker, score_modes
+from training.evaluate import network_answerer, score_modes
 from training.losses import answer_loss
 from training.tracking import git_revision
 
@@ -249,8 +249,8 @@ def _loss(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """The training's loss, half of the rows with a candidate list and half without."""
-    listed = guesses(rows.truth, rows.host, known, rng)
-    asked = np.where(rng.random(len(rows))[:, None] < 0.5, listed, everything(rows.host, known))
+    listed = candidate_lists(rows.truth, rows.host, known, rng)
+    asked = np.where(rng.random(len(rows))[:, None] < 0.5, listed, all_candidates(rows.host, known))
     inputs = rows.inputs(asked)
     if augment is not None and generator is not None:
         sample, reference = augment(inputs.sample, inputs.reference, generator)
@@ -284,7 +284,7 @@ def _forgetting(
 
     def headlines(model: DefectNetwork, its: ModelConfig) -> dict[str, Any]:
         known = np.isin(VOCABULARY, its.trained_on.dopants)
-        modes = score_modes(network_asker(model), rows, known, its.calibration)
+        modes = score_modes(network_answerer(model), rows, known, its.calibration)
         return {mode: figures["headline"] for mode, figures in modes.items()}
 
     before, after = headlines(*load_artifact(base)), headlines(network, config)

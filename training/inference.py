@@ -12,7 +12,7 @@ from defectnet.model.calibration import ModeCalibration, PresenceMap, intervals,
 from defectnet.model.network import DefectNetwork
 from training.dataset import SpectraArrays
 
-__all__ = ["Answers", "Asker", "ask", "judge"]
+__all__ = ["Answers", "Answerer", "judge", "run_network"]
 
 _BATCH = 128
 _ANSWERED = ("presence_logit", "log_concentration", "log_spread", "pooled", "signature")
@@ -32,10 +32,12 @@ class Answers:
 
 
 # Anything that answers for rows and the elements asked of each: the network, or a baseline.
-Asker = Callable[[SpectraArrays, NDArray[np.bool_]], Answers]
+Answerer = Callable[[SpectraArrays, NDArray[np.bool_]], Answers]
 
 
-def ask(network: DefectNetwork, data: SpectraArrays, asked: NDArray[np.bool_], *, prior: bool = True) -> Answers:
+def run_network(
+    network: DefectNetwork, data: SpectraArrays, asked: NDArray[np.bool_], *, prior: bool = True
+) -> Answers:
     """Answer every row of `data` for the elements `asked`, shape (n, V), with the chemical prior or without."""
     parts: list[tuple[NDArray[np.float64], ...]] = []
     network.eval()

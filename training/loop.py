@@ -26,11 +26,12 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.execution import context as train_context
 from torch import nn
 
 from defectnet.elements import VOCABULARY
 from defectnet.errors import SettingsError, StorageError
-from defectnet.io.cluster import cut_off
+from defectnet.io.cluster import cluster_failure
 from defectnet.io.ray_session import ray_session
 from defectnet.io.tables import read_spectra
 from defectnet.model.artifact import SUMS, ModelConfig, TrainedOn, save_artifact
@@ -39,8 +40,8 @@ from training.calibrate import calibrate
 from training.card import write_card
 from training.dataset import SpectraArrays, dataset_sha256, require_rows
 from training.evaluate import evaluate_network, write_report
+from training.evaluation_pictures import draw_evaluation
 from training.fit import Trainer, fit
-from training.pictures import draw_evaluation
 from training.registry import ARTIFACT_PATH
 from training.settings import TrainSettings
 from training.tracking import experiment_id, git_revision, tracking_client
@@ -176,7 +177,7 @@ def _as_error() -> Iterator[None]:
             "them, or give Ray a larger --object-store-memory, and run again"
         ) from None
     except ray.exceptions.RayError as error:
-        raise cut_off("training", error, "finished epochs are kept: run again to go on") from error
+        raise cluster_failure("training", error, "finished epochs are kept: run again to go on") from error
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -251,11 +252,9 @@ def _finish(trainer: Trainer, arrays: SpectraArrays, trained_on: TrainedOn, outp
 
 
 def _log_epochs() -> None:
-    """Let this module's lines through to the driver, and hold back what repeats them.
-
-    Ray Train 2.60 says every worker's metrics again through a logger that only the root's level can stop.
-    """
-    logging.getLogger().setLevel(logging.WARNING)
+    """Let this module's lines through to the driver, and hold back what repeats them."""
+    # Ray Train 2.60 says every worker's metrics again, through a logger that bears the path of the file.
+    logging.getLogger(train_context.__file__).setLevel(logging.WARNING)
     if not logger.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))

@@ -24,7 +24,7 @@ from defectnet.model.calibration import COVERAGE
 from defectnet.models import ModelReference
 from training import registry
 from training.dataset import SpectraArrays, dataset_sha256, rows_of_split
-from training.evaluate import judge_modes, network_asker
+from training.evaluate import judge_modes, network_answerer
 from training.tracking import tracking_client
 
 __all__ = ["Check", "Gate", "compare", "markdown", "promote"]
@@ -163,7 +163,7 @@ def _judged(artifact: str | Path, table: pa.Table) -> tuple[SpectraArrays, Judge
     network, config = load_artifact(artifact)
     rows = SpectraArrays.from_table(rows_of_split(table, "test"), config.grid)
     known = np.isin(VOCABULARY, config.trained_on.dopants)
-    return rows, judge_modes(network_asker(network), rows, known, config.calibration)["candidate"]
+    return rows, judge_modes(network_answerer(network), rows, known, config.calibration)["candidate"]
 
 
 def _gain(figure: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> float | None:

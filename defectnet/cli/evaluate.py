@@ -31,7 +31,7 @@ def evaluate(
     from defectnet.model.artifact import load_artifact
     from training.dataset import SPLITS, SpectraArrays
     from training.evaluate import evaluate_network, markdown, write_report
-    from training.pictures import draw_evaluation
+    from training.evaluation_pictures import draw_evaluation
     from training.registry import fetch
 
     if split not in SPLITS:

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import defectnet
 from defectnet.errors import ArtifactError, StorageError, TableError
-from defectnet.io.cluster import attended, cut_off, require_room
+from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
 from defectnet.io.ray_session import ray_session
 from defectnet.io.storage import Location
 from defectnet.io.tables import PREDICTIONS_SCHEMA, write_table
@@ -181,7 +181,7 @@ def _score_pending(
     failures: list[str] = []
     begun = seconds = 0.0
     rows = {shard.name: shard.rows for shard in pending}
-    for row in attended(_run(pending, target, model, workers), _room_for_objects):
+    for row in warn_when_silent(_run(pending, target, model, workers), _room_for_objects):
         if row["fatal"]:  # a full disk: whatever is tried next would be computed for nothing
             raise StorageError(row["failure"])
         # The pool loads its models first; the clock starts with the work.
@@ -282,7 +282,7 @@ def _as_error() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise cut_off("scoring", error, "what is scored is kept: run again to finish") from error
+        raise cluster_failure("scoring", error, "what is scored is kept: run again to finish") from error
 
 
 def _json(values: object) -> bytes:
