@@ -29,7 +29,8 @@ from datagen.samples import simulate_parent, storage_schema
 from datagen.sampling import identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import StorageError, TableError
-from defectnet.io.cluster import ONE_THREAD, attended, cut_off, ray_session, require_room
+from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
+from defectnet.io.ray_session import ONE_THREAD, ray_session
 from defectnet.io.storage import Location
 from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_table
 from defectnet.pages.plots import plot_table_overview
@@ -102,14 +103,14 @@ def simulate(settings: SimulateSettings) -> Report:
     report = Report(str(output), parents=len(tasks), samples=wanted, skipped=len(done))
     if tasks:
         try:
-            with ray_session(ONE_THREAD):
+            with ray_session(settings.workers, environment=ONE_THREAD):
                 _room_for_objects()
-                for row in attended(_run(tasks, settings), _room_for_objects):
+                for row in warn_when_silent(_run(tasks, settings), _room_for_objects):
                     if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
                         raise StorageError(row["failure"])
                     report.count(row)
         except ray.exceptions.RayError as error:
-            raise cut_off("simulation", error, "finished shards are kept: run again to go on") from error
+            raise cluster_failure("simulation", error, "finished shards are kept: run again to go on") from error
     report.finish(time.monotonic() - started, settings.workers)
     output.child("report.json").write((json.dumps(asdict(report), indent=1) + "\n").encode())
     _draw_overview(output, settings.seed)
