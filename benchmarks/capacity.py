@@ -20,8 +20,9 @@ from writing import RESULTS, write_result
 
 from datagen.parents import load_parents
 from datagen.potentials import load_potential
-from datagen.samples import simulate_parent, storage_schema
+from datagen.samples import rows_table, simulate_parent
 from datagen.settings import SimulateSettings
+from defectnet.io.compact import compacted
 from defectnet.io.ray_session import ray_session
 from defectnet.io.storage import Location
 from defectnet.io.tables import read_spectra, write_table
@@ -159,7 +160,7 @@ def simulation() -> dict[str, float]:
         rows += simulate_parent(name, load, list(range(settings.samples_per_parent)), potential, settings)
     seconds = time.process_time() - begun
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=storage_schema(True)), sink, compression="zstd")
+    pq.write_table(compacted(rows_table(rows)), sink, compression="zstd")
     return {
         "simulate_spectra_per_core_s": round(len(rows) / seconds, 4),
         "simulated_bytes_per_row": round(len(sink.getvalue()) / len(rows)),

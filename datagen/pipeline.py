@@ -25,14 +25,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from datagen.endmembers import find_endmembers
 from datagen.parents import Parent, list_parents, load_parents
 from datagen.potentials import load_potential
-from datagen.samples import simulate_parent, storage_schema
+from datagen.samples import rows_table, simulate_parent
 from datagen.sampling import identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import StorageError, TableError
 from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
+from defectnet.io.dataset import shard_key
 from defectnet.io.ray_session import ONE_THREAD, ray_session
 from defectnet.io.storage import Location
-from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_table
+from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_spectra, write_table
 from defectnet.pages.plots import plot_table_overview
 
 __all__ = ["Report", "ShardWriter", "finished_samples", "simulate"]
@@ -253,10 +254,10 @@ class ShardWriter:
                         "failure": "",
                     }
                 )
-        key = hashlib.sha256("".join(row["sample_id"] for row in rows).encode()).hexdigest()[:16]
-        table = pa.Table.from_pylist(rows, schema=storage_schema(self._settings.half_precision))
+        key, table = shard_key(row["sample_id"] for row in rows), rows_table(rows)
+        write = write_spectra if self._settings.compact else write_table
         try:
-            write_table(table, Location(self._settings.output).child(f"spectra-{key}.parquet"))
+            write(table, Location(self._settings.output).child(f"spectra-{key}.parquet"))
         except StorageError as error:  # as a row: of an exception Ray would make a page
             blank = {"parent_id": "", "method": "", "cause": "", "count": 0, "imaginary": 0}
             return [blank | {"failure": str(error)}]

@@ -16,21 +16,16 @@ from datagen.settings import SimulateSettings
 from defectnet.errors import DefectNetError, SimulationError
 from defectnet.io.tables import SPECTRA_SCHEMA
 
-__all__ = ["simulate_parent", "storage_schema"]
+__all__ = ["rows_table", "simulate_parent"]
 
 
-def storage_schema(half_precision: bool) -> pa.Schema:
-    """The spectra schema, its densities as float16 if `half_precision`."""
-    if not half_precision:
-        return SPECTRA_SCHEMA
-    half = pa.list_(pa.float16())
-    types = {
-        "dos": half,
-        "reference_dos": half,
-        "partial_dos": pa.list_(pa.struct([pa.field("element", pa.string()), pa.field("dos", half)])),
-    }
-    fields = [pa.field(f.name, types.get(f.name, f.type), nullable=f.nullable) for f in SPECTRA_SCHEMA]
-    return pa.schema(fields, metadata=SPECTRA_SCHEMA.metadata)
+# The host's own partial densities go beside its total; who reads a dataset as spectra does not see them.
+_SCHEMA = SPECTRA_SCHEMA.append(pa.field("reference_partial_dos", SPECTRA_SCHEMA.field("partial_dos").type))
+
+
+def rows_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows of `simulate_parent` as a table: the spectra table's columns, and the host's own partial densities."""
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
 
 def simulate_parent(
@@ -68,7 +63,7 @@ def simulate_parent(
         rng = np.random.default_rng(seed)
         try:
             outcome = bench.simulate(draw_plan(parent.host, palette, settings, rng), rng)
-            rows.append(_row(sample_id, seed, bench, outcome, bench.view.potential.name, settings.half_precision))
+            rows.append(_row(sample_id, seed, bench, outcome, bench.view.potential.name))
         except DefectNetError as error:
             rows.append(_failed(parent_id, index, settings, bench.view.potential.name, parent.host.formula, str(error)))
         except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
@@ -103,21 +98,21 @@ def _palette(
     return []
 
 
-def _row(
-    sample_id: str, seed: int, bench: Workbench, outcome: Outcome, potential: str, half_precision: bool
-) -> dict[str, Any]:
+def _row(sample_id: str, seed: int, bench: Workbench, outcome: Outcome, potential: str) -> dict[str, Any]:
     dos, reference = outcome.dos, bench.reference
     used = np.flatnonzero((dos.total > 0) | (reference.total > 0))[-1] + 1
-    kind = np.float16 if half_precision else np.float32
     return {
         "sample_id": sample_id,
         "parent_id": bench.parent.parent_id,
         "host": bench.parent.host.formula,
         "defects": [asdict(defect) for defect in outcome.defects],
         "frequency_step_thz": dos.bins.step_thz,
-        "dos": dos.total[:used].astype(kind),
-        "partial_dos": [{"element": e, "dos": d[:used].astype(kind)} for e, d in sorted(dos.partial.items())],
-        "reference_dos": reference.total[:used].astype(kind),
+        "dos": dos.total[:used].astype(np.float32),
+        "partial_dos": [{"element": e, "dos": d[:used].astype(np.float32)} for e, d in sorted(dos.partial.items())],
+        "reference_dos": reference.total[:used].astype(np.float32),
+        "reference_partial_dos": [
+            {"element": e, "dos": d[:used].astype(np.float32)} for e, d in sorted(reference.partial.items())
+        ],
         "kind": "vibrational",
         "candidates": None,
         "origin": {

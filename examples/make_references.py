@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 
 from datagen.dos import choose_bins, pristine_dos
 from datagen.parents import from_row
-from datagen.samples import storage_schema
 from defectnet.binning import IMAGINARY_THZ
 from defectnet.errors import SimulationError
-from defectnet.io.tables import write_table
+from defectnet.io.tables import SPECTRA_SCHEMA, write_spectra
 
 TARGET = Path(__file__).parents[1] / "defectnet" / "references" / "hosts.parquet"
 # Small cells: the crystals that most people dope, and a library of one or two megabytes.
@@ -46,16 +45,16 @@ def main() -> None:
                 "host": parent.host.formula,
                 "defects": [],
                 "frequency_step_thz": dos.bins.step_thz,
-                "dos": dos.total[:used].astype(np.float16),
+                "dos": dos.total[:used].astype(np.float32),
                 "partial_dos": [
-                    {"element": e, "dos": d[:used].astype(np.float16)} for e, d in sorted(dos.partial.items())
+                    {"element": e, "dos": d[:used].astype(np.float32)} for e, d in sorted(dos.partial.items())
                 ],
                 "kind": "vibrational",
                 "origin": {"method": "pristine", "potential": "DFT (PBEsol)", "n_atoms": len(parent.primitive)},
             }
         )
     rows.sort(key=lambda row: (row["host"], row["origin"]["n_atoms"], row["parent_id"]))
-    write_table(pa.Table.from_pylist(rows, schema=storage_schema(True)), TARGET)
+    write_spectra(pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA), TARGET)
     print(f"{len(rows)} of {source.num_rows} crystals")  # noqa: T201
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from defectnet.errors import TableError
+from defectnet.io.compact import expanded
 from defectnet.io.json_depth import check_depth
 from defectnet.io.storage import Location, reason
 from defectnet.io.tables import SPECTRA_SCHEMA, conform
@@ -122,7 +123,9 @@ def _parquet(source: Location, columns: Sequence[str]) -> _Opened:
     def batches(entry: int) -> Iterator[pa.Table]:
         row_groups = range(entry, groups)
         for batch in parquet.iter_batches(batch_size=_READ_ROWS, row_groups=row_groups, columns=wanted):
-            yield pa.Table.from_batches([batch])
+            yield expanded(
+                pa.Table.from_batches([batch], schema=batch.schema.with_metadata(parquet.schema_arrow.metadata))
+            )
 
     starts, _ = _borders(parquet.metadata.row_group(group).num_rows for group in range(groups))
     return _Opened(starts, lambda: parquet.metadata.num_rows, batches)
