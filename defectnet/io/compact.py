@@ -101,9 +101,7 @@ def expanded(table: pa.Table) -> pa.Table:
         for name, total in _TOTAL_OF.items():
             if name in columns:
                 if total not in totals:
-                    raise TableError(
-                        "partial densities are read beside their total", fix=f"read {total} too", field=name
-                    )
+                    raise TableError("a partial density is read beside its total", fix=f"read {total} too", field=name)
                 columns[name] = _parts(columns[name].combine_chunks(), totals[total])
         columns |= {name: _lists(densities) for name, densities in totals.items()}
     except ValueError as error:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from defectnet.errors import InputError
 from defectnet.host import Host
+from defectnet.io.compact import expanded
 from defectnet.spectrum import Spectrum, bin_centres_thz
 
 __all__ = ["KnownHost", "find_hosts"]
@@ -44,7 +45,7 @@ def find_hosts(host: Host, parent_id: str | None = None) -> list[KnownHost]:
     """
     path = Path(__file__).parent / "hosts.parquet"
     by_name = ("parent_id", "==", parent_id) if parent_id else ("host", "==", host.formula)
-    rows = pq.read_table(path, filters=[by_name]).to_pylist()
+    rows = expanded(pq.read_table(path, filters=[by_name])).to_pylist()
     if parent_id and not rows:
         raise InputError(f"{parent_id} is not in the library of hosts", fix="give a file", field="reference")
     if parent_id and rows[0]["host"] != host.formula:

@@ -123,9 +123,7 @@ def _parquet(source: Location, columns: Sequence[str]) -> _Opened:
     def batches(entry: int) -> Iterator[pa.Table]:
         row_groups = range(entry, groups)
         for batch in parquet.iter_batches(batch_size=_READ_ROWS, row_groups=row_groups, columns=wanted):
-            yield expanded(
-                pa.Table.from_batches([batch], schema=batch.schema.with_metadata(parquet.schema_arrow.metadata))
-            )
+            yield expanded(pa.Table.from_batches([batch]))
 
     starts, _ = _borders(parquet.metadata.row_group(group).num_rows for group in range(groups))
     return _Opened(starts, lambda: parquet.metadata.num_rows, batches)
