@@ -113,9 +113,7 @@ def density_by_site(parent: Parent, bins: Bins) -> list[Array]:
     """The converged density of each basis atom, 3 modes per atom, from the same mesh as `pristine_dos`."""
     frequencies, weights = parent.frequencies_and_weights(_dense_mesh(parent))
     n_q = len(frequencies)
-    return [
-        _histogram(frequencies.ravel(), (weights[:, k] / n_q).ravel(), bins) for k in range(len(parent.primitive))
-    ]
+    return [_histogram(frequencies.ravel(), (weights[:, k] / n_q).ravel(), bins) for k in range(len(parent.primitive))]
 
 
 def _dense_mesh(parent: Parent) -> Array:

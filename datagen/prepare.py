@@ -134,5 +134,3 @@ def _sites(dynamics: HostDynamics) -> list[tuple[int, int, Array]]:
         members = [k for k, one in enumerate(representatives) if one == basis]
         found.append((basis, len(members), np.mean([by_atom[k] for k in members], axis=0)))
     return found
-
-

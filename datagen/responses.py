@@ -77,9 +77,7 @@ class HostDynamics:
         UnstableError: the crystal has modes below `lowest_thz`.
     """
 
-    def __init__(
-        self, parent: Parent, *, n_atoms: int = _CELL_ATOMS, seed: int = 0, lowest_thz: float = -0.3
-    ) -> None:
+    def __init__(self, parent: Parent, *, n_atoms: int = _CELL_ATOMS, seed: int = 0, lowest_thz: float = -0.3) -> None:
         self.parent = parent
         lowest = parent.lowest_thz()
         if lowest < lowest_thz:
@@ -196,9 +194,7 @@ class HostDynamics:
             weighted = self.weighted(dos), self.weighted(self._on_mesh)
             neutron = None if weighted[0] is None or weighted[1] is None else (weighted[0] - weighted[1]) / share
             change = (_normalised(dos.total, self.bins) - _normalised(self._on_mesh.total, self.bins)) / share
-            found.append(
-                Response(element, replaces, source, share, strain, change, neutron, dos.imaginary_weight)
-            )
+            found.append(Response(element, replaces, source, share, strain, change, neutron, dos.imaginary_weight))
         if not found:
             name = f"{self.parent.parent_id} with {element} for {replaces} ({source})"
             raise UnstableError(f"{name}: unstable ({worst:.1%} imaginary modes)")

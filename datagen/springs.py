@@ -84,8 +84,12 @@ def bonds_of(parent: Parent, element: str) -> list[Bond]:
             strength = float(along @ compact[k, :, point, other, :] @ along)
             gathered[symbols[other], round(length / _SAME_LENGTH)].append((length, strength, on_site))
     return [
-        Bond(neighbour, *np.mean(values, axis=0)[:1].tolist(), max(1, round(len(values) / len(sites))),
-             *np.mean(values, axis=0)[1:].tolist())
+        Bond(
+            neighbour,
+            *np.mean(values, axis=0)[:1].tolist(),
+            max(1, round(len(values) / len(sites))),
+            *np.mean(values, axis=0)[1:].tolist(),
+        )
         for (neighbour, _), values in sorted(gathered.items())
     ]
 

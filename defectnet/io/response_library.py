@@ -21,7 +21,15 @@ from defectnet.host import Host
 from defectnet.io.storage import Location
 from defectnet.spectrum import Spectrum, bin_centres_thz
 
-__all__ = ["LIBRARY_VERSION", "RESPONSES_SCHEMA", "HostResponses", "ResponseLibrary", "Site", "StoredResponse", "packed"]
+__all__ = [
+    "LIBRARY_VERSION",
+    "RESPONSES_SCHEMA",
+    "HostResponses",
+    "ResponseLibrary",
+    "Site",
+    "StoredResponse",
+    "packed",
+]
 
 LIBRARY_VERSION = "1"
 
@@ -234,7 +242,9 @@ def _read(file: Location) -> pa.Table:
         with file.open() as opened:
             table = pq.read_table(opened)
     except (OSError, pa.ArrowInvalid) as error:
-        raise TableError(f"{file} is no response library ({error})", fix="prepare it again", field="responses") from None
+        raise TableError(
+            f"{file} is no response library ({error})", fix="prepare it again", field="responses"
+        ) from None
     metadata = table.schema.metadata or {}
     found = metadata.get(b"defectnet_schema"), metadata.get(b"defectnet_schema_version")
     if found != (b"responses", LIBRARY_VERSION.encode()):
