@@ -210,7 +210,7 @@ class HostDynamics:
     def _draw(self, element: str, replaces: str, count: int, rng: np.random.Generator) -> list[Site]:
         free = [(L, k) for L in range(self.supercell.n_points) for k in self.bases[replaces]]
         chosen = rng.permutation(len(free))[:count]
-        return sorted(Site(*free[index], element) for index in chosen.tolist())
+        return sorted(Site(free[index][0], free[index][1], element) for index in chosen.tolist())
 
     def _doped(self, sites: list[Site]) -> Atoms:
         atoms = self.supercell.atoms.copy()

@@ -1,8 +1,8 @@
 """How much stiffer or softer a dopant's bonds are than those of the atom it replaces, predicted from chemistry.
 
 A bond of the host from the replaced element Y to its neighbour Z is scaled by s when the dopant X takes the site:
-Φ(XZ) = s Φ(YZ), for every pair of nearest neighbours; the atoms' own constants follow from the acoustic sum rule. What s
-is was learned from pairs of DFT crystals of one structure, one with Y and one with X throughout: the least-squares
+Φ(XZ) = s Φ(YZ), for every pair of nearest neighbours; the atoms' own constants follow from the acoustic sum rule. What
+s is was learned from pairs of DFT crystals of one structure, one with Y and one with X throughout: the least-squares
 scale of the block of force constants between the same two sites. `make springs` fits the model again and judges it on
 left-out formulas.
 
@@ -83,15 +83,11 @@ def bonds_of(parent: Parent, element: str) -> list[Bond]:
             along = vectors[k, point, other, image] / length
             strength = float(along @ compact[k, :, point, other, :] @ along)
             gathered[symbols[other], round(length / _SAME_LENGTH)].append((length, strength, on_site))
-    return [
-        Bond(
-            neighbour,
-            *np.mean(values, axis=0)[:1].tolist(),
-            max(1, round(len(values) / len(sites))),
-            *np.mean(values, axis=0)[1:].tolist(),
-        )
-        for (neighbour, _), values in sorted(gathered.items())
-    ]
+    found = []
+    for (neighbour, _), values in sorted(gathered.items()):
+        length, strength, on_site = np.mean(values, axis=0).tolist()
+        found.append(Bond(neighbour, length, max(1, round(len(values) / len(sites))), strength, on_site))
+    return found
 
 
 def _vectors(cell: Supercell) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""A measured change as a sum of responses: which few elements explain it, how much of each, and how nearly others would.
+"""A measured change as a sum of responses: which few elements explain it, how much of each, and what else nearly does.
 
 Nothing here is learned. The change d of the density is compared with Σ c_k R_k over small sets of candidates, amounts
 c_k ≥ 0 by least squares. A set of m elements is weighed by Bayes's rule with an unknown scale of the error,
