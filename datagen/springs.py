@@ -23,12 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core.periodic_table import Element
 
+from datagen.endmembers import Endmember
 from datagen.force_constants import impose_sum_rule
 from datagen.parents import Parent
 from datagen.supercells import Supercell, choose_matrix
 from defectnet.host import Host
 
-__all__ = ["N_FOLDS", "Bond", "Springs", "bond_features", "bonds_of", "fold_of", "packaged_springs", "scaled_bonds"]
+__all__ = [
+    "N_FOLDS",
+    "Bond",
+    "Springs",
+    "bond_features",
+    "bond_scales",
+    "bonds_of",
+    "fold_of",
+    "packaged_springs",
+    "scaled_bonds",
+]
 
 Array = NDArray[np.float64]
 
@@ -69,24 +80,59 @@ def fold_of(formula: str) -> int:
 
 def bonds_of(parent: Parent, element: str) -> list[Bond]:
     """The bonds of the sites of `element`, means over equal ones on all of these sites."""
-    primitive = parent.primitive
-    cell = Supercell(primitive, choose_matrix(primitive, max(_CELL_ATOMS, 2 * len(primitive))))
-    compact = parent.compact_force_constants(cell)
+    cell = _cell_of(parent)
+    return [bond for bond, _, _ in _bonds(cell, parent.compact_force_constants(cell), element)]
+
+
+def bond_scales(host: Parent, end: Endmember, replaces: str, dopant: str) -> list[tuple[Bond, float, float]]:
+    """What the model learns from: the host's bonds, ln s of each in an end member, and how much it matters.
+
+    A bond between two atoms of the replaced element is between two dopants in the end member: one dopant scales it by
+    the root.
+
+    Returns:
+        bonds with ln s, bounded, and the share of the site's stiffness that they hold, squared and at most 1.
+    """
+    cell = _cell_of(host)
+    compact = host.compact_force_constants(cell)
+    return [
+        (
+            bond,
+            (0.5 if bond.neighbour == replaces else 1.0) * math.log(min(max(scale, _LEAST_SCALE), _MOST_SCALE)),
+            weight,
+        )
+        for bond, scale, weight in _bonds(cell, compact, replaces, end.compact_force_constants(cell))
+        if math.isfinite(scale)
+    ]
+
+
+def _cell_of(parent: Parent) -> Supercell:
+    return Supercell(parent.primitive, choose_matrix(parent.primitive, max(_CELL_ATOMS, 2 * len(parent.primitive))))
+
+
+def _bonds(
+    cell: Supercell, compact: Array, element: str, other: Array | None = None
+) -> list[tuple[Bond, float, float]]:
+    """Bonds of `element`, the least-squares scale to the constants of `other`, and their share of the stiffness."""
     vectors, lengths = _vectors(cell)
-    symbols = primitive.get_chemical_symbols()
+    symbols = cell.primitive.get_chemical_symbols()
     sites = [k for k, symbol in enumerate(symbols) if symbol == element]
-    gathered: dict[tuple[str, int], list[tuple[float, float, float]]] = defaultdict(list)
+    gathered: dict[tuple[str, int], list[tuple[float, ...]]] = defaultdict(list)
     for k in sites:
         on_site = float(np.trace(compact[k, :, 0, k, :]))
-        for point, other, image in np.argwhere(lengths[k] < SHELL * lengths[k].min()):
-            length = float(lengths[k, point, other, image])
-            along = vectors[k, point, other, image] / length
-            strength = float(along @ compact[k, :, point, other, :] @ along)
-            gathered[symbols[other], round(length / _SAME_LENGTH)].append((length, strength, on_site))
+        for point, second, image in np.argwhere(lengths[k] < SHELL * lengths[k].min()):
+            length = float(lengths[k, point, second, image])
+            along = vectors[k, point, second, image] / length
+            block = compact[k, :, point, second, :]
+            product = 0.0 if other is None else float((block * other[k, :, point, second, :]).sum())
+            figures = length, float(along @ block @ along), on_site, product, float((block * block).sum())
+            gathered[symbols[second], round(length / _SAME_LENGTH)].append(figures)
     found = []
     for (neighbour, _), values in sorted(gathered.items()):
-        length, strength, on_site = np.mean(values, axis=0).tolist()
-        found.append(Bond(neighbour, length, max(1, round(len(values) / len(sites))), strength, on_site))
+        length, strength, on_site, product, square = np.mean(values, axis=0).tolist()
+        count = max(1, round(len(values) / len(sites)))
+        weight = min(square * count / max((on_site / 3.0) ** 2, 1e-9), 1.0)
+        found.append((Bond(neighbour, length, count, strength, on_site), product / max(square, 1e-12), weight))
     return found
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from defectnet.errors import InputError, TableError
 from defectnet.host import Host
-from defectnet.io.storage import Location, reason
+from defectnet.io.storage import Location
 from defectnet.spectrum import Spectrum, bin_centres_thz
 
 __all__ = [
