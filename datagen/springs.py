@@ -31,12 +31,16 @@ from defectnet.host import Host
 
 __all__ = [
     "N_FOLDS",
+    "SHELL",
     "Bond",
     "Springs",
     "bond_features",
     "bond_scales",
+    "bond_vectors",
     "bonds_of",
+    "cell_of_bonds",
     "fold_of",
+    "length_key",
     "packaged_springs",
     "scaled_bonds",
 ]
@@ -80,7 +84,7 @@ def fold_of(formula: str) -> int:
 
 def bonds_of(parent: Parent, element: str) -> list[Bond]:
     """The bonds of the sites of `element`, means over equal ones on all of these sites."""
-    cell = _cell_of(parent)
+    cell = cell_of_bonds(parent)
     return [bond for bond, _, _ in _bonds(cell, parent.compact_force_constants(cell), element)]
 
 
@@ -93,7 +97,7 @@ def bond_scales(host: Parent, end: Endmember, replaces: str, dopant: str) -> lis
     Returns:
         bonds with ln s, bounded, and the share of the site's stiffness that they hold, squared and at most 1.
     """
-    cell = _cell_of(host)
+    cell = cell_of_bonds(host)
     compact = host.compact_force_constants(cell)
     return [
         (
@@ -106,7 +110,8 @@ def bond_scales(host: Parent, end: Endmember, replaces: str, dopant: str) -> lis
     ]
 
 
-def _cell_of(parent: Parent) -> Supercell:
+def cell_of_bonds(parent: Parent) -> Supercell:
+    """The cell in which a host's bonds are looked at."""
     return Supercell(parent.primitive, choose_matrix(parent.primitive, max(_CELL_ATOMS, 2 * len(parent.primitive))))
 
 
@@ -114,7 +119,7 @@ def _bonds(
     cell: Supercell, compact: Array, element: str, other: Array | None = None
 ) -> list[tuple[Bond, float, float]]:
     """Bonds of `element`, the least-squares scale to the constants of `other`, and their share of the stiffness."""
-    vectors, lengths = _vectors(cell)
+    vectors, _, lengths = bond_vectors(cell)
     symbols = cell.primitive.get_chemical_symbols()
     sites = [k for k, symbol in enumerate(symbols) if symbol == element]
     gathered: dict[tuple[str, int], list[tuple[float, ...]]] = defaultdict(list)
@@ -126,7 +131,7 @@ def _bonds(
             block = compact[k, :, point, second, :]
             product = 0.0 if other is None else float((block * other[k, :, point, second, :]).sum())
             figures = length, float(along @ block @ along), on_site, product, float((block * block).sum())
-            gathered[symbols[second], round(length / _SAME_LENGTH)].append(figures)
+            gathered[symbols[second], length_key(length)].append(figures)
     found = []
     for (neighbour, _), values in sorted(gathered.items()):
         length, strength, on_site, product, square = np.mean(values, axis=0).tolist()
@@ -136,15 +141,21 @@ def _bonds(
     return found
 
 
-def _vectors(cell: Supercell) -> tuple[Array, Array]:
-    """Vectors from each basis atom to its neighbours' nearest images, Å, and lengths, infinite where there is none."""
+def length_key(length: float) -> int:
+    """A bond's length as `Springs.scales` names it."""
+    return round(length / _SAME_LENGTH)
+
+
+def bond_vectors(cell: Supercell) -> tuple[Array, NDArray[np.int64], Array]:
+    """From each basis atom to all others, shapes (n_basis, n_points, n_basis, m, …): vectors to their nearest images (Å),
+    the lattice vectors of those, and lengths (Å), infinite where there is none."""
     images, weights = cell.nearest_images
     positions = cell.primitive.positions
     offsets = positions[None, None, :, None] - positions[:, None, None, None]
     vectors = images @ np.asarray(cell.primitive.cell) + offsets
     lengths = np.linalg.norm(vectors, axis=-1)
     lengths[(weights == 0) | (lengths < 1e-6)] = np.inf
-    return vectors, lengths
+    return vectors, images, lengths
 
 
 @cache
@@ -220,7 +231,7 @@ class Springs:
         features = np.array([bond_features(bond, replaced, dopant) for bond in bonds])
         logs = self.log_scales(features, fold_of(parent.host.formula))
         bounded = np.clip(np.exp(logs), _LEAST_SCALE, _MOST_SCALE)
-        return {(b.neighbour, round(b.length / _SAME_LENGTH)): float(s) for b, s in zip(bonds, bounded, strict=True)}
+        return {(b.neighbour, length_key(b.length)): float(s) for b, s in zip(bonds, bounded, strict=True)}
 
 
 @cache
@@ -249,8 +260,7 @@ def scaled_bonds(
     """
     n, n_basis = supercell.n_atoms, supercell.n_basis
     before = supercell.primitive.get_chemical_symbols()
-    vectors, _ = supercell.nearest_images
-    _, lengths = _vectors(supercell)
+    _, vectors, lengths = bond_vectors(supercell)
     factor = np.ones((n, n))
     for (replaced, dopant), known in scales.items():
         starts = np.flatnonzero(symbols == dopant)
@@ -261,7 +271,7 @@ def scaled_bonds(
             near = np.argwhere(lengths[k] < SHELL * lengths[k].min())
             cells = supercell.index_of(supercell.points[point] + vectors[k][tuple(near.T)])
             for (away, other, image), cell in zip(near, cells, strict=True):
-                key = (before[other], round(float(lengths[k, away, other, image]) / _SAME_LENGTH))
+                key = (before[other], length_key(float(lengths[k, away, other, image])))
                 second = int(cell) * n_basis + int(other)
                 scale = known.get(key, 1.0)
                 factor[index, second] *= scale
