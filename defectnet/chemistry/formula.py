@@ -48,7 +48,8 @@ def parse_formula(text: str, *, field: str = "host") -> dict[str, float]:
             flat = flat.replace(match.group(), "".join(f"{symbol}{amount}" for symbol, amount in inner.items()), 1)
         amounts = {symbol: amount for symbol, amount in _count(flat, 1.0).items() if amount >= _LEAST_AMOUNT}
         total = sum(amounts.values())
-        if not (total > 0 and math.isfinite(total)):
+        # No element's symbol has three letters: "Silicon" is a word.
+        if not (total > 0 and math.isfinite(total)) or max(map(len, amounts)) > 2:
             raise ValueError(text)
     except ValueError:
         raise CompositionError(

@@ -137,8 +137,8 @@ def _valence_step(old: str, valence: float | None, new: str) -> int | None:
         step = abs(groups[0] - groups[1])
         return step if step <= 1 and (groups[0] >= 13) == (groups[1] >= 13) else None
     steps = [abs(state - valence) for state in element(new).oxidation_states if np.sign(state) == np.sign(valence)]
-    step = min(steps, default=np.inf)
-    return round(step) if step <= 1 else None
+    least = min(steps, default=np.inf)
+    return round(least) if least <= 1 else None
 
 
 @cache
