@@ -31,7 +31,15 @@ from defectnet.model.layers import DecoderLayer, EncoderLayer, NetworkSettings
 from defectnet.model.mass_defect import CHANGE_FLOOR, N_MOMENTS, Physics, moved_moments
 from defectnet.model.prior import EXPECTED_COLUMNS
 
-__all__ = ["Answer", "DefectNetwork", "Inputs", "NetworkSettings", "compact"]
+__all__ = [
+    "LOG_CONCENTRATION_BOUNDS",
+    "MAX_HOST_ELEMENTS",
+    "Answer",
+    "DefectNetwork",
+    "Inputs",
+    "NetworkSettings",
+    "compact",
+]
 
 # Host elements beyond this number (the least abundant ones) are left out of the host tokens. Of 4,308 DFT parents none
 # has more than six elements.
