@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from defectnet.pages.report import report_answer, write_report
     from defectnet.prediction import ElementVerdict, Prediction
     from defectnet.query import Query
-    from defectnet.readers import Reading, read_file, read_spectrum
+    from defectnet.readers import Reading, is_parquet, read_file, read_spectrum
     from defectnet.readers.query import QueryReading, read_query
+    from defectnet.readers.resolution import read_resolution
     from defectnet.references import PristineHost, library_reference
     from defectnet.released import released_model
     from defectnet.spectrum import Spectrum
@@ -50,10 +51,12 @@ __all__ = [
     "Spectrum",
     "check_answer",
     "explain",
+    "is_parquet",
     "library_reference",
     "plot_prediction",
     "read_file",
     "read_query",
+    "read_resolution",
     "read_spectra",
     "read_spectrum",
     "released_model",
@@ -73,8 +76,9 @@ _HOME = {
     "defectnet.pages.report": ("report_answer", "write_report"),
     "defectnet.prediction": ("ElementVerdict", "Prediction"),
     "defectnet.query": ("Query",),
-    "defectnet.readers": ("Reading", "read_file", "read_spectrum"),
+    "defectnet.readers": ("Reading", "is_parquet", "read_file", "read_spectrum"),
     "defectnet.readers.query": ("QueryReading", "read_query"),
+    "defectnet.readers.resolution": ("read_resolution",),
     "defectnet.references": ("PristineHost", "library_reference"),
     "defectnet.released": ("released_model",),
     "defectnet.spectrum": ("Spectrum",),

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+import defectnet
 from defectnet.cli import options
 from defectnet.cli.answers import show_answers
 from defectnet.errors import InputError
 
 if TYPE_CHECKING:
-    from defectnet.model.predictor import Predictor
-    from defectnet.references import PristineHost
+    from defectnet import Check, Prediction, Predictor, PristineHost, Query
+    from defectnet.neutron import Resolution
 
 __all__ = ["predict"]
 
@@ -47,19 +48,15 @@ def predict(
 
     Example: defectnet predict examples/Si.csv --host Si --reference examples/Si-pristine.csv --plot verdict.png
     """
-    from defectnet.io.tables import read_spectra
-    from defectnet.readers import is_parquet
-    from defectnet.readers.query import read_query
-    from defectnet.readers.resolution import read_resolution
-
-    if is_parquet(file):
+    if defectnet.is_parquet(file):
         options.refuse_for_tables(context)
-        show_answers(_load(model, device).predict_table(read_spectra(file)).to_pylist(), as_json=as_json)
+        table = defectnet.read_spectra(file)
+        show_answers(_load(model, device).predict_table(table).to_pylist(), as_json=as_json)
         return
     if host is None and structure is None:
         raise InputError("is missing", fix="give the pristine crystal's formula, such as --host Si", field="--host")
-    width = None if resolution is None else read_resolution(resolution, unit)
-    asked = read_query(
+    width = None if resolution is None else defectnet.read_resolution(resolution, unit)
+    asked = defectnet.read_query(
         file,
         host,
         unit=unit,
@@ -78,30 +75,18 @@ def predict(
     if prediction.error is not None:
         raise InputError(f"no answer for {file} ({prediction.error})", fix="check the spectrum", field="file")
     prediction = replace(prediction, warnings=(*prediction.warnings, *asked.notes))
-    answer, checked = prediction.to_dict(), None
-    if check:
-        from datagen.answer_check import check_prediction
-
-        checked = check_prediction(
-            asked.query, prediction, resolution=width, structure=structure, potential=potential, parents=parents
-        )
-        answer["check"] = checked.to_dict()
+    checked = None if not check else _check(asked.query, prediction, width, structure, potential, parents)
     if plot is not None:
-        from defectnet.pages.plots import plot_prediction
-
-        plot_prediction(asked.query, prediction, plot)
+        defectnet.plot_prediction(asked.query, prediction, plot)
     if report is not None:
-        from defectnet.pages.report import report_answer
-
-        report_answer(report, predictor, asked, prediction, check=checked, similar=similar)
-    show_answers([answer], as_json=as_json, every_element=candidates is not None)
+        defectnet.report_answer(report, predictor, asked, prediction, check=checked, similar=similar)
+    beside = {} if checked is None else {"check": checked.to_dict()}
+    show_answers([prediction.to_dict() | beside], as_json=as_json, every_element=candidates is not None)
 
 
 def _load(model: Path | None, device: str) -> "Predictor":
-    from defectnet.model.predictor import Predictor
-    from defectnet.released import released_model
-
-    return Predictor.load(model or released_model(), version="local" if model else "released", device=device)
+    folder = model or defectnet.released_model()
+    return defectnet.Predictor.load(folder, version="local" if model else "released", device=device)
 
 
 def _from_structure(structure: Path, potential: str, reference: str | None) -> "PristineHost":
@@ -110,3 +95,18 @@ def _from_structure(structure: Path, potential: str, reference: str | None) -> "
     if reference is not None:
         raise InputError("is one reference too many", fix="give --reference or --structure", field="--structure")
     return reference_from_structure(structure, potential)
+
+
+def _check(
+    query: "Query",
+    prediction: "Prediction",
+    resolution: "Resolution | None",
+    structure: Path | None,
+    potential: str,
+    parents: str,
+) -> "Check":
+    from datagen.answer_check import check_prediction
+
+    return check_prediction(
+        query, prediction, resolution=resolution, structure=structure, potential=potential, parents=parents
+    )

@@ -64,14 +64,7 @@ def read_query(
     """
     file = Path(file)
     known = reference if isinstance(reference, PristineHost) else None
-    crystal = Host(host) if isinstance(host, str) else host
-    if crystal is None and known is None:
-        raise InputError("is missing", fix="give the pristine crystal's formula, such as Si", field="host")
-    if crystal is not None and known is not None and known.host != crystal:
-        raise InputError(
-            f"{known.description} is {known.host.formula}, not {crystal.formula}", fix="make them agree", field="host"
-        )
-    crystal = crystal or known.host  # type: ignore[union-attr]
+    crystal = _crystal(Host(host) if isinstance(host, str) else host, known)
     reading = read_file(file, unit)
     notes = []
     if kind == "vibrational" and reading.kind == "neutron":
@@ -97,6 +90,19 @@ def read_query(
         prior=prior,
     )
     return QueryReading(file, query, reading, tuple(note for note in notes if note))
+
+
+def _crystal(named: Host | None, known: PristineHost | None) -> Host:
+    """The host that was named or that the reference is of; they must agree."""
+    if known is None:
+        if named is None:
+            raise InputError("is missing", fix="give the pristine crystal's formula, such as Si", field="host")
+        return named
+    if named is not None and known.host != named:
+        raise InputError(
+            f"{known.description} is {known.host.formula}, not {named.formula}", fix="make them agree", field="host"
+        )
+    return known.host
 
 
 def _names_the_library(reference: str) -> bool:
