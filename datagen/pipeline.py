@@ -30,7 +30,7 @@ from datagen.potentials import Potential, load_potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import DefectNetError, SimulationError, StorageError, TableError
-from defectnet.io.cluster import attended, cut_off, require_room
+from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
 from defectnet.io.storage import Location
 from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_table
 from defectnet.pages.plots import plot_table_overview
@@ -104,7 +104,7 @@ def simulate(settings: SimulateSettings) -> Report:
             )
         try:
             _room_for_objects()
-            for row in attended(_run(tasks, settings), _room_for_objects):
+            for row in warn_when_silent(_run(tasks, settings), _room_for_objects):
                 if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
                     raise StorageError(row["failure"])
                 methods[row["method"]] += row["count"]
@@ -112,7 +112,7 @@ def simulate(settings: SimulateSettings) -> Report:
                 if row["cause"]:
                     failures[row["cause"]] += row["count"]
         except ray.exceptions.RayError as error:
-            raise cut_off("simulation", error, "finished shards are kept: run again to go on") from error
+            raise cluster_failure("simulation", error, "finished shards are kept: run again to go on") from error
         finally:
             if started_here:
                 ray.shutdown()

@@ -18,23 +18,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow as pa
-
 import defectnet
-from defectnet.errors import ArtifactError, DefectNetError, StorageError, TableError
-from defectnet.io.cluster import attended, cut_off, require_room
+from defectnet.errors import ArtifactError, StorageError, TableError
+from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
+from defectnet.io.ray_session import ray_session
 from defectnet.io.storage import Location
 from defectnet.io.tables import PREDICTIONS_SCHEMA, write_table
-from defectnet.model.artifact import ARTIFACT_FILES
+from defectnet.model.artifact import ARTIFACT_FILES, SUMS
 from defectnet.model.predictor import Predictor
+from defectnet.models import ModelVersion
 from serving.batch.inputs import Cursor
 from serving.batch.shards import MANIFEST, MODEL, REPORT, WEIGHTS_KEY, Shard, finished, plan_shards
-from serving.hot_swap import load_model
-from serving.local import local_ray
-from serving.models_source import SUMS, ModelSource, ModelVersion, open_source, weights_sha256
-from serving.settings import ScoreSettings
+from serving.loading import load_model
+from serving.models_source import ModelSource, open_source, weights_sha256
+from serving.settings import ScoreSettings, device_of
 
-__all__ = ["ScoreReport", "score", "score_table"]
+__all__ = ["ScoreReport", "score"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +122,8 @@ def score(
         copy = target.child(MODEL)
         for name, content in files.items():
             copy.child(name).write(content)
-        carried = _Model(copy, version, provenance, settings.niceness)
-        with local_ray(num_cpus=settings.workers), _as_error():
+        carried = _Model(copy, version, provenance, settings.niceness, settings.gpus_per_worker)
+        with ray_session(settings.workers), _as_error():
             _room_for_objects()
             seconds = _score_pending(pending, target, carried, settings.workers, done, advance)
         target.sweep()
@@ -149,32 +148,6 @@ def score(
     return report
 
 
-def score_table(predictor: Predictor, table: pa.Table) -> pa.Table:
-    """Predict a table; a row that makes the model fail costs only itself."""
-    try:
-        return predictor.predict_table(table)
-    except DefectNetError:
-        raise
-    except Exception:
-        logger.exception("%d rows failed together; they are tried one by one", table.num_rows)
-    return pa.concat_tables(_score_row(predictor, table.slice(index, 1)) for index in range(table.num_rows))
-
-
-def _score_row(predictor: Predictor, row: pa.Table) -> pa.Table:
-    try:
-        return predictor.predict_table(row)
-    except Exception as error:
-        failed = dict.fromkeys(PREDICTIONS_SCHEMA.names) | {
-            "sample_id": row["sample_id"][0].as_py() or "",
-            "elements": [],
-            "warnings": [],
-            "model_name": predictor.name,
-            "model_version": predictor.version,
-            "error": f"the model could not answer ({type(error).__name__}); check the row for extreme values",
-        }
-        return pa.Table.from_pylist([failed], schema=PREDICTIONS_SCHEMA)
-
-
 @dataclass(frozen=True)
 class _Model:
     """What an actor must know of the model: where it is, and what each output file says of it."""
@@ -183,6 +156,7 @@ class _Model:
     version: ModelVersion
     provenance: dict[str, str]
     niceness: int
+    gpus: float
 
 
 def _fetch(source: ModelSource, version: ModelVersion) -> tuple[dict[str, bytes], str]:
@@ -207,7 +181,7 @@ def _score_pending(
     failures: list[str] = []
     begun = seconds = 0.0
     rows = {shard.name: shard.rows for shard in pending}
-    for row in attended(_run(pending, target, model, workers), _room_for_objects):
+    for row in warn_when_silent(_run(pending, target, model, workers), _room_for_objects):
         if row["fatal"]:  # a full disk: whatever is tried next would be computed for nothing
             raise StorageError(row["failure"])
         # The pool loads its models first; the clock starts with the work.
@@ -241,6 +215,7 @@ def _run(pending: Sequence[Shard], target: Location, model: _Model, workers: int
             fn_constructor_args=(model, target),
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(items))),
             num_cpus=1,
+            num_gpus=model.gpus,
         )
         yield from dataset.iter_rows()
     finally:
@@ -260,7 +235,9 @@ class _Scorer:
             for name in (*ARTIFACT_FILES, SUMS):
                 with model.folder.child(name).open() as file:
                     (Path(folder) / name).write_bytes(file.read())
-            self._predictor = Predictor.load(folder, name=model.version.name, version=model.version.version)
+            self._predictor = Predictor.load(
+                folder, name=model.version.name, version=model.version.version, device=device_of(model.gpus)
+            )
         self._provenance, self._target = model.provenance, target
         self._cursor: Cursor | None = None
 
@@ -281,7 +258,7 @@ class _Scorer:
     def _score(self, shard: Shard) -> int:
         if self._cursor is None or self._cursor.source != shard.source:
             self._cursor = Cursor(shard.source)
-        predictions = score_table(self._predictor, self._cursor.read(shard.start, shard.rows))
+        predictions = self._predictor.predict_table(self._cursor.read(shard.start, shard.rows), isolate=True)
         metadata = self._provenance | {"defectnet_source": str(shard.source), "defectnet_first_row": str(shard.start)}
         # Appears whole; should Ray run a shard again, it writes the same rows to the same name.
         write_table(
@@ -305,7 +282,7 @@ def _as_error() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise cut_off("scoring", error, "what is scored is kept: run again to finish") from error
+        raise cluster_failure("scoring", error, "what is scored is kept: run again to finish") from error
 
 
 def _json(values: object) -> bytes:

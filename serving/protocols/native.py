@@ -11,10 +11,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from defectnet.errors import InputError, SettingsError
 from defectnet.io.strict_json import loads_strict
 from defectnet.query import Query
-from serving import arrow
 from serving.backend import Backend, DataPlane, Item, check
 from serving.limits import ARROW, JSON, Bodies, media_type
 from serving.metrics import exposition
+from serving.protocols import arrow
 from serving.schemas import HealthAnswer, ModelAnswer, PredictAnswer, RefreshAnswer, refusals, request_body
 from serving.settings import ServiceSettings
 from serving.webhook import verify

@@ -55,6 +55,13 @@ def test_train_evaluate_promote(tmp_path: Path) -> None:
     assert "defectnet/1" in run(promote, "--rollback").output
 
 
+def test_the_first_example_of_promote_works_as_it_stands() -> None:
+    """It once named a folder that the project does not have."""
+    example = (promote.__doc__ or "").split("Example: defectnet promote ")[1].split()
+    assert "champion: defectnet/1" in run(promote, *example).output
+    assert "champion: defectnet/1" in run(promote, "models:/defectnet@champion").output
+
+
 @pytest.mark.parametrize(
     ("verb", "arguments", "error"),
     [
@@ -69,6 +76,9 @@ def test_train_evaluate_promote(tmp_path: Path) -> None:
         (promote, ("3", "--force", " "), InputError),
         (promote, ("3",), RegistryError),
         (promote, ("--artifact", "nowhere"), ArtifactError),
+        (promote, ("--artifact", "models:/defectnet/3"), InputError),
+        (promote, ("nowhere",), InputError),
+        (promote, ("other@champion",), InputError),
     ],
 )
 def test_mistakes_are_the_projects_own_errors(

@@ -12,8 +12,8 @@ from local_api import Client, refused
 
 from defectnet.errors import InputError
 from defectnet.io.tables import PREDICTIONS_SCHEMA
-from serving.arrow import read_items, read_stream
 from serving.limits import ARROW
+from serving.protocols.arrow import read_items, read_stream
 
 Table = Callable[..., pa.Table]
 
