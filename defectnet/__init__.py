@@ -12,6 +12,8 @@ Every name below is loaded when it is first used, so that `import defectnet` cos
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from defectnet.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from defectnet.check import Check, check_answer
     from defectnet.client import Client
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from defectnet.references import PristineHost, library_reference
     from defectnet.released import released_model
     from defectnet.spectrum import Spectrum
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Check",

@@ -16,7 +16,6 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-import defectnet
 from defectnet.check import Check
 from defectnet.io.tables import read_spectra
 from defectnet.model.explain import Explanation, Neighbour, explain, nearest
@@ -25,6 +24,7 @@ from defectnet.pages.plots import draw_spectrum
 from defectnet.prediction import Prediction
 from defectnet.query import Query
 from defectnet.readers.query import QueryReading
+from defectnet.version import __version__
 
 __all__ = ["report_answer", "write_report"]
 
@@ -122,7 +122,7 @@ def _versions(query: Query, prediction: Prediction, source: str) -> dict[str, st
         "pristine reference": "given" if query.reference is not None else "none",
         "candidates": "every element" if query.candidates is None else ", ".join(query.candidates),
         "model": f"{prediction.model_name} {prediction.model_version}",
-        "DefectNet": defectnet.__version__,
+        "DefectNet": __version__,
         "Python": platform.python_version(),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
