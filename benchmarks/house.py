@@ -1,5 +1,4 @@
-"""The house in figures: modules, who imports whom, circles, the longest function and file, what `--help` and a small
-installation cost.
+"""The house in figures: modules, imports, circles, lengths, and what `--help` and a small installation cost.
 
     make house
 """
