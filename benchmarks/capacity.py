@@ -19,8 +19,8 @@ from score import GROUP_ROWS, make_spectra, runs_folder
 from writing import RESULTS, write_result
 
 from datagen.parents import load_parents
-from datagen.pipeline import simulate_parent, storage_schema
 from datagen.potentials import load_potential
+from datagen.samples import simulate_parent, storage_schema
 from datagen.settings import SimulateSettings
 from defectnet.io.ray_session import ray_session
 from defectnet.io.storage import Location
