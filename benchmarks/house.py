@@ -1,6 +1,6 @@
 """The house in figures: modules, imports, circles, lengths, and what `--help` and a small installation cost.
 
-    make house
+make house
 """
 
 import argparse
