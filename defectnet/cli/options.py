@@ -72,7 +72,8 @@ Similar = Annotated[
     Path | None, typer.Option(help="A Parquet (or folder) of simulated spectra; the nearest go into the report.")
 ]
 Model = Annotated[
-    Path | None, typer.Option(help="A model artifact folder. [default: the released one]", show_default=False)
+    str | None,
+    typer.Option(help="An artifact folder, released, or models:/NAME@ALIAS or /VERSION.", show_default="released"),
 ]
 Device = Annotated[str, typer.Option(help="Where the network runs, as torch names it: cpu, cuda, cuda:1.")]
 Plot = Annotated[Path | None, typer.Option(help="Also draw the spectrum beside its verdict into this PNG.")]

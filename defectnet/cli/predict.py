@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,6 +11,7 @@ import defectnet
 from defectnet.cli import options
 from defectnet.cli.answers import show_answers
 from defectnet.errors import InputError
+from defectnet.models import RELEASED, ModelReference
 
 if TYPE_CHECKING:
     from defectnet import Check, Prediction, Predictor, PristineHost, Query
@@ -84,9 +86,16 @@ def predict(
     show_answers([prediction.to_dict() | beside], as_json=as_json, every_element=candidates is not None)
 
 
-def _load(model: Path | None, device: str) -> "Predictor":
-    folder = model or defectnet.released_model()
-    return defectnet.Predictor.load(folder, version="local" if model else "released", device=device)
+def _load(model: str | None, device: str) -> "Predictor":
+    reference = ModelReference.parse(model or RELEASED)
+    if reference.folder is not None:
+        version = RELEASED if model in (None, RELEASED) else "local"
+        return defectnet.Predictor.load(reference.folder, version=version, device=device)
+    from training.registry import fetch
+
+    with TemporaryDirectory() as copy:
+        folder, number = fetch(reference, copy)
+        return defectnet.Predictor.load(folder, name=reference.name, version=number, device=device)
 
 
 def _from_structure(structure: Path, potential: str, reference: str | None) -> "PristineHost":
