@@ -148,7 +148,8 @@ def _green(
     slope = border / (2 * root**2 * (root**2 - border**2)) + logarithm / (4 * root**3)
     slope = np.diff(slope, axis=1) / bins.step_thz
     flat = spectral.reshape(last, -1)
-    return (kernel @ flat).reshape(-1, d, d), -(slope @ flat).reshape(-1, d, d), root[:, 0] ** 2
+    green, green_slope = ((part @ flat).reshape(-1, d, d) for part in (kernel, -slope))
+    return green.astype(np.complex128), green_slope.astype(np.complex128), root[:, 0].astype(np.complex128) ** 2
 
 
 def dilute_response(

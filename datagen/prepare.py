@@ -2,42 +2,41 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import spglib
 from numpy.typing import NDArray
 
-from datagen.dos import density_by_site
+from datagen.cluster_response import clusters_of, dilute_response
+from datagen.dos import Bins, ElementDos, density_by_site
 from datagen.endmembers import Endmember
 from datagen.parents import Parent
-from datagen.responses import CONCENTRATIONS, HostDynamics, Response
+from datagen.responses import CONCENTRATIONS, LOWEST_THZ, HostDynamics, Response
 from datagen.springs import packaged_springs
-from defectnet.errors import DefectNetError, SimulationError
+from defectnet.elements import VOCABULARY
+from defectnet.errors import SimulationError
 from defectnet.io.response_library import packed
-from defectnet.model.prior import NEVER, substitutions
+from defectnet.model.prior import NEVER, expectations, substitutions
 
-__all__ = ["SPRING_CONCENTRATION", "host_row", "prepare_digest", "row_of"]
+__all__ = ["dilute_responses", "host_row", "prepare_digest", "row_of"]
 
 Array = NDArray[np.float64]
 
 # Raised when the same host would get other responses.
-_PHYSICS = 1
-# The one concentration at which springs are computed: enough dopants that their sites average, few enough that the
-# change is linear.
-SPRING_CONCENTRATION = 0.05
-# Most likely substitutions by chemistry that get a response by springs.
-_MOST_SUBSTITUTIONS = 16
+_PHYSICS = 2
 # Greatest linear misfit of an end member; beyond it bonds do not keep their length.
 _MOST_STRAIN = 0.06
 # Bins of the simulator that are joined into one: responses are read at a coarser resolution than samples.
 _JOINED = 2
+# Room above the host's top for local modes, as a factor, in the responses of single dopants.
+_HEADROOM = 4.0
 
 
 def prepare_digest() -> str:
     """Hash of what decides the responses of a host, whatever it is."""
-    what = [_PHYSICS, CONCENTRATIONS, SPRING_CONCENTRATION, _MOST_SUBSTITUTIONS, _MOST_STRAIN, _JOINED]
+    what = [_PHYSICS, CONCENTRATIONS, _MOST_STRAIN, _JOINED, _HEADROOM]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
@@ -45,12 +44,14 @@ def host_row(
     parent: Parent,
     endmembers: Mapping[tuple[str, str], str] | None = None,
     load: Callable[[str], Parent] | None = None,
+    dopants: Collection[str] = (),
 ) -> dict[str, Any]:
-    """A row of `RESPONSES_SCHEMA`: the host's densities, and its responses by end members and springs.
+    """A row of `RESPONSES_SCHEMA`: the host's densities, and its responses by end members and by springs.
 
     Args:
         endmembers: by (replaced element, dopant), their names (`datagen.endmembers.find_endmembers`).
         load: an end member by its name.
+        dopants: only these; empty for every sensible substitution, and those that have an end member.
 
     Raises:
         SimulationError: the host is unstable, or has no density.
@@ -58,25 +59,48 @@ def host_row(
     dynamics = HostDynamics(parent)
     found: list[Response] = []
     for (replaces, element), name in sorted((endmembers or {}).items()):
-        if load is None or element in NEVER or element in parent.host.elements:
+        wanted = element in dopants if dopants else element not in NEVER
+        if load is None or not wanted or element in parent.host.elements:
             continue
         try:
             end = Endmember(parent, load(name), replaces, element)
-            if abs(end.strain) <= _MOST_STRAIN and load(name).lowest_thz() >= -0.3:
+            if abs(end.strain) <= _MOST_STRAIN and load(name).lowest_thz() >= LOWEST_THZ:
                 found += dynamics.endmember(end, element, replaces)
         except SimulationError:
             continue
-    known = {(one.replaces, one.element) for one in found}
-    likely = [(one.replaces, one.element) for one in substitutions(parent.host)[:_MOST_SUBSTITUTIONS]]
-    for replaces, element in [*sorted(known), *(pair for pair in likely if pair not in known)]:
-        try:
-            found += dynamics.springs(element, replaces, packaged_springs(), (SPRING_CONCENTRATION,))
-        except DefectNetError:
-            try:
-                found += dynamics.masses(element, replaces, (SPRING_CONCENTRATION,))
-            except DefectNetError:
-                continue
-    return row_of(dynamics, found)
+    pairs = {(one.replaces, one.element) for one in found}
+    pairs |= {(one.replaces, one.element) for one in substitutions(parent.host)}
+    if dopants:
+        pairs = {(site, element) for site, element in pairs if element in dopants}
+        likeliest = expectations(parent.host)[1]
+        named = {element for _, element in pairs}
+        pairs |= {(VOCABULARY[likeliest[VOCABULARY.index(e)]], e) for e in set(dopants) - named}
+    return row_of(dynamics, [*found, *dilute_responses(dynamics, sorted(pairs))])
+
+
+def dilute_responses(dynamics: HostDynamics, pairs: Iterable[tuple[str, str]]) -> list[Response]:
+    """Responses by springs of (replaced element, dopant), for a single dopant: concentration 0."""
+    parent = dynamics.parent
+    step = dynamics.bins.step_thz * _JOINED
+    bins = Bins(step, -(-min(dynamics.bins.n, int(_HEADROOM * parent.top_thz() / dynamics.bins.step_thz)) // _JOINED))
+    partial = {symbol: _joined(d)[: bins.n] for symbol, d in dynamics.density.partial.items()}
+    density = ElementDos(partial, bins, dynamics.density.imaginary_weight)
+    clusters = clusters_of(parent, bins)
+    found = []
+    for replaces, element in pairs:
+        sites = [cluster for cluster in clusters if cluster.element == replaces]
+        shares = np.array([cluster.count for cluster in sites]) / sum(cluster.count for cluster in sites)
+        scales = packaged_springs().scales(parent, element, replaces)
+        each = [dilute_response(cluster, parent, density, element, scales) for cluster in sites]
+        change = np.sum([w * one.change for w, one in zip(shares, each, strict=True)], axis=0)
+        weighted = [one.change_neutron for one in each if one.change_neutron is not None]
+        neutron = None
+        if len(weighted) == len(each):
+            neutron = np.sum([w * one for w, one in zip(shares, weighted, strict=True)], axis=0)
+        spread = [None if curve is None else np.repeat(curve, _JOINED) for curve in (change, neutron)]
+        assert spread[0] is not None
+        found.append(Response(element, replaces, "springs", 0.0, 0.0, spread[0], spread[1], 0.0))
+    return found
 
 
 def row_of(dynamics: HostDynamics, responses: list[Response]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_masses, atomic_numbers
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from datagen.dos import Bins, ElementDos, choose_bins, doped_dos, mesh_error, pristine_dos, pristine_dos_on_mesh
@@ -24,13 +24,14 @@ from datagen.embedding import Fragment, PotentialHost, Site, superpose
 from datagen.endmembers import Endmember, interpolate
 from datagen.force_constants import Equivalence, equivalent_sites, impose_sum_rule
 from datagen.parents import Parent
+from datagen.sites import basis_of, doped_atoms
 from datagen.springs import Springs, scaled_bonds
 from datagen.supercells import Supercell, low_symmetry_matrices
 from defectnet.errors import CompositionError, SimulationError, UnstableError
 from defectnet.neutron import neutron_weight
 from defectnet.spectrum import MODES_PER_ATOM
 
-__all__ = ["CONCENTRATIONS", "HostDynamics", "Response"]
+__all__ = ["CONCENTRATIONS", "LOWEST_THZ", "HostDynamics", "Response"]
 
 Array = NDArray[np.float64]
 
@@ -42,6 +43,8 @@ _CELL_ATOMS = 216
 _CELL_TRIES = 3
 # A dopant takes at most this share of its sublattice, as in the simulated samples.
 _MOST_OF_SUBLATTICE = 0.5
+# A host with a mode below this is unstable, THz.
+LOWEST_THZ = -0.3
 # Beyond this share of imaginary modes a doped crystal is none.
 _MOST_IMAGINARY = 0.01
 
@@ -53,7 +56,7 @@ class Response:
     Attributes:
         element, replaces: the dopant and the host element whose sites it takes.
         source: where the dopant's force constants come from (see the top of this file).
-        concentration: of the cell that was computed, fraction of all atoms.
+        concentration: of the cell that was computed, fraction of all atoms; 0 for a single dopant.
         strain: linear strain of the crystal at this concentration; 0 where the source does not say.
         change: shape (n_bins,), change of the normalised density (3 modes) in modes per THz, over the concentration.
         change_neutron: the same of the neutron-weighted density; None where a cross-section is not tabulated.
@@ -77,7 +80,9 @@ class HostDynamics:
         UnstableError: the crystal has modes below `lowest_thz`.
     """
 
-    def __init__(self, parent: Parent, *, n_atoms: int = _CELL_ATOMS, seed: int = 0, lowest_thz: float = -0.3) -> None:
+    def __init__(
+        self, parent: Parent, *, n_atoms: int = _CELL_ATOMS, seed: int = 0, lowest_thz: float = LOWEST_THZ
+    ) -> None:
         self.parent = parent
         lowest = parent.lowest_thz()
         if lowest < lowest_thz:
@@ -125,8 +130,7 @@ class HostDynamics:
     @cached_property
     def bases(self) -> dict[str, list[int]]:
         """The basis atoms of each element."""
-        symbols = self.parent.primitive.get_chemical_symbols()
-        return {symbol: [k for k, one in enumerate(symbols) if one == symbol] for symbol in sorted(set(symbols))}
+        return basis_of(self.parent.primitive)
 
     def masses(self, element: str, replaces: str, concentrations: Sequence[float] = CONCENTRATIONS) -> list[Response]:
         """Responses of a dopant that differs by its mass alone."""
@@ -184,7 +188,7 @@ class HostDynamics:
         for count in self._counts(replaces, concentrations):
             rng = np.random.default_rng([self._seed, count, atomic_numbers[element], atomic_numbers[replaces]])
             sites = self._draw(element, replaces, count, rng)
-            doped = self._doped(sites)
+            doped = doped_atoms(self.supercell, sites)
             phi, strain = constants(doped, sites)
             dos = doped_dos(phi, self.supercell, doped.numbers, doped.get_masses(), self.bins)
             worst = max(worst, dos.imaginary_weight)
@@ -211,18 +215,6 @@ class HostDynamics:
         free = [(L, k) for L in range(self.supercell.n_points) for k in self.bases[replaces]]
         chosen = rng.permutation(len(free))[:count]
         return sorted(Site(free[index][0], free[index][1], element) for index in chosen.tolist())
-
-    def _doped(self, sites: list[Site]) -> Atoms:
-        atoms = self.supercell.atoms.copy()
-        masses = np.tile(self.parent.primitive.get_masses(), self.supercell.n_points)
-        numbers = atoms.numbers.copy()
-        for site in sites:
-            index = site.point * self.supercell.n_basis + site.basis
-            numbers[index] = atomic_numbers[site.element]
-            masses[index] = atomic_masses[numbers[index]]
-        atoms.numbers = numbers
-        atoms.set_masses(masses)
-        return atoms
 
     def weighted(self, dos: ElementDos) -> Array | None:
         """The neutron-weighted density, 3 modes; None where an element has no tabulated cross-section."""

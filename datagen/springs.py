@@ -147,8 +147,12 @@ def length_key(length: float) -> int:
 
 
 def bond_vectors(cell: Supercell) -> tuple[Array, NDArray[np.int64], Array]:
-    """From each basis atom to all others, shapes (n_basis, n_points, n_basis, m, …): vectors to their nearest images (Å),
-    the lattice vectors of those, and lengths (Å), infinite where there is none."""
+    """From each basis atom to all others: their nearest images.
+
+    Returns:
+        vectors, shape (n_basis, n_points, n_basis, m, 3), Å; the lattice vectors of the images' cells, the same shape;
+        lengths, shape (n_basis, n_points, n_basis, m), Å, infinite where there is none.
+    """
     images, weights = cell.nearest_images
     positions = cell.primitive.positions
     offsets = positions[None, None, :, None] - positions[:, None, None, None]

@@ -94,4 +94,9 @@ def test_a_row_of_the_library(silicon: Parent) -> None:
     assert host.dos.sum() * host.frequency_step_thz == pytest.approx(3.0, rel=1e-3)
     assert [(site.element, site.count) for site in host.sites] == [("Si", 2)]
     assert {"Ge", "Sn"} <= {one.element for one in host.responses}
-    assert {one.source for one in host.responses} <= {"springs", "masses"}
+    assert {(one.source, one.concentration) for one in host.responses} == {("springs", 0.0)}
+
+
+def test_a_row_holds_the_dopants_that_are_asked_for(silicon: Parent) -> None:
+    host = HostResponses.from_row(host_row(silicon, dopants=("Ge", "Zn")))
+    assert sorted(one.element for one in host.responses) == ["Ge", "Zn"]
