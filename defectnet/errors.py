@@ -14,13 +14,17 @@ DefectNetError                    anything this project raises on purpose
 ├── RegistryError                 the model registry refused or cannot be reached
 ├── StorageError                  a disk or object store is full, refuses or cannot be reached
 └── ServiceError                  the HTTP service refused, failed or cannot be reached
+    └── BusyError                 too much waits; says when to come back
 
 The command line turns an `InputError` or `SettingsError` into exit code 2 and any other into exit code 1, one sentence
 each and never a traceback; the HTTP service turns an `InputError` into a 4xx answer.
 """
 
+from typing import Self
+
 __all__ = [
     "ArtifactError",
+    "BusyError",
     "CompositionError",
     "DefectNetError",
     "InputError",
@@ -44,28 +48,28 @@ class DefectNetError(Exception):
 class InputError(DefectNetError):
     """What the caller gave is wrong.
 
-    Args:
+    Attributes:
         message: what was wrong and where, with no final stop.
         fix: what the caller can do about it, an imperative clause.
         field: the name of the offending field or option, where there is one.
     """
 
     def __init__(self, message: str, *, fix: str = "", field: str = "") -> None:
-        self.field = field
-        self.fix = fix
+        self.message, self.fix, self.field = message, fix, field
         text = f"{field}: {message}" if field else message
         super().__init__(f"{text}; {fix}" if fix else text)
 
+    def at(self, field: str) -> Self:
+        """The same error about another field: `error.at(f"reference.{error.field}")`."""
+        return type(self)(self.message, fix=self.fix, field=field)
+
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process borders in Ray; the default would call __init__ with the joined text alone.
-        return (_rebuild, (type(self), str(self), self.fix, self.field))
+        return (_rebuild, (type(self), self.message, self.fix, self.field))
 
 
-def _rebuild(cls: type[InputError], text: str, fix: str, field: str) -> InputError:
-    error = cls.__new__(cls)
-    Exception.__init__(error, text)
-    error.fix, error.field = fix, field
-    return error
+def _rebuild(cls: type[InputError], message: str, fix: str, field: str) -> InputError:
+    return cls(message, fix=fix, field=field)
 
 
 class UnitError(InputError):
@@ -114,3 +118,23 @@ class StorageError(DefectNetError):
 
 class ServiceError(DefectNetError):
     """The HTTP service refused, failed, or cannot be reached."""
+
+
+class BusyError(ServiceError):
+    """The service has more to do than it wants to queue.
+
+    Attributes:
+        retry_after_s: when to come back.
+        status: the HTTP status that says so.
+    """
+
+    def __init__(self, retry_after_s: float = 1.0, *, status: int = 503) -> None:
+        self.retry_after_s, self.status = retry_after_s, status
+        super().__init__(f"busy; try again in {max(1, round(retry_after_s))} s")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_busy, (self.retry_after_s, self.status))
+
+
+def _busy(retry_after_s: float, status: int) -> BusyError:
+    return BusyError(retry_after_s, status=status)

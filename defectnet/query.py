@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from defectnet.elements import VOCABULARY, check_element
-from defectnet.errors import CompositionError, InputError, SpectrumError
+from defectnet.errors import CompositionError, InputError
 from defectnet.host import Host
 from defectnet.spectrum import Spectrum
 
@@ -177,8 +177,7 @@ def _of_reference(make: Any, *arguments: Any) -> Spectrum:
     try:
         spectrum: Spectrum = make(*arguments)
     except InputError as error:
-        message = str(error).removeprefix(f"{error.field}: ").removesuffix(f"; {error.fix}" if error.fix else "")
-        raise SpectrumError(message, fix=error.fix, field=f"reference.{error.field}") from None
+        raise error.at(f"reference.{error.field}") from None
     return spectrum
 
 

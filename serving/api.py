@@ -17,11 +17,11 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
 import defectnet
-from defectnet.errors import InputError
+from defectnet.errors import BusyError, InputError
 from serving.auth import ACCESS, admit
 from serving.backend import Backend, DataPlane
 from serving.batch.jobs import BatchBook
-from serving.limits import Bodies, BusyError
+from serving.limits import Bodies
 from serving.metrics import ObservedRequests
 from serving.models_source import served_name
 from serving.protocols.batch_jobs import batch_routes
@@ -112,8 +112,7 @@ async def _refuse_input(_: Request, error: Exception) -> JSONResponse:
 
 async def _refuse_busy(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BusyError)
-    wait_s = max(1, round(error.retry_after_s))
-    return _sentence(error.status, f"busy; try again in {wait_s} s", headers={"Retry-After": str(wait_s)})
+    return _sentence(error.status, str(error), headers={"Retry-After": str(max(1, round(error.retry_after_s)))})
 
 
 async def _hide(_: Request, error: Exception) -> JSONResponse:

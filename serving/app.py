@@ -20,11 +20,10 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
-from defectnet.errors import SettingsError
+from defectnet.errors import BusyError, SettingsError
 from defectnet.query import Query
 from serving.api import make_api
 from serving.batch.jobs import BatchBook, RayJobs
-from serving.limits import BusyError
 from serving.models_source import absolute_tracking_uri
 from serving.replica import Model
 from serving.settings import Replicas, ServiceSettings, is_loopback

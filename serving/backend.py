@@ -72,9 +72,7 @@ def first_error(items: Sequence[Item]) -> InputError:
     """The refusal of a request in which no spectrum is good."""
     error = next(item.asked for item in items if isinstance(item.asked, InputError))
     # `spectrum` is the item itself, not a key of it.
-    field = "spectra[0]" if error.field in ("", "spectrum") else f"spectra[0].{error.field}"
-    message = str(error).removeprefix(f"{error.field}: ").removesuffix(f"; {error.fix}" if error.fix else "")
-    return InputError(message, fix=error.fix, field=field)
+    return error.at("spectra[0]" if error.field in ("", "spectrum") else f"spectra[0].{error.field}")
 
 
 class DataPlane:

@@ -6,22 +6,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import HTTPException, Request
 
+from defectnet.errors import BusyError
 from serving.settings import ServiceSettings
 
-__all__ = ["ARROW", "JSON", "Bodies", "BusyError", "media_type"]
+__all__ = ["ARROW", "JSON", "Bodies", "media_type"]
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
-
-_RETRY_AFTER_S = 1.0
-
-
-class BusyError(Exception):
-    """There is more to do than the service wants to queue."""
-
-    def __init__(self, retry_after_s: float = _RETRY_AFTER_S, *, status: int = 503) -> None:
-        self.retry_after_s, self.status = retry_after_s, status
-        super().__init__("busy")
 
 
 def media_type(request: Request) -> str:

@@ -79,5 +79,4 @@ def usable_error(error: Sequence[float], factor_thz: float, where: str) -> NDArr
 
 def located(error: SpectrumError, where: str) -> SpectrumError:
     """The same error with the file's name in its sentence."""
-    message = str(error).removeprefix(f"{error.field}: ").removesuffix(f"; {error.fix}")
-    return SpectrumError(f"{message} in {where}", fix=error.fix, field=error.field)
+    return SpectrumError(f"{error.message} in {where}", fix=error.fix, field=error.field)

@@ -28,10 +28,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
-from defectnet.errors import InputError
+from defectnet.errors import BusyError, InputError
 from serving.auth import Caller
 from serving.batch.score import REPORT
-from serving.limits import BusyError
 from serving.settings import Batches as BatchSettings
 
 __all__ = [

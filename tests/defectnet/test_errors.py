@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from defectnet import errors
-from defectnet.errors import DefectNetError, InputError, SpectrumError
+from defectnet.errors import BusyError, DefectNetError, InputError, SpectrumError
 
 
 def test_one_sentence_with_field_and_fix() -> None:
@@ -23,3 +23,15 @@ def test_input_errors_cross_process_borders_whole() -> None:
 @pytest.mark.parametrize("name", errors.__all__)
 def test_one_tree(name: str) -> None:
     assert issubclass(getattr(errors, name), DefectNetError)
+
+
+def test_an_error_about_another_field_keeps_its_parts() -> None:
+    error = SpectrumError("too short: 3 points; no more", fix="give more", field="dos").at("reference.dos")
+    assert type(error) is SpectrumError
+    assert str(error) == "reference.dos: too short: 3 points; no more; give more"
+    assert (error.message, error.fix) == ("too short: 3 points; no more", "give more")
+
+
+def test_busy_says_when_to_come_back_across_processes() -> None:
+    error = pickle.loads(pickle.dumps(BusyError(3.2, status=429)))
+    assert (str(error), error.retry_after_s, error.status) == ("busy; try again in 3 s", 3.2, 429)

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 from local_api import Client, LocalBackend, refused
 
-from defectnet.errors import InputError
+from defectnet.errors import BusyError, InputError
 from defectnet.query import Query
 from serving.auth import hash_token
-from serving.limits import BusyError
 from serving.schemas import ModelAnswer, PredictAnswer, PredictRequest, ReferenceItem, SpectrumItem
 from serving.settings import ServiceSettings
 

@@ -11,13 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from local_api import ScriptedJobs
 
-from defectnet.errors import InputError
+from defectnet.errors import BusyError, InputError
 from defectnet.io.tables import write_table
 from serving.auth import Caller
 from serving.batch.job import run
 from serving.batch.jobs import FAILURE, PREDICTIONS, PROGRESS, REQUEST, BatchBook, RayJobs
 from serving.batch.score import REPORT
-from serving.limits import BusyError
 from serving.settings import Batches
 
 Table = Callable[..., pa.Table]
