@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from datagen.dopants import Candidate
+from datagen.dopants import Replacement
 from datagen.engine import Outcome, Workbench
 from datagen.parents import Parent
 from datagen.potentials import load_potential
@@ -20,13 +20,6 @@ from defectnet.spectrum import Spectrum
 _SETTINGS = SimulateSettings(direct_atoms=240, max_atoms=240, seed=20261122)
 
 
-class _Direct(Workbench):
-    """The doped cell itself is relaxed and displaced, at every concentration."""
-
-    def _choose_method(self, plan: Plan) -> str:
-        return "direct"
-
-
 def simulate_series(parent: Parent, element: str, replaces: str, fractions: list[float], path: Path) -> pa.Table:
     """The series as a spectra table, kept in `path`; a member that cannot be simulated is left out.
 
@@ -35,12 +28,13 @@ def simulate_series(parent: Parent, element: str, replaces: str, fractions: list
     """
     if path.exists():
         return read_spectra(path)
-    bench = _Direct(parent, load_potential("nep89"), _SETTINGS)
+    bench = Workbench(parent, load_potential("nep89"), _SETTINGS)
     rows = []
     for number, fraction in enumerate(fractions):
-        plan = Plan(((Candidate(element, replaces, 1.0, False), fraction),))
+        plan = Plan(((Replacement(element, replaces, 1.0, False), fraction),))
         try:
-            outcome = bench.simulate(plan, np.random.default_rng([number, _SETTINGS.seed]))
+            # The doped cell itself is relaxed and displaced, at every concentration.
+            outcome = bench.simulate(plan, np.random.default_rng([number, _SETTINGS.seed]), "direct")
         except DefectNetError as error:
             print(f"{element} {fraction:.3f}: {error}", flush=True)  # noqa: T201
             continue

@@ -22,8 +22,9 @@ import yaml
 from score import REPOSITORY, make_spectra, runs_folder
 from writing import write_result
 
+from defectnet.io.ray_session import ray_session
 from defectnet.released import released_model
-from serving.local import local_ray, running_service
+from serving.local import running_service
 from serving.settings import Replicas, ScoreSettings, ServiceSettings
 
 CLIENTS, PAUSE_S = 2, 0.05
@@ -41,7 +42,7 @@ def main() -> None:
     settings = ServiceSettings(
         model=str(released_model()), port=0, proxy="python", replicas=Replicas(cpus=0.5), ingress=Replicas(cpus=0.25)
     )
-    with tempfile.TemporaryDirectory(dir=runs_folder()) as folder, local_ray(6), running_service(settings) as url:
+    with tempfile.TemporaryDirectory(dir=runs_folder()) as folder, ray_session(6), running_service(settings) as url:
         import ray
 
         make_spectra(Path(folder) / "in", arguments.rows)

@@ -19,15 +19,15 @@ from score import GROUP_ROWS, make_spectra, runs_folder
 from writing import RESULTS, write_result
 
 from datagen.parents import load_parents
-from datagen.pipeline import simulate_parent, storage_schema
 from datagen.potentials import load_potential
+from datagen.samples import simulate_parent, storage_schema
 from datagen.settings import SimulateSettings
+from defectnet.io.ray_session import ray_session
 from defectnet.io.storage import Location
 from defectnet.io.tables import read_spectra, write_table
 from defectnet.model.predictor import Predictor
 from defectnet.released import released_model
 from serving.batch.shards import WEIGHTS_KEY, finished, plan_shards
-from serving.local import local_ray
 from serving.settings import ScoreSettings
 
 SHARD_ROWS = ScoreSettings().shard_rows
@@ -130,7 +130,7 @@ def resume_rate(folder: Path, n_rows: int = 100_000) -> float:
 def driver_rate(n_shards: int = 2000) -> float:
     """Shards/s that a driver hands to two actors which do nothing with them, as `serving.batch.score` does it."""
     ray.data.DataContext.get_current().enable_progress_bars = False
-    with local_ray(2):
+    with ray_session(2):
         items = [{"name": f"part-{number:06d}", "start": number} for number in range(n_shards)]
         dataset = ray.data.from_items(items, override_num_blocks=n_shards).map(
             _Nothing, compute=ray.data.ActorPoolStrategy(size=2), num_cpus=1

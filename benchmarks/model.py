@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from precursor import fit_precursor
+from stress import coverage_under_stress, strangeness
 from writing import RESULTS, write_result
 
 from defectnet.elements import VOCABULARY
@@ -25,10 +27,8 @@ from defectnet.model.network import DefectNetwork
 from defectnet.released import released_model
 from training.baselines import BASELINES
 from training.dataset import SpectraArrays, require_rows
-from training.evaluate import judge_modes, network_asker, score_baseline, score_modes
-from training.pictures import draw_evaluation
-from training.precursor import fit_precursor
-from training.stress import coverage_under_stress, strangeness
+from training.evaluate import judge_modes, network_answerer, score_baseline, score_modes
+from training.evaluation_pictures import draw_evaluation
 
 DATA = Path(__file__).parents[1] / "data"
 GOALS = {
@@ -58,9 +58,9 @@ def main() -> None:
     known = np.isin(VOCABULARY, config.trained_on.dopants)
 
     scores = {
-        "released": score_modes(network_asker(network), rows, known, config.calibration),
+        "released": score_modes(network_answerer(network), rows, known, config.calibration),
         "released_without_prior": score_modes(
-            network_asker(network, prior=False), rows, known, config.calibration, prior=False
+            network_answerer(network, prior=False), rows, known, config.calibration, prior=False
         ),
         "precursor": score_baseline(fit_precursor, data, rows, known, config.grid, suffixes=("",)),
     }
@@ -116,7 +116,7 @@ def _standard_errors(
     hosts = np.unique(formula)
     members = {host: np.flatnonzero(formula == host) for host in hosts}
     errors = {}
-    for mode, judged in judge_modes(network_asker(network), rows, known, config.calibration).items():
+    for mode, judged in judge_modes(network_answerer(network), rows, known, config.calibration).items():
         drawn = []
         for _ in range(_RESAMPLES):
             chosen: Judged = judged.where(np.concatenate([members[host] for host in rng.choice(hosts, len(hosts))]))

@@ -24,7 +24,7 @@ from defectnet.io.tables import read_spectra
 from defectnet.model.artifact import ModelConfig, TrainedOn
 from training.calibrate import calibrate
 from training.dataset import SpectraArrays, dopant_mask
-from training.evaluate import network_asker, score_modes
+from training.evaluate import network_answerer, score_modes
 from training.fit import Trainer, fit
 from training.settings import TrainSettings
 
@@ -77,7 +77,7 @@ def _figures(data: SpectraArrays, known: np.ndarray, settings: TrainSettings) ->
     trained_on = TrainedOn(dopants=trainer.train.dopants, host_elements=trainer.train.host_elements)
     config = ModelConfig(grid=settings.grid, network=settings.network, calibration=calibration, trained_on=trained_on)
     scores = score_modes(
-        network_asker(trainer.network), data.of_split("test"), known, config.calibration, suffixes=("",)
+        network_answerer(trainer.network), data.of_split("test"), known, config.calibration, suffixes=("",)
     )
     listed, free = (scores[mode]["headline"] for mode in ("candidate", "guess_free"))
     return {

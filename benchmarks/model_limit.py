@@ -10,7 +10,7 @@ from one spectrum of 200 to 500 atoms. It needs the potential NEP89 and some min
 import numpy as np
 from writing import RESULTS, write_result
 
-from datagen.dopants import Candidate
+from datagen.dopants import Replacement
 from datagen.dos import ElementDos
 from datagen.engine import Workbench
 from datagen.parents import load_parents
@@ -76,7 +76,7 @@ def main() -> None:
 
 def _spectrum(bench: Workbench, site: str, dopant: str, seed: int) -> ElementDos:
     """The doped crystal; the same seed puts every dopant on the same sites."""
-    plan = Plan(((Candidate(dopant, site, 1.0, False), CONCENTRATION),))
+    plan = Plan(((Replacement(dopant, site, 1.0, False), CONCENTRATION),))
     return bench.simulate(plan, np.random.default_rng(seed)).dos
 
 

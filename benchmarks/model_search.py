@@ -20,7 +20,7 @@ from defectnet.metrics import Judged, score_answers
 from defectnet.model.calibration import Calibration
 from training.calibrate import calibrate_answers
 from training.dataset import SpectraArrays, dopant_mask
-from training.evaluate import judge_modes, network_asker
+from training.evaluate import judge_modes, network_answerer
 from training.fit import Trainer, fit
 from training.settings import TrainSettings
 
@@ -64,15 +64,15 @@ def _figures(data: SpectraArrays, settings: TrainSettings) -> dict[str, float]:
     trainer = Trainer(settings, data)
     fit(trainer, report=lambda trainer, metrics: None)
     trainer.network.load_state_dict(trainer.best)
-    asker = network_asker(trainer.network.eval())
+    answerer = network_answerer(trainer.network.eval())
     known, held = dopant_mask(trainer.train), trainer.validation
     hosts = np.unique(held.formula)
     first = np.isin(held.formula, hosts[::2])
     judged: dict[str, list[Judged]] = {"candidate": [], "guess_free": []}
     for half in (first, ~first):
-        mode, _ = calibrate_answers(asker, held.where(~half), known, seed=settings.seed)
+        mode, _ = calibrate_answers(answerer, held.where(~half), known, seed=settings.seed)
         calibration = Calibration(with_reference=mode, without_reference=mode)
-        for name, one in judge_modes(asker, held.where(half), known, calibration).items():
+        for name, one in judge_modes(answerer, held.where(half), known, calibration).items():
             judged[name].append(one)
     figures = {}
     for name, parts in judged.items():

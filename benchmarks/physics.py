@@ -29,7 +29,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import wasserstein_distance
 from writing import RESULTS, say, write_result
 
-from datagen.dopants import Candidate, candidates
+from datagen.dopants import Replacement, replacements
 from datagen.dos import Bins, ElementDos, choose_bins, density_by_element, doped_dos, pristine_dos
 from datagen.embedding import PotentialHost, compute_potential_host, pressure_of
 from datagen.endmembers import Endmember, find_endmembers, interpolate
@@ -39,6 +39,7 @@ from datagen.parents import Parent, compact_solve, from_folder, from_row, list_p
 from datagen.potentials import load_potential
 from datagen.sampling import Plan
 from datagen.settings import SimulateSettings
+from datagen.sites import choose_sites, doped_atoms
 from datagen.supercells import Supercell, choose_matrix, symmetrise_compact
 from defectnet.errors import SimulationError
 
@@ -379,26 +380,26 @@ def _engines_of(name: str) -> list[dict[str, object]]:
     potential = load_potential("nep89")
     bench = Workbench(from_folder(packaged_folder() / name), potential, SETTINGS)
     rows: list[dict[str, object]] = []
-    cell = bench._cell(SETTINGS.direct_atoms)
-    chosen = candidates(bench.parent.host, potential)
+    cell = bench.cell(SETTINGS.direct_atoms)
+    chosen = replacements(bench.parent.host, potential)
     for choice in chosen[:: max(1, len(chosen) // 4)][:4]:
         for share in (0.015, 0.05, 0.12):
             plan = Plan(((choice, share),))
-            sites = bench._draw_sites(plan, cell.supercell, np.random.default_rng(1))
-            doped = bench._doped_atoms(cell.supercell, sites)
+            sites = choose_sites(plan, cell.supercell, np.random.default_rng(1))
+            doped = doped_atoms(cell.supercell, sites)
             try:
                 densities = [
                     doped_dos(
-                        compute(cell, sites, doped, plan)[0],
+                        bench.methods[method].force_constants(cell, sites, plan)[0],
                         cell.supercell,
                         doped.numbers,
                         doped.get_masses(),
                         bench.bins,
                     )
-                    for compute in (bench._superposed, bench._directly)
+                    for method in ("embedded", "direct")
                 ]
-                method = bench._choose_method(plan)
-                strain = bench._strain_per_fraction(choice)
+                chosen_method = bench.choose_method(plan)
+                strain = bench.strain_per_fraction(choice)
             except SimulationError:
                 continue
             axis = np.arange(bench.bins.n) * bench.bins.step_thz
@@ -411,7 +412,7 @@ def _engines_of(name: str) -> list[dict[str, object]]:
                     "concentration": len(sites) / cell.supercell.n_atoms,
                     "r2": r2(totals[0], totals[1]),
                     "wasserstein_thz": float(wasserstein_distance(axis, axis, *totals)),
-                    "chosen": method,
+                    "chosen": chosen_method,
                     "strain_per_fraction": strain,
                     "mass_ratio": max(masses) / min(masses),
                 }
@@ -429,15 +430,15 @@ def scatter(parents: str, workers: int) -> dict[str, object]:
     potential = load_potential("nep89")
     for name, dopant, replaces in cases:
         bench = Workbench(from_folder(packaged_folder() / name), potential, SETTINGS)
-        plan = Plan(((Candidate(dopant, replaces, 1.0, False), 0.02),))
+        plan = Plan(((Replacement(dopant, replaces, 1.0, False), 0.02),))
         means = {}
         for n_atoms in (120, 220, 400):
-            cell = bench._cell(n_atoms)
+            cell = bench.cell(n_atoms)
             densities = []
             for seed in range(4):
-                sites = bench._draw_sites(plan, cell.supercell, np.random.default_rng(seed))
-                doped = bench._doped_atoms(cell.supercell, sites)
-                phi, _ = bench._superposed(cell, sites, doped, plan)
+                sites = choose_sites(plan, cell.supercell, np.random.default_rng(seed))
+                doped = doped_atoms(cell.supercell, sites)
+                phi, _ = bench.methods["embedded"].force_constants(cell, sites, plan)
                 dos = doped_dos(phi, cell.supercell, doped.numbers, doped.get_masses(), bench.bins)
                 densities.append(dos.total * bench.bins.step_thz / 3)
             means[n_atoms] = np.mean(densities, axis=0)
@@ -470,7 +471,7 @@ def sige(parents: str, workers: int) -> dict[str, object]:
     figure, axis = plt.subplots(figsize=(6, 4.5), constrained_layout=True)
     frequencies = (np.arange(bench.bins.n) + 0.5) * bench.bins.step_thz * _CM
     peaks: dict[str, dict[str, float]] = {}
-    choice = Candidate("Ge", "Si", 1.0, False)
+    choice = Replacement("Ge", "Si", 1.0, False)
     for k, share in enumerate((0.0, 0.05, 0.1, 0.15, 0.2, 0.25)):
         outcome = bench.simulate(Plan(((choice, share),)) if share else Plan(()), np.random.default_rng(7))
         density = outcome.dos.total / _CM

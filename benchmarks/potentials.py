@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from writing import RESULTS, write_result
 
 from datagen.force_constants import compact_by_displacement
-from datagen.parents import IMAGINARY_THZ, Parent, compact_solve, from_row
+from datagen.parents import Parent, compact_solve, from_row
 from datagen.potentials import Potential, load_potential
 from datagen.supercells import Supercell, choose_matrix
+from defectnet.binning import IMAGINARY_THZ
 from defectnet.errors import PotentialError, SimulationError
 
 # NEP89 first; the others carry their weights in their own packages too.

@@ -20,14 +20,16 @@ from ase.optimize import LBFGS
 from numpy.typing import NDArray
 from writing import say, write_result
 
-from datagen.dopants import Candidate
+from datagen.dopants import Replacement
 from datagen.dos import chebyshev_dos, corrected, doped_dos
 from datagen.engine import Workbench
+from datagen.methods import MethodName
 from datagen.parents import from_folder, packaged_folder
 from datagen.pipeline import simulate
 from datagen.potentials import PotentialCalculator, load_potential
 from datagen.sampling import Plan
 from datagen.settings import SimulateSettings
+from datagen.sites import choose_sites, doped_atoms
 from datagen.supercells import Supercell, low_symmetry_matrices
 
 Array = NDArray[np.float64]
@@ -45,8 +47,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     settings = SimulateSettings()
     bench = Workbench(from_folder(packaged_folder() / "Si"), load_potential("nep89"), settings)
-    plan = Plan(((Candidate("Ge", "Si", 1.0, False), arguments.share),))
-    fragment, _ = _timed(lambda: bench._strain_per_fraction(plan.dopants[0][0]), 1)
+    plan = Plan(((Replacement("Ge", "Si", 1.0, False), arguments.share),))
+    fragment, _ = _timed(lambda: bench.strain_per_fraction(plan.dopants[0][0]), 1)
     rows = {}
     for size in SIZES:
         rows[str(size)] = _compare(bench, plan, size, arguments.repeats)
@@ -68,15 +70,19 @@ def main() -> None:
 
 
 def _compare(bench: Workbench, plan: Plan, size: int, repeats: int) -> dict[str, float]:
-    cell = bench._cell(size)
+    cell = bench.cell(size)
     n = cell.supercell.n_atoms
-    sites = bench._draw_sites(plan, cell.supercell, np.random.default_rng(1))
-    doped = bench._doped_atoms(cell.supercell, sites)
-    bench._directly(cell, sites, doped, plan)  # what the host contributes is computed once for all its samples
+    sites = choose_sites(plan, cell.supercell, np.random.default_rng(1))
+    doped = doped_atoms(cell.supercell, sites)
+
+    def by(method: MethodName) -> tuple[Array, float]:
+        return bench.methods[method].force_constants(cell, sites, plan)
+
+    by("direct")  # what the host contributes is computed once for all its samples
     call, relaxing = _plain(bench, cell, doped)
     plain = relaxing + 6 * n * call
-    direct, (phi_direct, _) = _timed(lambda: bench._directly(cell, sites, doped, plan), 1 if n > 250 else repeats)
-    embedded, (phi, _) = _timed(lambda: bench._superposed(cell, sites, doped, plan), repeats)
+    direct, (phi_direct, _) = _timed(lambda: by("direct"), 1 if n > 250 else repeats)
+    embedded, (phi, _) = _timed(lambda: by("embedded"), repeats)
 
     def density(phi: Array) -> Array:
         found = doped_dos(phi, cell.supercell, doped.numbers, doped.get_masses(), bench.bins)
@@ -116,7 +122,7 @@ def _densities(bench: Workbench, plan: Plan, size: int) -> dict[str, float]:
 def _plain(bench: Workbench, cell, doped) -> tuple[float, float]:
     """Seconds of one force call and of the relaxation, by ASE."""
     atoms = doped.copy()
-    atoms.calc = PotentialCalculator(bench.potential)
+    atoms.calc = PotentialCalculator(bench.view.potential)
     started = time.perf_counter()
     with LBFGS(atoms, logfile=None) as optimizer:
         optimizer.run(fmax=2e-3, steps=300)

@@ -20,7 +20,7 @@ from alloy_series import row_of
 from tuning import scores, tuned
 from writing import write_result
 
-from datagen.dopants import Candidate, candidates
+from datagen.dopants import Replacement, replacements
 from datagen.engine import Workbench
 from datagen.parents import from_row
 from datagen.potentials import Potential, load_potential
@@ -62,13 +62,6 @@ SIMULATED: dict[str, tuple[str, dict[str, int]]] = {
 }
 
 
-class _Embedded(Workbench):
-    """The engine without the direct method, which costs a slow potential minutes a sample."""
-
-    def _choose_method(self, plan: Plan) -> str:
-        return "embedded"
-
-
 def _plans(parent_id: str, host: Host, reference: Potential, clean: Path) -> list[tuple[str, Plan]]:
     """The samples of a host: drawn for the clean set, and the same for every other."""
     if clean.exists():
@@ -77,7 +70,7 @@ def _plans(parent_id: str, host: Host, reference: Potential, clean: Path) -> lis
             for row in read_spectra(clean).select(["sample_id", "defects"]).to_pylist()
         ]
     settings = SimulateSettings(**_COMMON)
-    palette = draw_palette(parent_id, candidates(host, reference), settings)
+    palette = draw_palette(parent_id, replacements(host, reference), settings)
     plans = []
     for index in range(settings.samples_per_parent):
         sample_id, seed = identity(parent_id, index, settings)
@@ -87,8 +80,8 @@ def _plans(parent_id: str, host: Host, reference: Potential, clean: Path) -> lis
     return plans
 
 
-def _dopant(element: str, replaces: str, concentration: float) -> tuple[Candidate, float]:
-    return Candidate(element, replaces, 1.0, False), concentration
+def _dopant(element: str, replaces: str, concentration: float) -> tuple[Replacement, float]:
+    return Replacement(element, replaces, 1.0, False), concentration
 
 
 def simulate(parents: str, name: str, hosts: int) -> None:
@@ -109,12 +102,14 @@ def simulate(parents: str, name: str, hosts: int) -> None:
             continue
         rows = []
         try:
-            bench = _Embedded(from_row(row), potential, settings)
+            bench = Workbench(from_row(row), potential, settings)
             plans = _plans(row["material_id"], bench.parent.host, reference, clean)
             for index, (sample_id, plan) in enumerate(plans):
                 rng = np.random.default_rng([index, settings.seed])
                 try:
-                    rows.append(row_of(sample_id, bench, bench.simulate(plan, rng), potential.name))
+                    # Without the direct method, which costs a slow potential minutes a sample.
+                    outcome = bench.simulate(plan, rng, "embedded")
+                    rows.append(row_of(sample_id, bench, outcome, potential.name))
                 except DefectNetError as error:
                     print(f"{name} {row['formula']}: {error}", flush=True)  # noqa: T201
         except DefectNetError as error:

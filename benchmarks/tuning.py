@@ -13,7 +13,7 @@ from defectnet.model.predictor import Prediction, Predictor
 from defectnet.query import Query, iterate_rows
 from defectnet.released import released_model
 from training.dataset import SpectraArrays
-from training.evaluate import network_asker, score_modes
+from training.evaluate import network_answerer, score_modes
 from training.finetune import FinetuneSettings, finetune
 
 SETTINGS = FinetuneSettings()
@@ -24,7 +24,7 @@ def scores(model: Path, table: pa.Table) -> dict[str, dict[str, Any]]:
     network, config = load_artifact(model)
     rows = SpectraArrays.from_table(table, config.grid)
     known = np.isin(VOCABULARY, config.trained_on.dopants)
-    found = score_modes(network_asker(network), rows, known, config.calibration)
+    found = score_modes(network_answerer(network), rows, known, config.calibration)
     return {mode: _short(found[mode]) for mode in ("candidate", "guess_free")}
 
 

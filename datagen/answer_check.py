@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datagen.reference import as_measured, cache_folder, parent_of_structure
+from datagen.reference import cache_folder, parent_of_structure
 from defectnet.check import Check, Simulate, Simulated, check_answer
 from defectnet.errors import DefectNetError, InputError, SimulationError
-from defectnet.host import Host
-from defectnet.model.predictor import Prediction
-from defectnet.neutron import Resolution
+from defectnet.host import Host, nearest_host_element
+from defectnet.neutron import Resolution, as_measured
+from defectnet.prediction import Prediction
 from defectnet.query import Query
-from defectnet.readers.labels import nearest_host_element
 from defectnet.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -92,15 +91,11 @@ def simulator_of(
     Args:
         endmembers: of this parent among `parents` (`datagen.endmembers.find_endmembers`).
     """
-    from datagen.dopants import Candidate, candidates
+    from datagen.dopants import Replacement, replacements
     from datagen.engine import Workbench
     from datagen.parents import load_parents
     from datagen.sampling import Plan
     from datagen.settings import SimulateSettings
-
-    class Superposed(Workbench):
-        def _choose_method(self, plan: Plan) -> str:
-            return "embedded"
 
     # Read at once; an end member is computed when its element is first asked for.
     loaders = dict(load_parents(parents, sorted(set((endmembers or {}).values()))))
@@ -109,16 +104,16 @@ def simulator_of(
         return loaders[name]()
 
     settings = SimulateSettings(**_CELLS, fragment_cache=str(cache_folder() / "fragments"))
-    bench = Superposed(parent, potential, settings, load)
-    choices = candidates(parent.host, potential, endmembers)
-    best: dict[str, Candidate] = {}
+    bench = Workbench(parent, potential, settings, load)
+    choices = replacements(parent.host, potential, endmembers)
+    best: dict[str, Replacement] = {}
 
-    def best_of(element: str) -> Candidate:
+    def best_of(element: str) -> Replacement:
         for choice in choices:
             if choice.element == element and (not choice.endmember or bench.can(choice)):
                 return choice
         # No chemist's choice: it goes where it is least out of place.
-        return Candidate(element, nearest_host_element(element, parent.host), 0.0, True)
+        return Replacement(element, nearest_host_element(element, parent.host), 0.0, True)
 
     def seen(dos: "ElementDos") -> Spectrum:
         return as_measured(Spectrum.from_bins(dos.total, dos.bins.step_thz), dos.partial, kind, resolution)
@@ -130,7 +125,7 @@ def simulator_of(
         pristine = seen(bench.reference)
         made = []
         for number in range(count):
-            outcome = bench.simulate(plan, np.random.default_rng([number, _SEED]))
+            outcome = bench.simulate(plan, np.random.default_rng([number, _SEED]), "embedded")
             held = {defect.element: defect.concentration for defect in outcome.defects}
             made.append(Simulated(seen(outcome.dos), pristine, held))
         return made

@@ -12,14 +12,14 @@ from defectnet.elements import VOCABULARY
 from defectnet.host import Host
 from defectnet.model.prior import NEVER, Substitution, host_valences, substitutions, weigh
 
-__all__ = ["Candidate", "candidates"]
+__all__ = ["Replacement", "replacements"]
 
 _ENDMEMBER_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
-class Candidate(Substitution):
-    """A substitution that makes chemical sense, or is known to exist.
+class Replacement(Substitution):
+    """A substitution that makes chemical sense, or is known to exist, and what is known of it.
 
     Attributes:
         endmember: the parent in which the dopant has the whole sublattice, "" where none is known.
@@ -28,14 +28,14 @@ class Candidate(Substitution):
     endmember: str = ""
 
 
-def candidates(
+def replacements(
     host: Host,
     potential: Potential,
     endmembers: Mapping[tuple[str, str], str] | None = None,
     *,
     dopants: Sequence[str] = (),
     sublattices: Sequence[str] = (),
-) -> list[Candidate]:
+) -> list[Replacement]:
     """Every sensible substitution in `host`, most likely first; or those that the user asks for.
 
     Args:
@@ -47,7 +47,7 @@ def candidates(
     """
     endmembers = endmembers or {}
     found = [
-        Candidate(**vars(one))
+        Replacement(**vars(one))
         for one in substitutions(host)
         if potential.knows(one.element) and (one.replaces, one.element) not in endmembers
     ]
@@ -56,7 +56,7 @@ def candidates(
         if element not in host.elements and element not in NEVER and element in VOCABULARY:
             weight, step = weigh(replaces, valences.get(replaces), element)
             # An end member of a quite different valence is another compound, charge-balanced in itself.
-            found.append(Candidate(element, replaces, max(weight, _ENDMEMBER_WEIGHT), bool(step), parent))
+            found.append(Replacement(element, replaces, max(weight, _ENDMEMBER_WEIGHT), bool(step), parent))
     if dopants:
         found = [one for one in found if one.element in dopants]
     if sublattices:
@@ -67,5 +67,5 @@ def candidates(
             for element in sorted(set(dopants).difference(host.elements)):
                 if (replaces, element) not in known and potential.knows(element):
                     weight, step = weigh(replaces, valences.get(replaces), element)
-                    found.append(Candidate(element, replaces, max(weight, _ENDMEMBER_WEIGHT), step != 0))
-    return sorted(found, key=lambda candidate: (-candidate.weight, candidate.replaces, candidate.element))
+                    found.append(Replacement(element, replaces, max(weight, _ENDMEMBER_WEIGHT), step != 0))
+    return sorted(found, key=lambda one: (-one.weight, one.replaces, one.element))

@@ -11,8 +11,10 @@ from scipy.linalg import eigh
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.linalg import eigsh
 
-from datagen.parents import IMAGINARY_THZ, Parent, compact_solve, frequencies_thz, shifted_mesh
+from datagen.dynamical import half_mesh
+from datagen.parents import Parent, compact_solve, frequencies_thz, shifted_mesh
 from datagen.supercells import Supercell
+from defectnet.binning import BINS_TO_TOP, IMAGINARY_THZ, SIGMA_BINS
 from defectnet.errors import SimulationError
 from defectnet.spectrum import MODES_PER_ATOM
 
@@ -20,12 +22,14 @@ __all__ = [
     "HALF_MESH",
     "Bins",
     "ElementDos",
+    "cell_dos",
     "chebyshev_dos",
     "choose_bins",
     "corrected",
     "density_by_element",
     "doped_dos",
     "folded_q",
+    "is_solved",
     "mesh_error",
     "pristine_dos",
     "pristine_dos_on_mesh",
@@ -37,10 +41,6 @@ Array = NDArray[np.float64]
 # even at 216 atoms.
 HALF_MESH: tuple[tuple[int, int, int], ...] = tuple(product((0, 1), repeat=3))  # type: ignore[arg-type]
 
-# Bins are chosen so that the top of the spectrum lies near bin 256, and every density is smoothed by 1.5 bins (sigma),
-# an FWHM of 1.4 % of the top frequency: the resolution of a good chopper spectrometer.
-_BINS_TO_TOP = 256
-_SIGMA_BINS = 1.5
 # Room above the host's top for the local modes of light dopants, as a factor: hydrogen for caesium needs more than 3.
 # Empty bins cost nothing, for they are not stored.
 _HEADROOM = 4.0
@@ -49,6 +49,8 @@ _DENSE_MODES = 45_000
 # L1 distance from the host at which a doped cell no longer shares the host's quadrature error.
 _CORRELATION_RANGE = 0.2
 
+# Beyond this many atoms Chebyshev moments are cheaper than solving for the modes, by far (`make bench-simulate`).
+_MOST_ATOMS_SOLVED = 1000
 # Chebyshev polynomials: enough that Jackson's kernel is narrower than a bin almost everywhere, and the smoothing that
 # is then still missing. Two points of the mesh and a few vectors will do, for the host shares the noise.
 _MOMENTS = 512
@@ -87,7 +89,7 @@ class ElementDos:
 
 def choose_bins(top_thz: float) -> Bins:
     """Bins for a host with this top frequency: a step of 1, 2 or 5 times a power of ten."""
-    wanted = top_thz / _BINS_TO_TOP
+    wanted = top_thz / BINS_TO_TOP
     decade = 10.0 ** np.floor(np.log10(wanted))
     step = float(decade * max(factor for factor in (1, 2, 5) if factor <= wanted / decade + 1e-9))
     return Bins(round(step, 6), int(np.ceil(_HEADROOM * top_thz / step)))
@@ -100,7 +102,7 @@ def _histogram(frequencies: Array, weights: Array, bins: Bins) -> Array:
     real = frequencies >= IMAGINARY_THZ
     index = (np.maximum(frequencies[real], 0.0) / bins.step_thz).astype(int)
     counts = np.bincount(index, weights=weights[real], minlength=bins.n) / bins.step_thz
-    return np.asarray(gaussian_filter1d(counts, _SIGMA_BINS, mode="reflect", truncate=5.0))
+    return np.asarray(gaussian_filter1d(counts, SIGMA_BINS, mode="reflect", truncate=5.0))
 
 
 def pristine_dos(parent: Parent, bins: Bins) -> ElementDos:
@@ -114,7 +116,8 @@ def pristine_dos(parent: Parent, bins: Bins) -> ElementDos:
 
 def pristine_dos_on_mesh(parent: Parent, compact: Array, supercell: Supercell, bins: Bins) -> ElementDos:
     """The pristine host sampled exactly as a doped cell is: the q-points that fold onto the supercell's 2×2×2 mesh."""
-    return density_by_element(parent.primitive, *compact_solve(compact, supercell, folded_q(supercell)), bins)
+    q, multiplicity = half_mesh(folded_q(supercell))
+    return density_by_element(parent.primitive, *compact_solve(compact, supercell, q), bins, multiplicity)
 
 
 def folded_q(supercell: Supercell) -> Array:
@@ -123,7 +126,9 @@ def folded_q(supercell: Supercell) -> Array:
     return np.concatenate([supercell.commensurate_q() + 0.5 * np.array(half) @ inverse for half in HALF_MESH])
 
 
-def density_by_element(primitive: Atoms, frequencies: Array, weights: Array, bins: Bins) -> ElementDos:
+def density_by_element(
+    primitive: Atoms, frequencies: Array, weights: Array, bins: Bins, multiplicity: Array | None = None
+) -> ElementDos:
     """Density of states of a crystal from the modes on a mesh.
 
     Args:
@@ -131,14 +136,27 @@ def density_by_element(primitive: Atoms, frequencies: Array, weights: Array, bin
         frequencies: shape (n_q, 3n), THz, negative where imaginary.
         weights: the share of each atom in each mode, shape (n_q, n, 3n).
         bins: where the modes are counted.
+        multiplicity: how many q-points of the mesh each stands for, shape (n_q,); one where not given.
     """
     symbols = np.array(primitive.get_chemical_symbols())
-    n_q = len(frequencies)
+    multiplicity = np.ones(len(frequencies)) if multiplicity is None else multiplicity
+    part = multiplicity / multiplicity.sum()
     partial = {}
     for symbol in sorted(set(symbols)):
-        share = weights[:, symbols == symbol].sum(axis=1) / (n_q * len(symbols))
+        share = weights[:, symbols == symbol].sum(axis=1) * part[:, None] / len(symbols)
         partial[str(symbol)] = _histogram(frequencies.ravel(), share.ravel(), bins)
-    return ElementDos(partial, bins, float((frequencies < IMAGINARY_THZ).mean()))
+    return ElementDos(partial, bins, float(part @ (frequencies < IMAGINARY_THZ).mean(axis=1)))
+
+
+def is_solved(supercell: Supercell) -> bool:
+    """Whether `cell_dos` solves for the modes of a cell of this size."""
+    return supercell.n_atoms <= _MOST_ATOMS_SOLVED
+
+
+def cell_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], masses: Array, bins: Bins) -> ElementDos:
+    """Density of states of a doped cell: `doped_dos`, or for large cells `chebyshev_dos`, which take the same."""
+    density = doped_dos if is_solved(supercell) else chebyshev_dos
+    return density(phi, supercell, numbers, masses, bins)
 
 
 def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], masses: Array, bins: Bins) -> ElementDos:
@@ -157,6 +175,10 @@ def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], mass
     n = supercell.n_atoms
     dynamical, symbols = _dynamical(phi, masses), _atoms_of(numbers)
     partial = {symbol: np.zeros(bins.n) for symbol in symbols}
+    # Which coordinates are of which element: the shares of all elements in a mode are one product.
+    of_element = np.zeros((len(symbols), 3 * n), dtype=np.float32)
+    for row, atoms in enumerate(symbols.values()):
+        of_element[row].reshape(n, 3)[atoms] = 1.0
     imaginary = 0.0
     for half in HALF_MESH:
         signs = supercell.half_phases(half)
@@ -164,10 +186,9 @@ def doped_dos(phi: Array, supercell: Supercell, numbers: NDArray[np.int64], mass
         # Single precision is exact enough for a density of states, and twice as fast.
         values, vectors = eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
         frequencies = frequencies_thz(values)
-        squares = (vectors * vectors).reshape(n, 3, -1)
+        shares = of_element @ (vectors * vectors) / (n * len(HALF_MESH))
         imaginary += float((frequencies < IMAGINARY_THZ).mean()) / len(HALF_MESH)
-        for symbol, atoms in symbols.items():
-            share = squares[atoms].sum(axis=(0, 1)) / (n * len(HALF_MESH))
+        for symbol, share in zip(symbols, shares, strict=True):
             partial[symbol] += _histogram(frequencies.astype(float), share.astype(float), bins)
     return ElementDos(partial, bins, imaginary)
 
@@ -204,7 +225,7 @@ def chebyshev_dos(
     imaginary = 0.0
     for half in _SPARSE_MESH:
         matrix = (dynamical * supercell.half_phases(half)[:, None, :, None]).reshape(3 * n, 3 * n)
-        highest = 1.02 * float(eigsh(matrix, k=1, tol=1e-3, return_eigenvectors=False)[0])
+        highest = 1.02 * float(eigsh(matrix, k=1, tol=1e-3, return_eigenvectors=False, v0=together[:, 0])[0])
         centre, width = 0.5 * (1 - _BELOW_ZERO) * highest, 0.5 * (1 + _BELOW_ZERO) * highest
         if frequencies_thz(np.array([highest]))[0] >= bins.n * bins.step_thz:
             raise SimulationError("a local mode lies beyond the frequency bins")
@@ -267,12 +288,13 @@ def _from_moments(moments: Array, centre: float, width: float, bins: Bins) -> tu
 
 def mesh_error(parent: Parent, supercell: Supercell, dense: ElementDos) -> float:
     """How badly a supercell's 2×2×2 mesh samples the pristine host: L1 distance to the converged density, 0 … 2."""
-    on_mesh = density_by_element(parent.primitive, *parent.frequencies_and_weights(folded_q(supercell)), dense.bins)
-    return _distance(on_mesh, dense)
+    frequencies = parent.frequencies(folded_q(supercell)).ravel()
+    modes = np.full(frequencies.size, MODES_PER_ATOM / frequencies.size)
+    return _distance(_histogram(frequencies, modes, dense.bins), dense.total, dense.bins)
 
 
-def _distance(one: ElementDos, other: ElementDos) -> float:
-    return float(np.abs(one.total - other.total).sum() * one.bins.step_thz / MODES_PER_ATOM)
+def _distance(one: Array, other: Array, bins: Bins) -> float:
+    return float(np.abs(one - other).sum() * bins.step_thz / MODES_PER_ATOM)
 
 
 def corrected(doped: ElementDos, mesh: ElementDos, dense: ElementDos) -> ElementDos:
@@ -283,7 +305,7 @@ def corrected(doped: ElementDos, mesh: ElementDos, dense: ElementDos) -> Element
     falls from 1 to 0 as the doped density leaves the host's (measured on Si:Ge and MgO:Zn in cells of 128 to 500 atoms:
     the error falls by half at 0.5 %, and nothing is gained beyond 5 %).
     """
-    weight = max(0.0, 1.0 - _distance(doped, mesh) / _CORRELATION_RANGE)
+    weight = max(0.0, 1.0 - _distance(doped.total, mesh.total, doped.bins) / _CORRELATION_RANGE)
     partial = dict(doped.partial)
     for symbol in mesh.partial:
         if symbol in partial:

@@ -31,7 +31,15 @@ from datagen.potentials import Potential
 from datagen.supercells import Supercell
 from defectnet.errors import PotentialError, UnstableError
 
-__all__ = ["Fragment", "PotentialHost", "Site", "compute_fragment", "compute_potential_host", "superpose"]
+__all__ = [
+    "Fragment",
+    "PotentialHost",
+    "Site",
+    "compute_fragment",
+    "compute_potential_host",
+    "pressure_of",
+    "superpose",
+]
 
 Array = NDArray[np.float64]
 

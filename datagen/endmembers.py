@@ -8,7 +8,7 @@ the crystal that it belongs to. On the ordered alloys of the parents' file this 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,13 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Composition, Lattice, Structure
 from scipy.linalg import polar
 
+from datagen.dopants import Replacement
 from datagen.force_constants import impose_sum_rule
 from datagen.parents import Parent, is_table, parent_columns, read_parents
 from datagen.supercells import Supercell, symmetrise_compact
 from defectnet.errors import SimulationError
 
-__all__ = ["Endmember", "find_endmembers", "interpolate"]
+__all__ = ["Endmember", "Endmembers", "find_endmembers", "interpolate"]
 
 Array = NDArray[np.float64]
 
@@ -117,6 +118,52 @@ class Endmember:
                 moved[k, :, :, j, :] = compact[first][:, index, second, :]
         turned = np.einsum("ax,kaLjb,by->kxLjy", self._rotation, moved, self._rotation, optimize=True)
         return symmetrise_compact(turned, supercell)
+
+
+class Endmembers:
+    """The usable end members of one parent, each loaded when it is first asked for.
+
+    Attributes:
+        parent: the host.
+    """
+
+    def __init__(
+        self, parent: Parent, load: Callable[[str], Parent] | None, *, max_strain: float, lowest_thz: float
+    ) -> None:
+        """Take none that differs by more than `max_strain` (linear), or has a mode below `lowest_thz`.
+
+        Args:
+            load: finds a parent by its name; without it there are no end members.
+        """
+        self.parent = parent
+        self._load = load
+        self._max_strain, self._lowest_thz = max_strain, lowest_thz
+        self._found: dict[Replacement, Endmember | None] = {}
+        self._compacts: dict[tuple[int, bytes], Array] = {}
+
+    def of(self, choice: Replacement) -> Endmember | None:
+        """The end member of a substitution; None where it is unstable, another structure or too different in size."""
+        if not choice.endmember or self._load is None:
+            return None
+        if choice not in self._found:
+            self._found[choice] = self._usable(choice, self._load)
+        return self._found[choice]
+
+    def _usable(self, choice: Replacement, load: Callable[[str], Parent]) -> Endmember | None:
+        try:
+            end = load(choice.endmember)
+            found = Endmember(self.parent, end, choice.replaces, choice.element)
+        except SimulationError:
+            return None
+        stable = end.lowest_thz() >= self._lowest_thz
+        return found if stable and abs(found.strain) <= self._max_strain else None
+
+    def compact(self, end: Endmember, supercell: Supercell) -> Array:
+        """`Endmember.compact_force_constants`, computed once for each cell."""
+        key = (id(end), supercell.matrix.tobytes())
+        if key not in self._compacts:
+            self._compacts[key] = end.compact_force_constants(supercell)
+        return self._compacts[key]
 
 
 def _structure(parent: Parent) -> Structure:

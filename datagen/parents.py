@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from ase import Atoms
 from numpy.typing import NDArray
 from phonopy import Phonopy
 from phonopy.file_IO import parse_BORN_from_strings, parse_FORCE_SETS_from_strings
-from phonopy.harmonic.dynamical_matrix import get_dynamical_matrices_at_qpoints
 from phonopy.interface.vasp import read_vasp_from_strings
 from phonopy.physical_units import get_physical_units
 
+from datagen.dynamical import DynamicalMatrices, LatticeSum
 from datagen.supercells import Supercell, symmetrise_compact
+from defectnet.binning import IMAGINARY_THZ
 from defectnet.errors import SimulationError, TableError
 from defectnet.host import Host
 from defectnet.io.storage import Location, reason
@@ -28,6 +30,8 @@ from defectnet.io.storage import Location, reason
 __all__ = [
     "IMAGINARY_THZ",
     "Parent",
+    "compact_solve",
+    "frequencies_thz",
     "from_folder",
     "from_phonopy",
     "from_row",
@@ -37,12 +41,11 @@ __all__ = [
     "packaged_folder",
     "parent_columns",
     "read_parents",
+    "shifted_mesh",
 ]
 
 Array = NDArray[np.float64]
 
-# A mode below this is imaginary; what lies between it and zero is numerical noise of the acoustic modes.
-IMAGINARY_THZ = -0.05
 _UNITS = get_physical_units()
 # Gonze and Lee's dipole term is exact away from q = 0; exactly there it has no direction, so meshes avoid the point.
 _NAC_FACTOR = _UNITS.Hartree * _UNITS.Bohr
@@ -75,12 +78,17 @@ class Parent:
         """
         return _solve(self.dynamical_matrices(q), len(self.primitive))
 
+    def frequencies(self, q: Array) -> Array:
+        """Frequencies alone, as `frequencies_and_weights` gives them, at half the cost."""
+        return frequencies_thz(np.asarray(np.linalg.eigvalsh(self.dynamical_matrices(q)), dtype=np.float64))
+
+    @cached_property
+    def _dynamical(self) -> DynamicalMatrices:
+        return DynamicalMatrices(self.phonons.dynamical_matrix)
+
     def dynamical_matrices(self, q: Array) -> NDArray[np.complex128]:
         """Dynamical matrices in phonopy's convention (eV/Å²/u, Gonze–Lee where Born charges are known)."""
-        matrices = get_dynamical_matrices_at_qpoints(
-            self.phonons.dynamical_matrix, np.ascontiguousarray(q, dtype=float)
-        )
-        return np.asarray(matrices, dtype=np.complex128)
+        return self._dynamical.at(q)
 
     def compact_force_constants(self, supercell: Supercell) -> Array:
         """DFT force constants of the pristine crystal in any supercell, by way of D(q) at its commensurate q-points.
@@ -99,18 +107,21 @@ class Parent:
         positions = self.primitive.get_scaled_positions(wrap=False)
         offset = positions[None, :, :] - positions[:, None, :]
         matrices = matrices * np.exp(-2j * np.pi * np.einsum("qx,ijx->qij", q, offset))[:, :, None, :, None]
-        phases = np.exp(-2j * np.pi * q @ supercell.points.T)  # (q, L)
-        compact = np.einsum("qL,qiajb->iaLjb", phases, matrices, optimize=True).real / len(q)
+        # The real part of the sum over exp(−2πi q·L).
+        angle = 2 * np.pi * (q @ supercell.points.T)  # (q, L)
+        flat = matrices.reshape(len(q), -1)
+        compact = (np.cos(angle).T @ flat.real + np.sin(angle).T @ flat.imag) / len(q)
+        compact = compact.reshape(supercell.n_points, n, 3, n, 3).transpose(1, 2, 0, 3, 4)
         return symmetrise_compact(compact, supercell)
 
     def lowest_thz(self) -> float:
         """Lowest frequency on a coarse mesh shifted off the zone centre, negative where imaginary."""
-        return float(self.frequencies_and_weights(shifted_mesh((4, 4, 4)))[0].min())
+        return float(self.frequencies(shifted_mesh((4, 4, 4))).min())
 
     def top_thz(self) -> float:
         """Highest frequency, with longitudinal modes at the zone centre approached along the three axes."""
         near = np.eye(3) * 1e-3
-        return float(self.frequencies_and_weights(np.vstack([near, shifted_mesh((8, 8, 8))]))[0].max())
+        return float(self.frequencies(np.vstack([near, shifted_mesh((8, 8, 8))])).max())
 
 
 def _solve(matrices: NDArray[np.complex128], n: int) -> tuple[Array, Array]:
@@ -132,10 +143,12 @@ def compact_solve(compact: Array, supercell: Supercell, q: Array) -> tuple[Array
     n = supercell.n_basis
     vectors, weights = supercell.nearest_images
     masses = supercell.primitive.get_masses()
-    phases = (weights * np.exp(2j * np.pi * np.einsum("qx,kLjmx->qkLjm", q, vectors))).sum(axis=-1)
-    matrices = np.einsum("qkLj,kaLjb->qkajb", phases, compact, optimize=True)
-    matrices = matrices / np.sqrt(masses[:, None] * masses[None, :])[None, :, None, :, None]
-    matrices = matrices.reshape(len(q), 3 * n, 3 * n)
+    first, point, second, image = np.nonzero(weights)
+    blocks = weights[first, point, second, image][:, None, None] * compact[first, :, point, second, :]
+    pairs = np.stack([first, second], axis=1)
+    lattice = LatticeSum(vectors[first, point, second, image], blocks, pairs, np.zeros((n, 3)))
+    root = np.repeat(1.0 / np.sqrt(masses), 3)
+    matrices = lattice.at(q) * (root[:, None] * root[None, :])
     return _solve(0.5 * (matrices + matrices.conj().transpose(0, 2, 1)), n)
 
 
@@ -145,8 +158,12 @@ def shifted_mesh(divisions: tuple[int, int, int]) -> Array:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def from_phonopy(phonons: Phonopy, parent_id: str) -> Parent:
+def from_phonopy(phonons: Phonopy, parent_id: str, charges: dict[str, Any] | None = None) -> Parent:
     """Make a parent of a phonopy object that has forces or force constants; symmetrises them.
+
+    Args:
+        charges: Born charges in phonopy's form, where `phonons` does not have them yet: it prepares its dipole term
+            again for each step on the way, and needs it for the last.
 
     Raises:
         SimulationError: no forces, or force constants that are not finite.
@@ -155,6 +172,8 @@ def from_phonopy(phonons: Phonopy, parent_id: str) -> Parent:
         if phonons.force_constants is None:
             phonons.produce_force_constants(calculate_full_force_constants=False)
         phonons.symmetrize_force_constants()
+        if charges is not None:
+            phonons.nac_params = charges
     except Exception as error:  # phonopy raises several unrelated types for incomplete displacement sets
         raise SimulationError(f"{parent_id}: no force constants from these displacements ({error})") from None
     if not np.isfinite(phonons.force_constants).all():
@@ -197,12 +216,13 @@ def from_row(row: dict[str, Any]) -> Parent:
             charges = parse_BORN_from_strings(row["born"], phonons.primitive)
             if charges.get("factor") is None:
                 charges["factor"] = _NAC_FACTOR
-            phonons.nac_params = charges
+        else:
+            charges = None
     except SimulationError:
         raise
     except Exception as error:  # phonopy's parsers raise whatever the first bad line leads to
         raise SimulationError(f"{name}: not a readable phonopy calculation ({error})") from None
-    return from_phonopy(phonons, name)
+    return from_phonopy(phonons, name, charges)
 
 
 def from_folder(folder: str | Path) -> Parent:

@@ -11,8 +11,8 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,22 @@ import pyarrow.parquet as pq
 import ray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from datagen.dopants import Candidate, candidates
 from datagen.endmembers import find_endmembers
-from datagen.engine import Outcome, Workbench
 from datagen.parents import Parent, list_parents, load_parents
-from datagen.potentials import Potential, load_potential
-from datagen.sampling import draw_palette, draw_plan, identity
+from datagen.potentials import load_potential
+from datagen.samples import simulate_parent, storage_schema
+from datagen.sampling import identity
 from datagen.settings import SimulateSettings
-from defectnet.errors import DefectNetError, SimulationError, StorageError, TableError
-from defectnet.io.cluster import attended, cut_off, require_room
+from defectnet.errors import StorageError, TableError
+from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
+from defectnet.io.ray_session import ONE_THREAD, ray_session
 from defectnet.io.storage import Location
 from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_table
 from defectnet.pages.plots import plot_table_overview
 
-__all__ = ["Report", "finished_samples", "simulate", "simulate_parent"]
+__all__ = ["Report", "ShardWriter", "finished_samples", "simulate"]
 
 _LOG = logging.getLogger(__name__)
-
-# Numerical libraries that start a thread a core each would fight over the cores that Ray has given to others.
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 
 # Of how many shards and spectra the overview is drawn.
 _OVERVIEW_SHARDS = 8
@@ -55,12 +52,28 @@ class Report:
     parents: int
     samples: int
     skipped: int
-    failed: int
-    seconds: float
-    samples_per_core_second: float
+    failed: int = 0
+    seconds: float = 0.0
+    samples_per_core_second: float = 0.0
     spectra_with_imaginary_modes: float = 0.0
     methods: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
+
+    def count(self, row: Mapping[str, Any]) -> None:
+        """Add a summary of `ShardWriter`; `spectra_with_imaginary_modes` is a number until the end."""
+        self.methods[row["method"]] = self.methods.get(row["method"], 0) + row["count"]
+        self.spectra_with_imaginary_modes += row["imaginary"]
+        if row["cause"]:
+            self.failed += row["count"]
+            self.failures[row["cause"]] = self.failures.get(row["cause"], 0) + row["count"]
+
+    def finish(self, seconds: float, workers: int) -> None:
+        """Make shares and rates of the counts."""
+        self.seconds = round(seconds, 1)
+        self.samples_per_core_second = round(self.samples / seconds / workers, 4)
+        spectra = max(1, self.samples - self.failed)
+        self.spectra_with_imaginary_modes = round(self.spectra_with_imaginary_modes / spectra, 4)
+        self.failures = dict(Counter(self.failures).most_common())
 
 
 def simulate(settings: SimulateSettings) -> Report:
@@ -86,49 +99,19 @@ def simulate(settings: SimulateSettings) -> Report:
     done = finished_samples(output)
     tasks = _tasks(settings, done)
     wanted = sum(len(task["indices"]) for task in tasks)
-    skipped = len(done)
-    _LOG.info("%d samples of %d parents to simulate, %d already there", wanted, len(tasks), skipped)
-    methods: Counter[str] = Counter()
-    failures: Counter[str] = Counter()
-    imaginary = 0
+    _LOG.info("%d samples of %d parents to simulate, %d already there", wanted, len(tasks), len(done))
+    report = Report(str(output), parents=len(tasks), samples=wanted, skipped=len(done))
     if tasks:
-        started_here = not ray.is_initialized()
-        if started_here:
-            # A submitted job finds its cluster in RAY_ADDRESS; anyone else gets one that ends with this run.
-            ray.init(
-                address=os.environ.get("RAY_ADDRESS", "local"),
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-                # Ray refuses a variable that the job's own environment sets, be it to the same.
-                runtime_env={"env_vars": {k: v for k, v in _ONE_THREAD.items() if k not in os.environ}},
-            )
         try:
-            _room_for_objects()
-            for row in attended(_run(tasks, settings), _room_for_objects):
-                if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
-                    raise StorageError(row["failure"])
-                methods[row["method"]] += row["count"]
-                imaginary += row["imaginary"]
-                if row["cause"]:
-                    failures[row["cause"]] += row["count"]
+            with ray_session(settings.workers, environment=ONE_THREAD):
+                _room_for_objects()
+                for row in warn_when_silent(_run(tasks, settings), _room_for_objects):
+                    if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
+                        raise StorageError(row["failure"])
+                    report.count(row)
         except ray.exceptions.RayError as error:
-            raise cut_off("simulation", error, "finished shards are kept: run again to go on") from error
-        finally:
-            if started_here:
-                ray.shutdown()
-    seconds = time.monotonic() - started
-    report = Report(
-        output=str(output),
-        parents=len(tasks),
-        samples=wanted,
-        skipped=skipped,
-        failed=sum(failures.values()),
-        seconds=round(seconds, 1),
-        samples_per_core_second=round(wanted / seconds / settings.workers, 4),
-        spectra_with_imaginary_modes=round(imaginary / max(1, wanted - sum(failures.values())), 4),
-        methods=dict(methods),
-        failures=dict(failures.most_common()),
-    )
+            raise cluster_failure("simulation", error, "finished shards are kept: run again to go on") from error
+    report.finish(time.monotonic() - started, settings.workers)
     output.child("report.json").write((json.dumps(asdict(report), indent=1) + "\n").encode())
     _draw_overview(output, settings.seed)
     return report
@@ -203,7 +186,7 @@ def _run(tasks: list[dict[str, Any]], settings: SimulateSettings) -> Iterator[di
     ray.data.DataContext.get_current().enable_progress_bars = False
     ray.data.DataContext.get_current().execution_options.preserve_order = False
     summaries = dataset.flat_map(
-        _ShardWriter,
+        ShardWriter,
         fn_constructor_kwargs={"settings": settings.model_dump()},
         compute=ray.data.ActorPoolStrategy(size=min(settings.workers, len(batches))),
         num_cpus=1,
@@ -221,11 +204,11 @@ def _run(tasks: list[dict[str, Any]], settings: SimulateSettings) -> Iterator[di
             yield row
 
 
-class _ShardWriter:
+class ShardWriter:
     """An actor that keeps the potential and the settings, and writes one shard for each batch of parents."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        os.environ.update(_ONE_THREAD)
+        os.environ.update(ONE_THREAD)
         self._settings = SimulateSettings(**settings)
         self._potential = load_potential(self._settings.potential)
         self._second = load_potential(self._settings.second_potential) if self._settings.second_potential else None
@@ -283,131 +266,3 @@ class _ShardWriter:
 def _cause(error: str | None) -> str:
     """The kind of a failure: its message without the parent's name and figures."""
     return error.partition(": ")[2].partition(" (")[0] if error else ""
-
-
-def storage_schema(half_precision: bool) -> pa.Schema:
-    """The spectra schema, its densities as float16 if `half_precision`."""
-    if not half_precision:
-        return SPECTRA_SCHEMA
-    half = pa.list_(pa.float16())
-    types = {
-        "dos": half,
-        "reference_dos": half,
-        "partial_dos": pa.list_(pa.struct([pa.field("element", pa.string()), pa.field("dos", half)])),
-    }
-    fields = [pa.field(f.name, types.get(f.name, f.type), nullable=f.nullable) for f in SPECTRA_SCHEMA]
-    return pa.schema(fields, metadata=SPECTRA_SCHEMA.metadata)
-
-
-def simulate_parent(
-    parent_id: str,
-    load: Callable[[], Parent],
-    indices: list[int],
-    potential: Potential,
-    settings: SimulateSettings,
-    endmembers: Mapping[tuple[str, str], str] | None = None,
-    load_endmember: Callable[[str], Parent] | None = None,
-    second: Potential | None = None,
-) -> list[dict[str, Any]]:
-    """Rows of the spectra table for samples `indices` of one parent; a failure is a row with its `error`.
-
-    `endmembers` are those of this parent (`datagen.endmembers.find_endmembers`), which `load_endmember` loads by name.
-    `second` is asked where `potential` fails its gate on the host.
-    """
-    try:
-        parent = load()
-        bench = Workbench(parent, potential, settings, load_endmember, second)
-        choices = candidates(
-            parent.host, potential, endmembers, dopants=settings.dopants, sublattices=settings.sublattices
-        )
-        if not choices and (settings.dopants or settings.sublattices):
-            raise SimulationError(
-                f"{parent_id}: none of the dopants asked for is sensible in {parent.host.formula}; with the element "
-                "that they replace (sublattices) they are taken as they are"
-            )
-        palette = _palette(bench, choices, potential, settings)
-    except DefectNetError as error:
-        return [_failed(parent_id, index, settings, potential.name, "", str(error)) for index in indices]
-    rows = []
-    for index in indices:
-        sample_id, seed = identity(parent_id, index, settings)
-        rng = np.random.default_rng(seed)
-        try:
-            outcome = bench.simulate(draw_plan(parent.host, palette, settings, rng), rng)
-            rows.append(_row(sample_id, seed, bench, outcome, bench.potential.name, settings.half_precision))
-        except DefectNetError as error:
-            rows.append(_failed(parent_id, index, settings, bench.potential.name, parent.host.formula, str(error)))
-        except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
-            # A numerical failure in one configuration must not cost the others of this parent.
-            message = f"{parent_id}: numerical failure ({type(error).__name__}: {error})"
-            rows.append(_failed(parent_id, index, settings, bench.potential.name, parent.host.formula, message))
-    return rows
-
-
-def _palette(
-    bench: Workbench, choices: list[Candidate], potential: Potential, settings: SimulateSettings
-) -> list[Candidate]:
-    """Draw a parent's dopants until all of them can be simulated.
-
-    Raises:
-        SimulationError: none can, because the potential fails its gate.
-    """
-    tried = choices
-    while tried:
-        palette = draw_palette(bench.parent.parent_id, tried, settings)
-        failed = {choice for choice in palette if not bench.can(choice)}
-        if not failed:
-            return palette
-        if any(not choice.endmember for choice in failed):
-            tried = [choice for choice in tried if choice.endmember]
-        # What has no usable end member may still be left to the potential.
-        left = [replace(choice, endmember="") for choice in failed if choice.endmember]
-        tried = [choice for choice in tried if choice not in failed]
-        tried += [choice for choice in left if potential.knows(choice.element) and bench.can(choice)]
-    if choices:
-        bench.potential_host  # noqa: B018  (raises, and says why)
-    return []
-
-
-def _row(
-    sample_id: str, seed: int, bench: Workbench, outcome: Outcome, potential: str, half_precision: bool
-) -> dict[str, Any]:
-    dos, reference = outcome.dos, bench.reference
-    used = np.flatnonzero((dos.total > 0) | (reference.total > 0))[-1] + 1
-    kind = np.float16 if half_precision else np.float32
-    return {
-        "sample_id": sample_id,
-        "parent_id": bench.parent.parent_id,
-        "host": bench.parent.host.formula,
-        "defects": [asdict(defect) for defect in outcome.defects],
-        "frequency_step_thz": dos.bins.step_thz,
-        "dos": dos.total[:used].astype(kind),
-        "partial_dos": [{"element": e, "dos": d[:used].astype(kind)} for e, d in sorted(dos.partial.items())],
-        "reference_dos": reference.total[:used].astype(kind),
-        "kind": "vibrational",
-        "candidates": None,
-        "origin": {
-            "method": outcome.method,
-            "potential": "" if outcome.method in ("interpolated", "pristine") else potential,
-            "n_atoms": outcome.n_atoms,
-            "n_configurations": 1,
-            "imaginary_weight": dos.imaginary_weight,
-            "strain": outcome.strain,
-            "heterovalent": outcome.heterovalent,
-            "seed": seed,
-        },
-        "error": None,
-    }
-
-
-def _failed(
-    parent_id: str, index: int, settings: SimulateSettings, potential: str, host: str, message: str
-) -> dict[str, Any]:
-    sample_id, seed = identity(parent_id, index, settings)
-    return {
-        "sample_id": sample_id,
-        "parent_id": parent_id,
-        "host": host,
-        "origin": {"method": "none", "potential": potential, "seed": seed},
-        "error": message,
-    }

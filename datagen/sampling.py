@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from pymatgen.core.periodic_table import Element
 
-from datagen.dopants import Candidate
+from datagen.dopants import Replacement
 from datagen.settings import SimulateSettings
 from defectnet.host import Host
 
@@ -24,7 +24,7 @@ _MOST_OF_SUBLATTICE = 0.5
 class Plan:
     """One sample before its cell is built: dopants with the concentrations that were wished for."""
 
-    dopants: tuple[tuple[Candidate, float], ...]
+    dopants: tuple[tuple[Replacement, float], ...]
 
     @property
     def total(self) -> float:
@@ -42,10 +42,10 @@ def identity(parent_id: str, index: int, settings: SimulateSettings) -> tuple[st
     return digest[:20], int(digest[20:35], 16)
 
 
-def draw_palette(parent_id: str, choices: list[Candidate], settings: SimulateSettings) -> list[Candidate]:
+def draw_palette(parent_id: str, choices: list[Replacement], settings: SimulateSettings) -> list[Replacement]:
     """The substitutions that the samples of one parent share: a dopant's change is computed once and used often."""
     rng = np.random.default_rng(identity(parent_id, -1, settings)[1])
-    palette: list[Candidate] = []
+    palette: list[Replacement] = []
     left = choices
     while left and len(palette) < settings.dopants_per_parent:
         palette.append(_pick(left, palette, rng))
@@ -58,7 +58,7 @@ def draw_palette(parent_id: str, choices: list[Candidate], settings: SimulateSet
     return palette
 
 
-def draw_plan(host: Host, choices: list[Candidate], settings: SimulateSettings, rng: np.random.Generator) -> Plan:
+def draw_plan(host: Host, choices: list[Replacement], settings: SimulateSettings, rng: np.random.Generator) -> Plan:
     """Draw the dopants of one sample.
 
     The greatest concentration is log-uniform over the whole range, the others log-uniform below it within
@@ -69,7 +69,7 @@ def draw_plan(host: Host, choices: list[Candidate], settings: SimulateSettings, 
     limit = min(settings.max_defects, len({choice.element for choice in choices}), len(_COUNT_WEIGHTS))
     weights = _COUNT_WEIGHTS[:limit] / _COUNT_WEIGHTS[:limit].sum()
     count = 1 + int(rng.choice(limit, p=weights))
-    picked: list[Candidate] = []
+    picked: list[Replacement] = []
     while len(picked) < count:
         left = [choice for choice in choices if choice.element not in {one.element for one in picked}]
         picked.append(_pick(left, picked, rng))
@@ -80,7 +80,7 @@ def draw_plan(host: Host, choices: list[Candidate], settings: SimulateSettings, 
     wished = [greatest]
     floor = max(low, greatest / settings.concentration_ratio)
     wished += [float(np.exp(rng.uniform(np.log(floor), np.log(greatest)))) for _ in picked[1:]]
-    dopants: list[tuple[Candidate, float]] = []
+    dopants: list[tuple[Replacement, float]] = []
     for choice, concentration in zip(picked, wished, strict=True):
         concentration = min(concentration, room[choice.replaces])
         if concentration >= low:
@@ -89,7 +89,7 @@ def draw_plan(host: Host, choices: list[Candidate], settings: SimulateSettings, 
     return Plan(tuple(dopants))
 
 
-def _pick(left: list[Candidate], picked: list[Candidate], rng: np.random.Generator) -> Candidate:
+def _pick(left: list[Replacement], picked: list[Replacement], rng: np.random.Generator) -> Replacement:
     weights = np.array([choice.weight for choice in left])
     if picked and rng.random() < _MASS_NEAR_SHARE:
         numbers = np.array([Element(choice.element).Z for choice in left])

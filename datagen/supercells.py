@@ -79,6 +79,7 @@ class Supercell:
         # Adjugate: L @ adjugate is L in units of 1/determinant of the supercell's vectors, exactly.
         self._adjugate = np.rint(np.linalg.inv(self.matrix) * self.n_points).astype(np.int64)
         self.points = self._find_points()
+        self._half_phases: dict[tuple[int, int, int], NDArray[np.float32]] = {}
 
     def _codes(self, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
         """One integer for each vector, shape (n, 3); equal where they differ by a vector of the supercell."""
@@ -155,9 +156,13 @@ class Supercell:
         phases are ±1 and the dynamical matrix stays real.
 
         Returns:
-            shape (n_atoms, n_atoms).
+            shape (n_atoms, n_atoms); not to be written to, for it is kept: every crystal doped in this cell asks again.
         """
-        half = np.array(q_half)
+        if q_half not in self._half_phases:
+            self._half_phases[q_half] = self._mean_phases(np.array(q_half))
+        return self._half_phases[q_half]
+
+    def _mean_phases(self, half: NDArray[np.int64]) -> NDArray[np.float32]:
         vectors, weights = self.nearest_images
         images = (vectors - self.points[None, :, None, None, :]) @ self._adjugate // self.n_points
         compact = (weights * (1 - 2 * (images @ half % 2))).sum(axis=-1)

@@ -16,9 +16,8 @@ import pyarrow as pa
 
 from defectnet.errors import InputError, ServiceError
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
-from defectnet.model.predictor import Prediction
+from defectnet.prediction import Prediction
 from defectnet.query import Query
-from defectnet.spectrum import Spectrum
 
 __all__ = ["Client"]
 
@@ -84,7 +83,7 @@ class Client:
             InputError: every spectrum is wrong; a wrong one among good ones has an `error` in its prediction.
             ServiceError: the service cannot be reached, refused the token, or failed.
         """
-        items = [_to_json(item) if isinstance(item, Query) else dict(item) for item in spectra]
+        items = [item.to_json() if isinstance(item, Query) else dict(item) for item in spectra]
         answer = self._send("POST", "/v1/predict", json={"spectra": items}).json()
         return [Prediction.from_dict(prediction) for prediction in answer["predictions"]]
 
@@ -183,7 +182,7 @@ class Client:
             return self.predict_table(row)
         except InputError as error:
             values = {name: row[name][0].as_py() or "" for name in ("sample_id", "host")}
-            failed = Prediction(values["sample_id"], values["host"], (), None, (), "", "", str(error))
+            failed = Prediction.failed(values["sample_id"], values["host"], error)
             return pa.Table.from_pylist([failed.to_dict()], schema=PREDICTIONS_SCHEMA)
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
@@ -205,20 +204,6 @@ class Client:
             self._sleep(min(wait_s, _LONGEST_PAUSE_S))
             pause_s *= 2.0
         raise AssertionError("unreachable")
-
-
-def _to_json(query: Query) -> dict[str, Any]:
-    item: dict[str, Any] = {"id": query.sample_id, "host": query.host.formula, "unit": "THz", "kind": query.kind}
-    item |= _axis(query.spectrum)
-    if query.reference is not None:
-        item["reference"] = _axis(query.reference)
-    if query.candidates is not None:
-        item["candidates"] = list(query.candidates)
-    return item
-
-
-def _axis(spectrum: Spectrum) -> dict[str, Any]:
-    return {"frequency": spectrum.frequency_thz.tolist(), "dos": spectrum.dos.tolist()}
 
 
 def _may_pass(answer: httpx.Response) -> bool:

@@ -14,18 +14,20 @@ from numpy.typing import NDArray
 from defectnet.elements import VOCABULARY, check_element
 from defectnet.errors import CompositionError, InputError
 from defectnet.host import Host
+from defectnet.io.tables import DENSITY_COLUMNS
 from defectnet.spectrum import Spectrum
 
-__all__ = ["KINDS", "Query", "iterate_rows"]
+__all__ = ["KINDS", "QUERY_COLUMNS", "Query", "iterate_rows"]
 
 # "vibrational": a density of states, each mode counted once. "neutron": the generalised density that neutrons measure,
 # each element's partial density weighted by its scattering cross-section over its mass.
 KINDS = ("vibrational", "neutron")
 
-_JSON_KEYS = frozenset({"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind"})
+# What a query needs of the spectra table; the labels stay unread.
+QUERY_COLUMNS = ("sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates", "error")
+
+_JSON_KEYS = frozenset({"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind", "prior"})
 _REFERENCE_KEYS = frozenset({"unit", "frequency", "dos"})
-# Columns of the spectra table that hold one density a row; read without a detour through Python floats.
-_DENSITY_COLUMNS = ("dos", "reference_dos")
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,17 @@ class Query:
 
         Args:
             obj: {"id": text, "host": formula, "unit": "THz", "frequency": [...], "dos": [...],
-                "reference": {"unit", "frequency", "dos"} or null, "candidates": [...] or null, "kind": text};
+                "reference": {"unit", "frequency", "dos"} or null, "candidates": [...] or null, "kind": text,
+                "prior": true or false};
                 `host`, `frequency` and `dos` are required, `unit` too: a guessed unit would be a silent error.
 
         Raises:
             InputError: not an object, an unknown or missing key, or an impossible value.
         """
         fields = _object(obj, _JSON_KEYS, required=("host", "unit", "frequency", "dos"), where="spectrum")
+        prior = True if fields.get("prior") is None else fields["prior"]
+        if not isinstance(prior, bool):
+            raise InputError(f"{prior!r} is neither true nor false", fix="give true or false", field="prior")
         spectrum = Spectrum.from_unit(fields["frequency"], fields["dos"], fields["unit"])
         reference = None
         if fields.get("reference") is not None:
@@ -124,7 +130,20 @@ class Query:
             reference=reference,
             candidates=_candidates(fields.get("candidates")),
             kind="vibrational" if fields.get("kind") is None else fields["kind"],
+            prior=prior,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of the HTTP interface that asks the same: the inverse of `from_json`."""
+        item: dict[str, Any] = {"id": self.sample_id, "host": self.host.formula, "unit": "THz", "kind": self.kind}
+        item |= _axis(self.spectrum)
+        if self.reference is not None:
+            item["reference"] = _axis(self.reference)
+        if self.candidates is not None:
+            item["candidates"] = list(self.candidates)
+        if not self.prior:  # left out where it is the default: a service of before knows no such key
+            item["prior"] = False
+        return item
 
 
 def iterate_rows(table: pa.Table, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -136,9 +155,13 @@ def iterate_rows(table: pa.Table, columns: Sequence[str] | None = None) -> Itera
     readers = []
     for name in names:
         column = table[name].combine_chunks()
-        readers.append(_density_reader(column) if name in _DENSITY_COLUMNS else _plain_reader(column))
+        readers.append(_density_reader(column) if name in DENSITY_COLUMNS else _plain_reader(column))
     for index in range(table.num_rows):
         yield {name: read(index) for name, read in zip(names, readers, strict=True)}
+
+
+def _axis(spectrum: Spectrum) -> dict[str, list[float]]:
+    return {"frequency": spectrum.frequency_thz.tolist(), "dos": spectrum.dos.tolist()}
 
 
 def _plain_reader(column: pa.Array) -> Any:

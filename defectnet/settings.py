@@ -12,9 +12,13 @@ __all__ = ["Settings", "read_yaml"]
 
 
 class Settings(BaseModel):
-    """Base of every group of settings; subclasses document each field with its unit and the reason of its default."""
+    """Base of every group of settings.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Subclasses document each field by a text right below it: its unit, and the reason of its default. That text is the
+    field's description, which the JSON schema of the settings has too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @classmethod
     def from_yaml(cls, path: str | Path | None = None, **overrides: Any) -> Self:

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.dos import choose_bins, pristine_dos
-from datagen.parents import IMAGINARY_THZ, from_row
-from datagen.pipeline import storage_schema
+from datagen.parents import from_row
+from datagen.samples import storage_schema
+from defectnet.binning import IMAGINARY_THZ
 from defectnet.errors import SimulationError
 from defectnet.io.tables import write_table
 

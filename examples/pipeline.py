@@ -43,7 +43,7 @@ def pipeline(
 
     from datagen.pipeline import simulate
     from datagen.settings import SimulateSettings
-    from serving.local import local_ray
+    from defectnet.io.ray_session import ray_session
     from training.evaluate import evaluate, markdown, write_report
     from training.loop import train
     from training.settings import TrainSettings
@@ -54,7 +54,7 @@ def pipeline(
     settings = SimulateSettings.from_yaml(
         CONFIGS / "simulate.yaml", output=str(spectra), samples_per_parent=samples, workers=workers
     )
-    with local_ray(workers):
+    with ray_session(workers):
         report = simulate(settings)
     console.print(
         f"{report.samples} spectra of {report.parents} parents in {report.seconds:.0f} s, "

@@ -18,12 +18,12 @@ from starlette.requests import ClientDisconnect
 
 import defectnet
 from defectnet.errors import BusyError, InputError
+from defectnet.models import ModelReference
 from serving.auth import ACCESS, admit
 from serving.backend import Backend, DataPlane
-from serving.batch.jobs import BatchBook
+from serving.batch.book import BatchBook
 from serving.limits import Bodies
 from serving.metrics import ObservedRequests
-from serving.models_source import served_name
 from serving.protocols.batch_jobs import batch_routes
 from serving.protocols.mlflow_scoring import mlflow_routes
 from serving.protocols.native import native_routes
@@ -62,18 +62,18 @@ def make_api(
     api.add_exception_handler(Exception, _hide)
     api.add_middleware(ObservedRequests, registry=registry)
     routes = api.router
-    routes.route_class = _door(settings)
+    routes.route_class = _guarded_routes(settings)
     bodies = Bodies(settings)
     data = DataPlane(settings, backend, Shadowing(backend.challenge, settings.shadow.max_waiting, registry))
     native_routes(routes, settings, backend, data, bodies)
-    open_inference_routes(routes, settings, backend, data, bodies, served_name(settings.model))
+    open_inference_routes(routes, settings, backend, data, bodies, ModelReference.parse(settings.model).name)
     mlflow_routes(routes, settings, backend, data, bodies)
     batch_routes(routes, settings, backend, book, bodies)
     describe_requests(api)
     return api
 
 
-def _door(settings: ServiceSettings) -> type[APIRoute]:
+def _guarded_routes(settings: ServiceSettings) -> type[APIRoute]:
     """A kind of route that lets in whom `ACCESS` allows, and cannot be made without a decision there."""
 
     class GuardedRoute(APIRoute):

@@ -21,25 +21,27 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from defectnet.errors import BusyError, SettingsError
+from defectnet.io.ray_session import ONE_THREAD
+from defectnet.models import ModelReference, tracking_uri
 from defectnet.query import Query
 from serving.api import make_api
-from serving.batch.jobs import BatchBook, RayJobs
-from serving.models_source import absolute_tracking_uri
+from serving.batch.book import BatchBook
+from serving.batch.jobs import RayJobs
 from serving.replica import Model
-from serving.settings import Replicas, ServiceSettings, is_loopback
+from serving.settings import DEFAULT_HOST, Replicas, ServiceSettings, is_loopback
 
-__all__ = ["APPLICATION", "CONTROLLER", "Ingress", "ReplicaBackend", "build", "refuse_open_door"]
+__all__ = ["APPLICATION", "CONTROLLER", "SERVE_NAMESPACE", "Ingress", "ReplicaBackend", "build", "with_http_options"]
 
 logger = logging.getLogger(__name__)
 
 APPLICATION = "defectnet"
-# The name under which Ray Serve keeps its controller.
-CONTROLLER = "SERVE_CONTROLLER_ACTOR"
+# The name and the namespace under which Ray Serve keeps its controller.
+CONTROLLER, SERVE_NAMESPACE = "SERVE_CONTROLLER_ACTOR", "serve"
 
-# Every process of the service computes with one thread: processes are what scales. An MLflow server that is down must
-# be noticed in seconds (its client would go on trying for minutes), so that the next look finds it when it is back.
+# An MLflow server that is down must be noticed in seconds (its client would go on trying for minutes), so that the next
+# look finds it when it is back.
 _ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
+    **ONE_THREAD,
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
@@ -133,13 +135,12 @@ class Ingress:
     def __init__(
         self, settings: ServiceSettings, model: DeploymentHandle, challenger: DeploymentHandle | None = None
     ) -> None:
-        refuse_open_door(settings, _listening_on())
-        self._settings = settings
+        self._settings = settings = with_http_options(settings, *_http_options())
         self._backend = ReplicaBackend(model, challenger, settings.max_batch_size)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         settings, backend = self._settings, self._backend
-        book = BatchBook(settings.batches, RayJobs(), absolute_tracking_uri(settings.tracking_uri))
+        book = BatchBook(settings.batches, RayJobs(), tracking_uri(settings.tracking_uri))
         return make_api(settings, backend, book, backend.registry)
 
     async def metrics(self) -> tuple[str, list[Metric]]:
@@ -170,7 +171,7 @@ def _models(name: str, settings: ServiceSettings, replicas: Replicas) -> serve.D
         # At least a batch's worth must be let in, or no batch could ever fill; twice, so that the next one gathers.
         max_ongoing_requests=2 * settings.max_batch_size,
         max_queued_requests=settings.max_queued_requests,
-        **_scaling(replicas, settings),
+        **_scaling(replicas, settings, gpus=settings.gpus_per_replica),
     )(Model)
 
 
@@ -178,15 +179,18 @@ def _with_absolute_paths(settings: ServiceSettings) -> ServiceSettings:
     """The replicas do not share the working folder of whoever started them."""
 
     def absolute(path: str) -> str:
-        return path if path.startswith("models:") else str(Path(path).absolute())
+        return str(Path(path).absolute())
+
+    def meant(model: str) -> str:
+        return str(ModelReference.parse(model).absolute())
 
     shadow, batches, secret = settings.shadow, settings.batches, settings.webhook_secret_file
     return settings.model_copy(
         update={
-            "model": absolute(settings.model),
-            "tracking_uri": absolute_tracking_uri(settings.tracking_uri),
+            "model": meant(settings.model),
+            "tracking_uri": tracking_uri(settings.tracking_uri),
             "webhook_secret_file": secret and absolute(secret),
-            "shadow": shadow.model_copy(update={"model": shadow.model and absolute(shadow.model)}),
+            "shadow": shadow.model_copy(update={"model": shadow.model and meant(shadow.model)}),
             "batches": batches.model_copy(
                 update={
                     "roots": tuple(absolute(root) for root in batches.roots),
@@ -197,7 +201,7 @@ def _with_absolute_paths(settings: ServiceSettings) -> ServiceSettings:
     )
 
 
-def _scaling(replicas: Replicas, settings: ServiceSettings) -> dict[str, Any]:
+def _scaling(replicas: Replicas, settings: ServiceSettings, *, gpus: float = 0.0) -> dict[str, Any]:
     return {
         "autoscaling_config": {
             "min_replicas": replicas.minimum,
@@ -208,24 +212,33 @@ def _scaling(replicas: Replicas, settings: ServiceSettings) -> dict[str, Any]:
         },
         # A replica that is told to go may finish what it has begun, which is no longer than a request may take.
         "graceful_shutdown_timeout_s": settings.request_timeout_s,
-        "ray_actor_options": {"num_cpus": replicas.cpus, "runtime_env": {"env_vars": _ENVIRONMENT}},
+        "ray_actor_options": {
+            "num_cpus": replicas.cpus,
+            "num_gpus": gpus,
+            "runtime_env": {"env_vars": _ENVIRONMENT},
+        },
     }
 
 
-def refuse_open_door(settings: ServiceSettings, host: str) -> None:
-    """Raise `SettingsError` where `host` can be reached from outside and no token is asked for."""
+def with_http_options(settings: ServiceSettings, host: str, request_timeout_s: float | None) -> ServiceSettings:
+    """`settings` with the address and the time limit that Serve's own proxies were told.
+
+    `serve deploy` takes both from the file's `http_options`, or from a cluster that already listens, which the
+    application's own settings do not see.
+
+    Raises:
+        SettingsError: `host` can be reached from outside and no token is asked for.
+    """
     if not settings.tokens and not is_loopback(host):
         raise SettingsError(
             f"refusing to listen on {host} without a token; add one under `tokens`, or set http_options.host: 127.0.0.1"
         )
+    limit_s = settings.request_timeout_s if request_timeout_s is None else request_timeout_s
+    return settings.model_copy(update={"host": host, "request_timeout_s": limit_s})
 
 
-def _listening_on() -> str:
-    """The address that the proxies listen on.
-
-    `serve deploy` takes it from the file's `http_options`, or from a cluster that already listens, which the
-    application's own settings do not see; so the controller is asked.
-    """
-    controller = ray.get_actor(CONTROLLER, namespace="serve")
+def _http_options() -> tuple[str, float | None]:
+    """The address that the proxies listen on and their time limit in seconds, of which the controller knows."""
+    controller = ray.get_actor(CONTROLLER, namespace=SERVE_NAMESPACE)
     options: Any = ray.get(controller.get_http_config.remote())
-    return options.host or "127.0.0.1"
+    return options.host or DEFAULT_HOST, options.request_timeout_s

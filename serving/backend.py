@@ -11,12 +11,12 @@ from fastapi import HTTPException, Request
 from prometheus_client import Metric
 
 from defectnet.errors import InputError
-from defectnet.model.predictor import Prediction
+from defectnet.prediction import Prediction
 from defectnet.query import Query
 from serving.settings import ServiceSettings
 from serving.shadow import Shadowing
 
-__all__ = ["Backend", "DataPlane", "Item", "check", "first_error"]
+__all__ = ["Backend", "DataPlane", "Item", "first_error", "read_each"]
 
 # Checking a spectrum takes some 0.1 ms; after so many the event loop gets a turn, for the other requests.
 _YIELD_EVERY = 16
@@ -47,18 +47,19 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Item:
-    """One spectrum of a request: a query, or why there is none.
+    """One spectrum of a request.
 
     Attributes:
+        read: a query, or why there is none.
         sample_id, host: as the caller gave them, for the answer to an item that is wrong.
     """
 
-    asked: Query | InputError
+    read: Query | InputError
     sample_id: str = ""
     host: str = ""
 
 
-async def check(raw: Sequence[Any] | Iterator[Any], read: Callable[[Any], Item]) -> list[Item]:
+async def read_each(raw: Sequence[Any] | Iterator[Any], read: Callable[[Any], Item]) -> list[Item]:
     """Read the items of a request one by one, letting other requests pass between them."""
     items = []
     for index, value in enumerate(raw):
@@ -70,7 +71,7 @@ async def check(raw: Sequence[Any] | Iterator[Any], read: Callable[[Any], Item])
 
 def first_error(items: Sequence[Item]) -> InputError:
     """The refusal of a request in which no spectrum is good."""
-    error = next(item.asked for item in items if isinstance(item.asked, InputError))
+    error = next(item.read for item in items if isinstance(item.read, InputError))
     # `spectrum` is the item itself, not a key of it.
     return error.at("spectra[0]" if error.field in ("", "spectrum") else f"spectra[0].{error.field}")
 
@@ -90,7 +91,7 @@ class DataPlane:
             HTTPException: 504 where the answer took longer than the request may.
             BusyError: too much waits.
         """
-        queries = [item.asked for item in items if isinstance(item.asked, Query)]
+        queries = [item.read for item in items if isinstance(item.read, Query)]
         if not queries:
             raise first_error(items)
         limit_s = _time_limit(request, self._timeout_s)
@@ -102,12 +103,12 @@ class DataPlane:
         if random.random() < self._share:
             self._shadowing.compare(queries, answered)
         answers = iter(answered)
-        return [next(answers) if isinstance(item.asked, Query) else _failed(item) for item in items]
-
-
-def _failed(item: Item) -> dict[str, Any]:
-    # No model has seen it, so none is named.
-    return Prediction(item.sample_id, item.host, (), None, (), "", "", str(item.asked)).to_dict()
+        return [
+            next(answers)
+            if isinstance(item.read, Query)
+            else Prediction.failed(item.sample_id, item.host, item.read).to_dict()
+            for item in items
+        ]
 
 
 def _time_limit(request: Request, longest_s: float) -> float:

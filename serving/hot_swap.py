@@ -6,60 +6,21 @@ answer is always one version's. Whatever goes wrong leaves the old version servi
 """
 
 import logging
-import re
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable
 
 from defectnet.errors import ArtifactError, DefectNetError
-from defectnet.model.predictor import Predictor
-from serving.models_source import ModelSource, ModelVersion, weights_sha256
+from defectnet.models import ModelVersion
+from serving.loading import LoadedModel, load_model
+from serving.models_source import ModelSource
 
-__all__ = ["HotSwap", "LoadedModel", "load_model"]
+__all__ = ["HotSwap"]
 
 logger = logging.getLogger(__name__)
 
 # A refused version is tried again after this long: someone may have repaired its files in place.
 RETRY_REFUSED_AFTER_S = 60.0
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model that is ready to answer."""
-
-    predictor: Predictor
-    version: ModelVersion
-    weights_sha256: str
-    loaded_at: datetime
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-def load_model(source: ModelSource, version: ModelVersion) -> LoadedModel:
-    """Fetch, verify, load and warm up one version; its files are not kept.
-
-    Raises:
-        ArtifactError: the files are incomplete or altered, or the model cannot answer.
-        RegistryError: the files cannot be fetched.
-    """
-    with tempfile.TemporaryDirectory(prefix="defectnet-model-") as folder:
-        try:
-            path = source.fetch(version, Path(folder))
-            predictor = Predictor.load(path, name=version.name, version=version.version)
-            digest = weights_sha256(path)
-        except ArtifactError as error:  # it names the copy, which means nothing to the reader
-            text = re.sub(rf"{re.escape(folder)}[^\s:;]*", f"version {version.version} of {version.name}", str(error))
-            raise ArtifactError(text) from error
-    try:
-        predictor.warm_up()
-    except Exception as error:  # whatever it is, a model that cannot answer must not be swapped in
-        raise ArtifactError(
-            f"version {version.version} of {version.name} fails on a plain spectrum ({error})"
-        ) from error
-    return LoadedModel(predictor, version, digest, datetime.now(UTC), source.metrics(version))
 
 
 class HotSwap:

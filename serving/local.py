@@ -2,22 +2,21 @@
 
 import logging
 import math
-import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import httpx
 
 from defectnet.errors import RegistryError
+from defectnet.io.ray_session import ray_session
 from serving.hot_swap import HotSwap
 from serving.models_source import open_source
 from serving.proxy import BINARY_VARIABLE, drain, free_port, proxy_environment
 from serving.settings import ServiceSettings
 
-__all__ = ["local_ray", "running_service"]
+__all__ = ["running_service"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,28 +27,6 @@ _READY_WITHIN_S = 180.0
 _STOPPED_WITHIN_S = 60.0
 # The last line of a traceback, such as "defectnet.errors.SettingsError: refusing to listen".
 _EXCEPTION = re.compile(r"[\w.]+(Error|Exception): ")
-
-
-@contextmanager
-def local_ray(num_cpus: int = 1, *, jobs: bool = False) -> Iterator[None]:
-    """A Ray that this process may use: the one it is already connected to, the cluster that RAY_ADDRESS names, or a
-    local one that ends with this context and offers at least `num_cpus` cores, be it by sharing them, and where `jobs`
-    is set a job server, on loopback."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    address = os.environ.get("RAY_ADDRESS", "local")
-    local: dict[str, Any] = {}
-    if address == "local":
-        cpus = max(num_cpus, os.cpu_count() or 1)
-        local = {"include_dashboard": jobs, "dashboard_host": "127.0.0.1", "num_cpus": cpus}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager
@@ -68,7 +45,7 @@ def running_service(settings: ServiceSettings) -> Iterator[str]:
     settings = settings.model_copy(update={"port": settings.port or free_port()})
     with ExitStack() as stack:
         variables = stack.enter_context(proxy_environment(settings.proxy))
-        stack.enter_context(local_ray(_cores(settings), jobs=bool(settings.batches.roots)))
+        stack.enter_context(ray_session(_cores(settings), dashboard=bool(settings.batches.roots)))
         # Imported only now: Ray Serve reads the environment when it is imported.
         from ray import serve
 
@@ -119,14 +96,14 @@ def _shut_down() -> None:
     import ray
     from ray import serve
 
-    from serving.app import CONTROLLER
+    from serving.app import CONTROLLER, SERVE_NAMESPACE
 
     deadline = time.monotonic() + _STOPPED_WITHIN_S
     try:
-        controller = ray.get_actor(CONTROLLER, namespace="serve")
+        controller = ray.get_actor(CONTROLLER, namespace=SERVE_NAMESPACE)
         ray.get(controller.graceful_shutdown.remote(wait=False), timeout=_STOPPED_WITHIN_S)
         while time.monotonic() < deadline:
-            ray.get_actor(CONTROLLER, namespace="serve")
+            ray.get_actor(CONTROLLER, namespace=SERVE_NAMESPACE)
             time.sleep(0.1)
     except (ValueError, ray.exceptions.RayError):
         pass  # it is gone

@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from defectnet.model.predictor import Prediction
+from defectnet.model.calibration import OOD_LIMIT
+from defectnet.prediction import Prediction
 from serving.hot_swap import HotSwap
 
 __all__ = ["ObservedRequests", "ReplicaMetrics", "exposition"]
@@ -19,8 +20,6 @@ __all__ = ["ObservedRequests", "ReplicaMetrics", "exposition"]
 # From a lone spectrum on an idle core (2 ms) to the longest request that is let live (60 s).
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
 _SPECTRA = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-# As the predictor's own warning: 1 % of the spectra of hosts that it never saw score higher.
-_UNLIKE_TRAINING = 0.5
 
 
 class ReplicaMetrics:
@@ -68,7 +67,7 @@ class ReplicaMetrics:
         version = predictions[0].model_version
         self._spectra.labels(version).inc(len(predictions))
         scores = [p.ood_score for p in predictions if p.ood_score is not None]
-        self._unlike.labels(version).inc(sum(score > _UNLIKE_TRAINING for score in scores))
+        self._unlike.labels(version).inc(sum(score > OOD_LIMIT for score in scores))
         self._errors.labels(version).inc(sum(p.error is not None for p in predictions))
 
     def collect(self) -> list[Metric]:

@@ -5,58 +5,30 @@ a folder of the caller's; nothing of MLflow's own model loaders is used, so noth
 """
 
 import os
-import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
-from defectnet.errors import ArtifactError, RegistryError, SettingsError
-from defectnet.model.artifact import ARTIFACT_FILES, verify_sums
+from defectnet.errors import RegistryError
+from defectnet.model.artifact import ARTIFACT_FILES, SUMS, WEIGHTS, read_sums, verify_sums
+from defectnet.models import (
+    MODEL_NAME,
+    PREVIOUS,
+    ModelReference,
+    ModelVersion,
+    find_version,
+    registry_errors,
+    sqlite_file,
+    tracking_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = [
-    "FolderSource",
-    "ModelSource",
-    "ModelVersion",
-    "RegistrySource",
-    "open_source",
-    "served_name",
-    "weights_sha256",
-    "without_alias",
-]
-
-DEFAULT_TRACKING_URI = "sqlite:///runs/mlflow.db"
-DEFAULT_NAME = "defectnet"
-SUMS = "SHA256SUMS"
-# What is served when a process starts while the promoted version is broken; `defectnet promote` keeps this alias.
-FALLBACK_ALIAS = "previous"
-
-_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """One model, exactly.
-
-    Attributes:
-        name: the registered model's name.
-        version: the registry's version number, or for a folder the start of a hash of its sums.
-        location: where its files are.
-        run_id: the run that made it, where the registry knows.
-    """
-
-    name: str
-    version: str
-    location: str
-    run_id: str | None = None
+__all__ = ["FolderSource", "ModelSource", "RegistrySource", "open_source", "weights_sha256"]
 
 
 class ModelSource(Protocol):
@@ -78,16 +50,13 @@ class ModelSource(Protocol):
 class FolderSource:
     """An artifact folder; a change of its SHA256SUMS is a new version."""
 
-    def __init__(self, folder: str | Path, *, name: str = DEFAULT_NAME) -> None:
+    def __init__(self, folder: str | Path, *, name: str = MODEL_NAME) -> None:
         self._folder = Path(folder).absolute()
         self._name = name
 
     def current(self) -> ModelVersion:
-        if not self._folder.is_dir():
-            raise SettingsError(
-                f"model: {self._folder} is no folder and no models:/NAME@ALIAS; check the path or the spelling"
-            )
-        return ModelVersion(self._name, f"sha-{weights_sha256(self._folder)[:12]}", str(self._folder))
+        folder = ModelReference(folder=self._folder).existing_folder()
+        return ModelVersion(self._name, f"sha-{weights_sha256(folder)[:12]}", str(folder))
 
     def fallback(self) -> None:
         return None
@@ -109,16 +78,9 @@ class FolderSource:
 class RegistrySource:
     """`models:/NAME@ALIAS` (which moves) or `models:/NAME/VERSION` (which does not)."""
 
-    def __init__(self, reference: str, tracking_uri: str) -> None:
-        match = _REFERENCE.fullmatch(reference)
-        if match is None:
-            raise SettingsError(
-                f"model: {reference!r} is no model; write models:/NAME@ALIAS, models:/NAME/VERSION or a folder"
-            )
-        self._reference = reference
-        self._name, self._alias, self._version = match["name"], match["alias"], match["version"]
-        self._uri = tracking_uri
-        database = _sqlite_file(tracking_uri)
+    def __init__(self, reference: ModelReference, uri: str) -> None:
+        self._reference, self._uri = reference, uri
+        database = sqlite_file(uri)
         if database is not None and not database.exists():  # MLflow would make an empty one
             raise RegistryError(
                 f"there is no model registry at {database}; run `defectnet promote` first, or set MLFLOW_TRACKING_URI"
@@ -134,24 +96,19 @@ class RegistrySource:
         return MlflowClient(self._uri, self._uri)
 
     def current(self) -> ModelVersion:
-        return self._look_up(self._alias)
+        return self._look_up(self._reference)
 
     def fallback(self) -> ModelVersion | None:
-        if self._alias is None:
+        if self._reference.alias is None:
             return None
         try:
-            return self._look_up(FALLBACK_ALIAS)
+            return self._look_up(ModelReference(self._reference.name, alias=PREVIOUS))
         except RegistryError:
             return None
 
-    def _look_up(self, alias: str | None) -> ModelVersion:
-        with _as_registry_error(f"cannot resolve {self._reference}"):
-            if alias is None:
-                found = self._client.get_model_version(self._name, self._version)
-            else:
-                found = self._client.get_model_version_by_alias(self._name, alias)
-            location = self._client.get_model_version_download_uri(self._name, found.version)
-        return ModelVersion(self._name, str(found.version), location, found.run_id or None)
+    def _look_up(self, reference: ModelReference) -> ModelVersion:
+        with _registry_errors(f"cannot resolve {reference}", wanted=reference.described):
+            return find_version(self._client, reference)
 
     def fetch(self, version: ModelVersion, folder: Path) -> Path:
         from mlflow.artifacts import download_artifacts
@@ -159,7 +116,7 @@ class RegistrySource:
         # A progress bar for four small files, in the log of a service, at each promotion.
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         folder.mkdir(parents=True, exist_ok=True)
-        with _as_registry_error(f"cannot fetch version {version.version} of {version.name}"):
+        with _registry_errors(f"cannot fetch version {version.version} of {version.name}"):
             path = download_artifacts(
                 artifact_uri=version.location, dst_path=str(folder / "model"), tracking_uri=self._uri
             )
@@ -170,69 +127,32 @@ class RegistrySource:
         if version.run_id is None:
             return {}
         try:
-            with _as_registry_error(f"cannot read the run of version {version.version}"):
+            with _registry_errors(f"cannot read the run of version {version.version}"):
                 recorded = self._client.get_run(version.run_id).data.metrics
         except RegistryError:
             return {}  # a model is as good without them
         return {name: float(value) for name, value in recorded.items() if isfinite(value)}
 
 
-def open_source(model: str, tracking_uri: str | None = None) -> ModelSource:
-    """The source that `model` names: `models:/…` in a registry, anything else a folder.
+def open_source(model: str | ModelReference, uri: str | None = None) -> ModelSource:
+    """The source that `model` names (see `defectnet.models`), in the registry at `uri` where it is a registered one.
 
     Raises:
         RegistryError: the registry does not exist.
-        SettingsError: `model` cannot be read as either.
+        InputError: `model` is no reference.
     """
-    if model.startswith("models:"):
-        return RegistrySource(model, absolute_tracking_uri(tracking_uri))
-    return FolderSource(model)
-
-
-def served_name(model: str) -> str:
-    """The name of the model that a reference leads to; a folder's has the project's."""
-    match = _REFERENCE.fullmatch(model)
-    return match["name"] if match else DEFAULT_NAME
-
-
-def without_alias(model: str, version: str) -> str:
-    """A reference to one version that does not move; a folder stays what it is."""
-    match = _REFERENCE.fullmatch(model)
-    return f"models:/{match['name']}/{version}" if match else model
-
-
-def absolute_tracking_uri(uri: str | None = None) -> str:
-    """The registry's address: `uri`, else MLFLOW_TRACKING_URI, else a sqlite file; its path made absolute."""
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
-    database = _sqlite_file(uri)
-    return uri if database is None else f"sqlite:///{database.absolute()}"
+    reference = model if isinstance(model, ModelReference) else ModelReference.parse(model)
+    if reference.folder is not None:
+        return FolderSource(reference.folder)
+    return RegistrySource(reference, tracking_uri(uri))
 
 
 def weights_sha256(folder: str | Path) -> str:
     """The sum of the weights, as SHA256SUMS has it; raises `ArtifactError` where it does not."""
-    try:
-        lines = (Path(folder) / SUMS).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise ArtifactError(f"{folder} is not a model artifact: it has no readable {SUMS}; check the path") from None
-    for line in lines:
-        digest, _, name = line.partition(" ")
-        if name.strip().lstrip("*") == ARTIFACT_FILES[0]:
-            return digest
-    raise ArtifactError(f"{SUMS} in {folder} does not name {ARTIFACT_FILES[0]}; fetch the artifact again")
+    return read_sums(folder)[WEIGHTS]
 
 
-def _sqlite_file(uri: str) -> Path | None:
-    parts = urlsplit(uri)
-    # sqlite:///relative has the path "/relative", sqlite:////absolute has "//absolute".
-    return Path(parts.path[1:]) if parts.scheme == "sqlite" and len(parts.path) > 1 else None
-
-
-@contextmanager
-def _as_registry_error(what: str) -> Iterator[None]:
+def _registry_errors(what: str, *, wanted: str = "") -> AbstractContextManager[None]:
     from mlflow.exceptions import MlflowException
 
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise RegistryError(f"{what} ({reason}); check the registry and the alias") from error
+    return registry_errors(what, (MlflowException,), wanted=wanted)

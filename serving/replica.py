@@ -1,45 +1,24 @@
 """The process that holds the model: batches what waits, answers, and follows the registry."""
 
-import logging
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from prometheus_client import Metric
 
-from defectnet.model.predictor import Prediction, Predictor
+from defectnet.models import ModelReference
 from defectnet.query import Query
 from serving.hot_swap import HotSwap
+from serving.loading import load_model
 from serving.metrics import ReplicaMetrics
 from serving.micro_batching import Batcher
 from serving.models_source import open_source
-from serving.settings import ServiceSettings
+from serving.settings import ServiceSettings, device_of
 
-__all__ = ["Model", "answer"]
-
-logger = logging.getLogger(__name__)
-
-_NO_ANSWER = "the model could not answer this spectrum; check it for extreme values, or report it"
-
-
-def answer(predictor: Predictor, queries: Sequence[Query]) -> list[Prediction]:
-    """Predict; a query that makes the model fail costs only itself, not those that were batched with it."""
-    try:
-        return predictor.predict(queries)
-    except Exception:
-        logger.exception("a batch of %d failed; its spectra are tried one by one", len(queries))
-    return [prediction for query in queries for prediction in _alone(predictor, query)]
-
-
-def _alone(predictor: Predictor, query: Query) -> list[Prediction]:
-    try:
-        return predictor.predict([query])
-    except Exception:
-        nothing = Prediction(query.sample_id, query.host.formula, (), None, (), predictor.name, predictor.version)
-        return [replace(nothing, error=_NO_ANSWER)]
+__all__ = ["Model"]
 
 
 class Model:
@@ -54,10 +33,11 @@ class Model:
     def __init__(self, settings: ServiceSettings, reference: str, *, optional: bool = False) -> None:
         # One thread: replicas are what scales, and two threads on one small matrix wait for one another.
         torch.set_num_threads(1)
-        self._reference = reference
+        self._reference = ModelReference.parse(reference)
         self._process = f"{'challenger' if optional else 'model'}-{socket.gethostname()}-{os.getpid()}"
-        source = open_source(reference, settings.tracking_uri)
-        self._swap = HotSwap(source, settings.poll_interval_s, optional=optional)
+        source = open_source(self._reference, settings.tracking_uri)
+        load = partial(load_model, device=device_of(settings.gpus_per_replica), batch_size=settings.max_batch_size)
+        self._swap = HotSwap(source, settings.poll_interval_s, load=load, optional=optional)
         self._metrics = ReplicaMetrics(self._swap)
         self._batcher = Batcher(self._compute, settings.max_batch_size, observe=self._metrics.batch_done)
         self._swap.start()
@@ -73,7 +53,7 @@ class Model:
     def _compute(self, queries: Sequence[Query]) -> list[dict[str, Any]]:
         current = self._swap.current  # taken once: a swap meanwhile cannot split a batch
         assert current is not None  # once there is a model, there always is one
-        predictions = answer(current.predictor, queries)
+        predictions = current.predictor.predict(queries, isolate=True)
         self._metrics.answered(predictions)
         return [prediction.to_dict() for prediction in predictions]
 
@@ -98,7 +78,7 @@ class Model:
             "name": current.version.name,
             "version": current.version.version,
             "run_id": current.version.run_id,
-            "reference": self._reference if self._reference.startswith("models:") else "a folder",
+            "reference": str(self._reference) if self._reference.registered else "a folder",
             "weights_sha256": current.weights_sha256,
             "loaded_at": current.loaded_at.isoformat(timespec="seconds"),
             "vocabulary": list(current.predictor.vocabulary),

@@ -90,6 +90,9 @@ class SpectrumItem(_Body):
     kind: Literal["vibrational", "neutron"] | None = Field(
         None, description="`neutron` for a density weighted by cross-section over mass; `vibrational` if left out."
     )
+    prior: bool | None = Field(
+        None, description="False: the spectrum alone, without what a chemist expects of this host; true if left out."
+    )
 
 
 class PredictRequest(_Body):

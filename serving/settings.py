@@ -12,17 +12,21 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from defectnet.errors import SettingsError
+from defectnet.model.predictor import BATCH_SIZE
+from defectnet.models import DEFAULT_MODEL
 from defectnet.settings import Settings, read_yaml
 
 __all__ = [
+    "DEFAULT_HOST",
     "ROLES",
-    "Batches",
+    "BatchJobSettings",
     "Replicas",
     "Role",
     "ScoreSettings",
     "ServiceSettings",
     "Shadow",
     "Token",
+    "device_of",
     "is_loopback",
     "load_service_settings",
 ]
@@ -31,11 +35,13 @@ Role = Literal["score", "batch", "admin"]
 # "score" reads spectra, "batch" runs jobs on files, "admin" does everything.
 ROLES: tuple[Role, ...] = ("score", "batch", "admin")
 
+# Only this machine can reach it.
+DEFAULT_HOST = "127.0.0.1"
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-DEFAULT_MODEL = "models:/defectnet@champion"
-
-ModelReference = Annotated[str, Field(min_length=1)]
+# See `defectnet.models` for what it may say; read where it is used, for a folder may be another machine's.
+ModelText = Annotated[str, Field(min_length=1)]
 
 
 def is_loopback(host: str) -> bool:
@@ -46,6 +52,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def device_of(gpus: float) -> str:
+    """Where a process computes for which Ray sets aside so many GPUs, as torch names it."""
+    return "cuda" if gpus > 0 else "cpu"
 
 
 class Replicas(Settings):
@@ -97,7 +108,7 @@ class Token(Settings):
         return self
 
 
-class Batches(Settings):
+class BatchJobSettings(Settings):
     """Scoring of whole files, as Ray jobs."""
 
     roots: tuple[str, ...] = ()
@@ -119,7 +130,7 @@ class Batches(Settings):
 class Shadow(Settings):
     """A challenger that reads a share of the traffic, answers nobody, and is compared."""
 
-    model: ModelReference | None = None
+    model: ModelText | None = None
     """The challenger, such as `models:/defectnet@challenger`; none by default."""
 
     share: float = Field(default=0.1, gt=0, le=1)
@@ -133,7 +144,7 @@ class ServiceSettings(Settings):
     """Everything the HTTP service can be told."""
 
     # ── which model ───────────────────────────────────────────────────────────────────────────────────────────────────
-    model: ModelReference = DEFAULT_MODEL
+    model: ModelText = DEFAULT_MODEL
     """`models:/NAME@ALIAS` or `models:/NAME/VERSION` of the MLflow registry, or an artifact folder."""
 
     tracking_uri: str | None = None
@@ -143,7 +154,7 @@ class ServiceSettings(Settings):
     """Seconds between two looks at the alias. 2 s: with loading and warming up, a promotion is live within 10 s."""
 
     # ── where it listens, and for whom ────────────────────────────────────────────────────────────────────────────────
-    host: str = "127.0.0.1"
+    host: str = DEFAULT_HOST
     """The address to listen on. Loopback: a wider one is refused while `tokens` is empty."""
 
     port: int = Field(default=8000, ge=0, le=65535)
@@ -181,8 +192,12 @@ class ServiceSettings(Settings):
     """Seconds after which a request is answered with 504, whatever it waits for; a client may ask for fewer."""
 
     # ── how much at once ──────────────────────────────────────────────────────────────────────────────────────────────
-    max_batch_size: int = Field(default=64, ge=1)
+    max_batch_size: int = Field(default=BATCH_SIZE, ge=1)
     """Spectra that one replica computes together. The gain of a larger batch is nil on a CPU."""
+
+    gpus_per_replica: float = Field(default=0.0, ge=0)
+    """GPUs, or the share of one, that Ray sets aside for each replica, whose model then computes there. 0: a core
+    answers a lone spectrum in 2 ms."""
 
     max_queued_requests: int = Field(default=256, ge=1)
     """Requests waiting for a replica before others are sent away with 503 and Retry-After."""
@@ -193,7 +208,7 @@ class ServiceSettings(Settings):
     ingress: Replicas = Replicas(cpus=0.25)
     """Processes that read and check requests; they hold no model."""
 
-    batches: Batches = Batches()
+    batches: BatchJobSettings = BatchJobSettings()
     """Scoring of files."""
 
     shadow: Shadow = Shadow()
@@ -211,7 +226,7 @@ class ServiceSettings(Settings):
 class ScoreSettings(Settings):
     """Settings of batch scoring."""
 
-    model: ModelReference = DEFAULT_MODEL
+    model: ModelText = DEFAULT_MODEL
     """As in `ServiceSettings.model`; an alias is resolved once, at the start."""
 
     tracking_uri: str | None = None
@@ -219,6 +234,9 @@ class ScoreSettings(Settings):
 
     workers: int = Field(default=1, ge=1)
     """Predictor processes, one core each."""
+
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    """GPUs, or the share of one, that Ray sets aside for each worker, whose model then computes there."""
 
     shard_rows: int = Field(default=4096, ge=1)
     """Rows of an output file at most, which is also what a stop can cost: 4096 spectra are some seconds of work. A

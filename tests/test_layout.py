@@ -4,16 +4,22 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 from typer.testing import CliRunner
 
 from defectnet.cli.main import app
+from defectnet.settings import Settings
 
 PACKAGES = ("defectnet", "datagen", "training", "serving")
 FOLDERS = (*PACKAGES, "tests", "examples", "benchmarks")
 MAX_LINES = 500
+# Packages whose settings all have a text below each field.
+DESCRIBED = ("training", "serving")
 VERBS = sorted(command.name or "" for command in app.registered_commands)
 
 
@@ -29,6 +35,34 @@ def test_import_contracts(repository: Path) -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"]
     result = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert len(imports) > 100
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+
+
+def _settings(base: type[Settings] = Settings) -> Iterator[type[Settings]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _settings(kind)
+
+
+@pytest.mark.parametrize("package", DESCRIBED)
+def test_every_setting_is_described(package: str) -> None:
+    for name in _modules():
+        importlib.import_module(name)
+    groups = [kind for kind in _settings() if kind.__module__.startswith(f"{package}.")]
+    assert groups
+    bare = [
+        f"{kind.__name__}.{name}"
+        for kind in groups
+        for name, field in kind.model_fields.items()
+        if not field.description
+    ]
+    assert bare == [], "write its unit and the reason of its default right below the field"
 
 
 @pytest.mark.parametrize("name", _modules())

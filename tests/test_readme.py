@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-DOCUMENTS = ("README.md", "examples/README.md", "CHANGELOG.md", "docs/serving.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "examples/README.md", "benchmarks/README.md", "CHANGELOG.md")
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -42,7 +42,23 @@ def test_links_lead_somewhere(repository: Path, document: str) -> None:
     assert [target for target in local if not (path.parent / target).exists()] == []
 
 
-def test_the_targets_of_the_makefile_are_listed(repository: Path) -> None:
-    listed = subprocess.run(["make", "-C", repository], capture_output=True, text=True, check=True).stdout
-    for target in set(re.findall(r"`make (\w+)`", (repository / "README.md").read_text(encoding="utf-8"))):
-        assert f"make {target} " in listed
+def test_make_help_shows_every_target(repository: Path) -> None:
+    makefile = (repository / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)$", makefile, flags=re.M)
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, flags=re.M))
+    assert targets == set(phony.replace("\\", " ").split())
+    shown = subprocess.run(["make", "-C", repository], capture_output=True, text=True, check=True).stdout
+    assert {line.split()[1] for line in shown.splitlines() if line.startswith("  make ")} == targets
+    named = set(re.findall(r"`make ([a-z0-9-]+)`", (repository / "README.md").read_text(encoding="utf-8")))
+    assert named <= targets
+
+
+def test_every_benchmark_is_in_the_index(repository: Path) -> None:
+    folder = repository / "benchmarks"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    programs = {path.name for path in folder.glob("*.py")}
+    assert programs == set(re.findall(r"`(\w+\.py)`", index))
+    results = {path.name for path in (folder / "results").glob("*.json")}
+    assert results <= set(re.findall(r"`(\w+\.json)`", index))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (repository / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    assert set(re.findall(r"`make ([a-z0-9-]+)`", index)) <= targets

@@ -16,34 +16,45 @@ __all__ = ["OFF", "AugmentSettings", "Augmenter"]
 
 
 class AugmentSettings(Settings):
-    """How often, and how strongly. The defaults are light: most rows stay as simulated.
-
-    Attributes:
-        energy_scale_probability, energy_scale_sigma: relative error of the energy axis, standard deviation; 0.5 % is
-            usual for time-of-flight spectrometers.
-        resolution_probability, resolution_range: Gaussian width (sigma) as a fraction of the energy, drawn
-            log-uniformly; 1 % to 4 % of the energy transfer spans today's chopper and crystal-analyser instruments.
-        noise_probability, counts_range: Poisson noise of so many counts in the whole spectrum, drawn log-uniformly.
-        background_probability, background_range: a background flat in energy up to the top of the band, as a share
-            of all counts.
-        mismatch_probability, mismatch_scale_sigma: the reference is another crystal's, or computed: it gets an energy
-            scale and a resolution of its own.
-        low_cut_probability, low_cut_range: what lies below this share of the band's top is missing, in sample and
-            reference alike: the elastic line hides it.
-    """
+    """How often, and how strongly. The defaults are light: most rows stay as simulated."""
 
     energy_scale_probability: float = Field(default=0.2, ge=0.0, le=1.0)
+    """Share of the rows whose energy axis is stretched, sample and reference alike."""
+
     energy_scale_sigma: float = Field(default=0.005, ge=0.0, lt=0.2)
+    """Relative error of the energy axis, standard deviation; 0.5 % is usual for time-of-flight spectrometers."""
+
     resolution_probability: float = Field(default=0.2, ge=0.0, le=1.0)
+    """Share of the rows that are smeared, sample and reference alike."""
+
     resolution_range: tuple[float, float] = (0.002, 0.02)
+    """Gaussian width (sigma) as a fraction of the energy, drawn log-uniformly; 1 % to 4 % of the energy transfer spans
+    today's chopper and crystal-analyser instruments."""
+
     noise_probability: float = Field(default=0.2, ge=0.0, le=1.0)
+    """Share of the spectra with counting noise, sample and reference each on its own."""
+
     counts_range: tuple[float, float] = (1e5, 1e8)
+    """Counts of the whole spectrum, whose Poisson noise it gets, drawn log-uniformly."""
+
     background_probability: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Share of the spectra with a background, sample and reference each on its own."""
+
     background_range: tuple[float, float] = (0.001, 0.02)
+    """Share of all counts that a background, flat in energy up to the top of the band, has; drawn log-uniformly."""
+
     mismatch_probability: float = Field(default=0.15, ge=0.0, le=1.0)
+    """Share of the rows whose reference is another crystal's, or computed: it gets an energy scale and a resolution of
+    its own."""
+
     mismatch_scale_sigma: float = Field(default=0.01, ge=0.0, lt=0.2)
+    """Relative error of such a reference's energy axis, standard deviation."""
+
     low_cut_probability: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Share of the rows without their lowest part, in sample and reference alike: the elastic line hides it."""
+
     low_cut_range: tuple[float, float] = (0.03, 0.15)
+    """Where that part ends, as a share of the band's top, drawn log-uniformly."""
 
 
 # Every one of the effects switched off.

@@ -1,4 +1,4 @@
-"""What the network must beat, on the same rows: each baseline answers as the network does, through an `Asker`.
+"""What the network must beat, on the same rows: each baseline answers as the network does, through an `Answerer`.
 
 - *constant*: how often each element was a dopant, and its median concentration; no spectrum.
 - *prior*: the chemical prior of the host; no spectrum either.
@@ -22,9 +22,9 @@ from defectnet.elements import VOCABULARY, descriptors
 from defectnet.model.features import FrequencyGrid
 from defectnet.model.network import LOG_CONCENTRATION_BOUNDS
 from defectnet.model.prior import EXPECTED_COLUMNS
-from training.candidates import everything
+from training.candidates import all_candidates
 from training.dataset import SpectraArrays, dopant_mask
-from training.inference import Answers, Asker
+from training.inference import Answerer, Answers
 
 __all__ = [
     "BASELINES",
@@ -40,7 +40,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 # Fits a baseline to training rows; the validation rows choose what has to be chosen.
-Fitter = Callable[[SpectraArrays, SpectraArrays, FrequencyGrid], Asker]
+Fitter = Callable[[SpectraArrays, SpectraArrays, FrequencyGrid], Answerer]
 
 _N_BINS = 128
 # Local modes of light dopants lie above the host's band; twice its top holds nearly all of them.
@@ -53,7 +53,7 @@ _LEAST_CONCENTRATION = 1e-4  # what a regression says of an element that it find
 _TREES = {"max_iter": 150, "learning_rate": 0.06, "max_leaf_nodes": 15, "min_samples_leaf": 40}
 
 
-def constant(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) -> Asker:
+def constant(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) -> Answerer:
     """What one knows without a spectrum and without chemistry."""
     present = train.truth > 0
     possible = np.maximum((train.host <= 0).sum(axis=0), 1)
@@ -66,7 +66,7 @@ def constant(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGri
     return answer
 
 
-def prior(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) -> Asker:
+def prior(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) -> Answerer:
     """What a chemist knows without a spectrum: the weight of the chemical prior as odds."""
     median, spread = _medians(train)
 
@@ -78,7 +78,7 @@ def prior(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) 
     return answer
 
 
-def ridge(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) -> Asker:
+def ridge(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) -> Answerer:
     """Ridge regression of all concentrations at once; the penalty is the validation rows' choice."""
     features, held_out = _change(train, grid), _change(validation, grid)
     models = [Ridge(alpha=penalty).fit(features, train.truth) for penalty in _RIDGE_PENALTIES]
@@ -86,7 +86,7 @@ def ridge(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) 
     return from_regression(lambda data, asked: best.predict(_change(data, grid)), train)
 
 
-def neighbour(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) -> Asker:
+def neighbour(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) -> Answerer:
     """Mean dopants of the k training rows whose change is most like the sample's; k is the validation rows' choice."""
     features = _change(train, grid)
 
@@ -102,11 +102,11 @@ def neighbour(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGr
     return from_regression(lambda data, asked: predict(data, best), train)
 
 
-def boosting(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) -> Asker:
+def boosting(train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid) -> Answerer:
     """Trees over pairs of a spectrum and an element: one forest says whether it is present, another how much of it."""
     rng = np.random.default_rng(0)
     present, known = train.truth > 0, dopant_mask(train)
-    keys = np.where(everything(train.host, known) & ~present, rng.random(present.shape), np.inf)
+    keys = np.where(all_candidates(train.host, known) & ~present, rng.random(present.shape), np.inf)
     absent = (keys.argsort(axis=1).argsort(axis=1) < _ABSENT_PER_ROW) & np.isfinite(keys)
     rows, elements = np.nonzero(present | absent)
     x, y = _pairs(train, grid, rows, elements), present[rows, elements]
@@ -174,10 +174,10 @@ def _pairs(
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def from_regression(predict: Callable[[SpectraArrays, NDArray[np.bool_]], Floats], train: SpectraArrays) -> Asker:
-    """A regression of concentrations as an asker: the more it finds of an element, the surer it is of it."""
+def from_regression(predict: Callable[[SpectraArrays, NDArray[np.bool_]], Floats], train: SpectraArrays) -> Answerer:
+    """A regression of concentrations as an answerer: the more it finds of an element, the surer it is of it."""
     known = dopant_mask(train)
-    found = np.clip(predict(train, everything(train.host, known)), _LEAST_CONCENTRATION, 1.0)
+    found = np.clip(predict(train, all_candidates(train.host, known)), _LEAST_CONCENTRATION, 1.0)
     present = train.truth > 0
     residual = np.log(train.truth[present].astype(np.float64)) - np.log(found[present])
     spread = np.full(len(VOCABULARY), max(float(residual.std()), 1e-3))

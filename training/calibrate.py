@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from defectnet.model.calibration import THRESHOLD_BOUNDS, Calibration, ModeCalibration, fit_intervals, fit_presence
 from defectnet.model.network import DefectNetwork
-from training.candidates import everything, guesses
+from training.candidates import all_candidates, candidate_lists
 from training.dataset import SpectraArrays
-from training.inference import Answers, Asker, ask
+from training.inference import Answerer, Answers, run_network
 
 __all__ = ["calibrate", "calibrate_answers", "distances", "fit_distance"]
 
@@ -28,11 +28,11 @@ def calibrate(
 ) -> Calibration:
     """Calibrate `network`: its distance in place, the rest returned; with the references and without them."""
 
-    def asker(data: SpectraArrays, asked: NDArray[np.bool_]) -> Answers:
-        return ask(network, data, asked)
+    def answerer(data: SpectraArrays, asked: NDArray[np.bool_]) -> Answers:
+        return run_network(network, data, asked)
 
     def without_prior(data: SpectraArrays, asked: NDArray[np.bool_]) -> Answers:
-        return ask(network, data, asked, prior=False)
+        return run_network(network, data, asked, prior=False)
 
     modes = []
     for with_reference in (False, True):
@@ -43,8 +43,8 @@ def calibrate(
         if not len(near) or not len(unseen):  # a table of measured spectra may have no reference at all
             modes.append(ModeCalibration())
             continue
-        fit_distance(network, asker(near, everything(near.host, known)), with_reference=with_reference)
-        mode, free = calibrate_answers(asker, unseen, known, seed=seed)
+        fit_distance(network, answerer(near, all_candidates(near.host, known)), with_reference=with_reference)
+        mode, free = calibrate_answers(answerer, unseen, known, seed=seed)
         plain, _ = calibrate_answers(without_prior, unseen, known, seed=seed)
         limit = float(np.quantile(distances(network, free, unseen.has_reference), _OOD_QUANTILE)) or 1.0
         changes = {
@@ -57,7 +57,7 @@ def calibrate(
 
 
 def calibrate_answers(
-    asker: Asker,
+    answerer: Answerer,
     validation: SpectraArrays,
     known: NDArray[np.bool_],
     *,
@@ -67,8 +67,8 @@ def calibrate_answers(
     """Presence maps and interval factors of anything that answers, and its guess-free answers."""
     rng = np.random.default_rng(seed)
     truth = validation.truth
-    free = asker(validation, everything(validation.host, known))
-    listed = asker(validation, guesses(truth, validation.host, known, rng))
+    free = answerer(validation, all_candidates(validation.host, known))
+    listed = answerer(validation, candidate_lists(truth, validation.host, known, rng))
     present = truth > 0
     # Known dopants are asked about in both modes and get nearly the same figures; both count, for both will be used.
     pairs = [(answers, present & np.isfinite(answers.presence_logit)) for answers in (free, listed)]

@@ -3,18 +3,18 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_DISTRACTORS", "everything", "guesses"]
+__all__ = ["MAX_DISTRACTORS", "all_candidates", "candidate_lists"]
 
 # The protocol of the published precursor: the mask holds every true dopant and up to about ten distractors.
 MAX_DISTRACTORS = 10
 
 
-def everything(host: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def all_candidates(host: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Guess-free: each known dopant that is not part of the host. host: (n, V); known: (V,); returns (n, V)."""
     return known[None, :] & (host <= 0)
 
 
-def guesses(
+def candidate_lists(
     truth: NDArray[np.float32],
     host: NDArray[np.float32],
     known: NDArray[np.bool_],
@@ -27,7 +27,7 @@ def guesses(
 
     Elements that are `first` are drawn before all others.
     """
-    eligible = everything(host, known) & (truth <= 0)
+    eligible = all_candidates(host, known) & (truth <= 0)
     # A random key orders the eligible elements of each row; the first n of them are its distractors.
     keys = rng.random(truth.shape) + (0.0 if first is None else ~first)
     keys = np.where(eligible, keys, np.inf)

@@ -21,16 +21,16 @@ from defectnet.model.features import FrequencyGrid
 from defectnet.model.network import DefectNetwork
 from training.baselines import BASELINES, Fitter
 from training.calibrate import calibrate_answers
-from training.candidates import everything, guesses
+from training.candidates import all_candidates, candidate_lists
 from training.dataset import SpectraArrays, require_rows
-from training.inference import Answers, Asker, ask, judge
+from training.inference import Answerer, Answers, judge, run_network
 
 __all__ = [
     "evaluate",
     "evaluate_network",
     "judge_modes",
     "markdown",
-    "network_asker",
+    "network_answerer",
     "score_baseline",
     "score_modes",
     "write_report",
@@ -65,9 +65,9 @@ def evaluate_network(network: DefectNetwork, config: ModelConfig, data: SpectraA
         "split": split,
         "n_spectra": len(rows),
         "n_hosts": len(set(rows.formula)),
-        "model": score_modes(network_asker(network), rows, known, config.calibration),
+        "model": score_modes(network_answerer(network), rows, known, config.calibration),
         "model_without_prior": score_modes(
-            network_asker(network, prior=False), rows, known, config.calibration, prior=False
+            network_answerer(network, prior=False), rows, known, config.calibration, prior=False
         ),
     }
     if len(data.of_split("train")) and len(data.of_split("validation")):
@@ -76,11 +76,11 @@ def evaluate_network(network: DefectNetwork, config: ModelConfig, data: SpectraA
     return report
 
 
-def network_asker(network: DefectNetwork, *, prior: bool = True) -> Asker:
-    """The network as an asker, with the chemical prior or without."""
+def network_answerer(network: DefectNetwork, *, prior: bool = True) -> Answerer:
+    """The network as an answerer, with the chemical prior or without."""
 
     def answer(data: SpectraArrays, asked: NDArray[np.bool_]) -> Answers:
-        return ask(network, data, asked, prior=prior)
+        return run_network(network, data, asked, prior=prior)
 
     return answer
 
@@ -102,11 +102,11 @@ def score_baseline(
     scores: dict[str, dict[str, object]] = {}
     for suffix in suffixes:
         near, held = (one.without_reference() if suffix else one for one in (train, validation))
-        asker = fitter(near, held, grid)
+        answerer = fitter(near, held, grid)
         # A baseline that is never sure must be free to call present what is hardly likely, or its F1 is always 0.
-        mode, _ = calibrate_answers(asker, held, known, seed=_SEED, threshold_bounds=(0.0, 1.0))
+        mode, _ = calibrate_answers(answerer, held, known, seed=_SEED, threshold_bounds=(0.0, 1.0))
         calibration = Calibration(with_reference=mode, without_reference=mode)
-        scores |= score_modes(asker, rows, known, calibration, suffixes=(suffix,))
+        scores |= score_modes(answerer, rows, known, calibration, suffixes=(suffix,))
     return scores
 
 
@@ -148,7 +148,7 @@ def write_report(report: Mapping[str, Any], folder: str | Path) -> tuple[Path, P
 
 
 def score_modes(
-    asker: Asker,
+    answerer: Answerer,
     rows: SpectraArrays,
     known: NDArray[np.bool_],
     calibration: Calibration,
@@ -159,13 +159,13 @@ def score_modes(
     """The figures of each way of asking: "candidate" and "guess_free", each with the `suffixes`."""
     scores: dict[str, dict[str, object]] = {}
     for suffix in suffixes:
-        for name, judged in judge_modes(asker, rows, known, calibration, suffix, prior=prior).items():
+        for name, judged in judge_modes(answerer, rows, known, calibration, suffix, prior=prior).items():
             scores[name + suffix] = score_answers(judged)
     return scores
 
 
 def judge_modes(
-    asker: Asker,
+    answerer: Answerer,
     rows: SpectraArrays,
     known: NDArray[np.bool_],
     calibration: Calibration,
@@ -175,16 +175,16 @@ def judge_modes(
 ) -> dict[str, Judged]:
     """Answers beside the truth, with a candidate list and without, for the rows that have a reference (suffix "") or
     for all of them without theirs; nothing where there is no such row."""
-    free = everything(rows.host, known)
+    free = all_candidates(rows.host, known)
     # A true dopant that no training row held still belongs on the list; without one, missing it is a fair miss.
-    listed = guesses(rows.truth, rows.host, known, np.random.default_rng(_SEED))
+    listed = candidate_lists(rows.truth, rows.host, known, np.random.default_rng(_SEED))
     chosen = np.ones(len(rows), dtype=bool) if suffix else rows.has_reference
     data = rows.without_reference() if suffix else rows.where(chosen)
     mode = calibration.without_reference if suffix else calibration.with_reference
     if not len(data):
         return {}
     return {
-        name: judge(asker(data, asked[chosen]), data.truth, mode, mode.presence(candidates=listed_, prior=prior))
+        name: judge(answerer(data, asked[chosen]), data.truth, mode, mode.presence(candidates=listed_, prior=prior))
         for name, asked, listed_ in (("candidate", listed, True), ("guess_free", free, False))
     }
 

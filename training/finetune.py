@@ -10,7 +10,7 @@ All groups are trained side by side, so that they stop together once that loss h
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,31 +18,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from defectnet.elements import VOCABULARY
-from defectnet.errors import RegistryError, TableError
+from defectnet.errors import TableError
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card, save_artifact
 from defectnet.model.network import DefectNetwork
 from defectnet.settings import Settings
 from training.augment import Augmenter, AugmentSettings
-from training.candidates import everything, guesses
+from training.candidates import all_candidates, candidate_lists
 from training.dataset import SpectraArrays, require_rows
-from training.evaluate import network_asker, score_modes
+from training.evaluate import network_answerer, score_modes
 from training.losses import answer_loss
-from training.registry import MODEL_NAME, register
-from training.tracking import git_revision, tracking_client
+from training.tracking import git_revision
 
-__all__ = ["CHALLENGER", "FinetuneSettings", "Finetuned", "finetune", "folds", "register_challenger"]
+__all__ = ["FinetuneSettings", "Finetuned", "finetune", "folds"]
 
 logger = logging.getLogger(__name__)
 
-CHALLENGER = "challenger"
 _MAX_FOLDS = 10
 # With fewer hosts than this there are too few to leave one out: then single measurements are.
 _LEAST_HOSTS = 3
@@ -52,27 +48,31 @@ _BATCH = 32
 
 
 class FinetuneSettings(Settings):
-    """How to fine-tune.
-
-    Attributes:
-        epochs: passes over the measurements at most.
-        patience: passes without a lower loss on what was left out, after which no more are tried.
-        rank: of the change of every linear map.
-        learning_rate: AdamW's.
-        weight_decay: pulls the changes back to zero: the base is the best guess where the measurements say nothing.
-        draws: candidate lists drawn for each measurement in an epoch.
-        seed: of the changes, the lists and the noise.
-        augment: what is done to a measurement each time that it is seen; light, for it is a measurement already.
-    """
+    """How to fine-tune."""
 
     epochs: PositiveInt = 24
+    """Passes over the measurements at most."""
+
     patience: PositiveInt = 6
+    """Passes without a lower loss on what was left out, after which no more are tried."""
+
     rank: PositiveInt = 4
+    """Rank of the change of every linear map."""
+
     learning_rate: PositiveFloat = 2e-3
+    """AdamW's."""
+
     weight_decay: float = Field(default=0.1, ge=0.0)
+    """Pulls the changes back to zero: the base is the best guess where the measurements say nothing."""
+
     draws: PositiveInt = 4
+    """Candidate lists drawn for each measurement in an epoch."""
+
     seed: NonNegativeInt = 0
+    """Of the changes, the lists and the noise."""
+
     augment: AugmentSettings = AugmentSettings()
+    """What is done to a measurement each time that it is seen; light, for it is a measurement already."""
 
 
 @dataclass(frozen=True)
@@ -140,17 +140,7 @@ def finetune(
     _merge(network)
     network.eval()
 
-    described = config.trained_on.model_copy(
-        update={
-            "dopants": tuple(symbol for symbol, one in zip(VOCABULARY, known, strict=True) if one),
-            "host_elements": tuple(
-                s for s in VOCABULARY if s in {*config.trained_on.host_elements, *data.host_elements}
-            ),
-            "n_spectra": config.trained_on.n_spectra + len(data),
-            "git_revision": git_revision(),
-        }
-    )
-    tuned = config.model_copy(update={"trained_on": described})
+    tuned = _described(config, data, known)
     forgetting = None
     if benchmark is not None:
         forgetting = _forgetting(base, network, tuned, SpectraArrays.from_table(benchmark, config.grid))
@@ -170,19 +160,18 @@ def finetune(
     return result
 
 
-def register_challenger(folder: str | Path, tags: Mapping[str, str], *, client: MlflowClient | None = None) -> str:
-    """Register a fine-tuned artifact under the alias `challenger`; returns its version.
-
-    Raises:
-        RegistryError: the store cannot be reached.
-    """
-    client = client or tracking_client()
-    version = register(folder, tags, client=client)
-    try:
-        client.set_registered_model_alias(MODEL_NAME, CHALLENGER, version)
-    except MlflowException as error:
-        raise RegistryError(f"the MLflow store refused the alias: {str(error).splitlines()[0]}") from None
-    return version
+def _described(config: ModelConfig, data: SpectraArrays, known: NDArray[np.bool_]) -> ModelConfig:
+    """The base's config, with the measurements among what it was trained on."""
+    hosts = {*config.trained_on.host_elements, *data.host_elements}
+    described = config.trained_on.model_copy(
+        update={
+            "dopants": tuple(symbol for symbol, one in zip(VOCABULARY, known, strict=True) if one),
+            "host_elements": tuple(symbol for symbol in VOCABULARY if symbol in hosts),
+            "n_spectra": config.trained_on.n_spectra + len(data),
+            "git_revision": git_revision(),
+        }
+    )
+    return config.model_copy(update={"trained_on": described})
 
 
 def folds(formula: NDArray[np.str_], seed: int) -> NDArray[np.intp]:
@@ -264,8 +253,8 @@ def _loss(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """The training's loss, half of the rows with a candidate list and half without."""
-    listed = guesses(rows.truth, rows.host, known, rng)
-    asked = np.where(rng.random(len(rows))[:, None] < 0.5, listed, everything(rows.host, known))
+    listed = candidate_lists(rows.truth, rows.host, known, rng)
+    asked = np.where(rng.random(len(rows))[:, None] < 0.5, listed, all_candidates(rows.host, known))
     inputs = rows.inputs(asked)
     if augment is not None and generator is not None:
         sample, reference = augment(inputs.sample, inputs.reference, generator)
@@ -299,7 +288,7 @@ def _forgetting(
 
     def headlines(model: DefectNetwork, its: ModelConfig) -> dict[str, Any]:
         known = np.isin(VOCABULARY, its.trained_on.dopants)
-        modes = score_modes(network_asker(model), rows, known, its.calibration)
+        modes = score_modes(network_answerer(model), rows, known, its.calibration)
         return {mode: figures["headline"] for mode, figures in modes.items()}
 
     before, after = headlines(*load_artifact(base)), headlines(network, config)

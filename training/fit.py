@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from defectnet.elements import VOCABULARY
 from defectnet.model.network import Answer, DefectNetwork, Inputs
 from training.augment import Augmenter
-from training.candidates import everything, guesses
+from training.candidates import all_candidates, candidate_lists
 from training.dataset import SpectraArrays
 from training.losses import Loss, answer_loss
 from training.mixing import Mixer
@@ -123,7 +123,7 @@ class Trainer:
         network.eval()
         data = self.validation
         rng = np.random.default_rng(self.settings.seed)  # the same candidate lists in every epoch
-        free, listed = everything(data.host, self.known), guesses(data.truth, data.host, self.known, rng)
+        free, listed = all_candidates(data.host, self.known), candidate_lists(data.truth, data.host, self.known, rng)
         losses = {}
         with torch.inference_mode():
             for name, asked in (("guess_free", free), ("candidates", listed)):
@@ -192,11 +192,11 @@ class Trainer:
         weighted = (rng.random(len(rows)) < settings.neutron_share) & ~mixed & ~pristine_ones
         seen, pristine, neutron = self.mixer.as_neutrons(index, weighted, mixture)
         if guess_free:
-            asked = everything(rows.host, self.known)
+            asked = all_candidates(rows.host, self.known)
         else:
             n = rng.integers(0, settings.max_distractors + 1, size=len(rows))
             hard = self.tried[index] & (rng.random(len(rows)) < settings.hard_share)[:, None]
-            asked = guesses(truth, rows.host, self.known, rng, n_distractors=n, first=hard)
+            asked = candidate_lists(truth, rows.host, self.known, rng, n_distractors=n, first=hard)
         sample, reference = self.augment(torch.from_numpy(seen), torch.from_numpy(pristine), generator)
         given = rows.inputs(asked)._replace(
             sample=sample,

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from defectnet.metrics import Judged
-from defectnet.model.calibration import ModeCalibration, PresenceMap, interval_factor, probabilities
+from defectnet.model.calibration import ModeCalibration, PresenceMap, intervals, probabilities
 from defectnet.model.network import DefectNetwork
 from training.dataset import SpectraArrays
 
-__all__ = ["Answers", "Asker", "ask", "judge"]
+__all__ = ["Answers", "Answerer", "judge", "run_network"]
 
 _BATCH = 128
 _ANSWERED = ("presence_logit", "log_concentration", "log_spread", "pooled", "signature")
@@ -32,10 +32,12 @@ class Answers:
 
 
 # Anything that answers for rows and the elements asked of each: the network, or a baseline.
-Asker = Callable[[SpectraArrays, NDArray[np.bool_]], Answers]
+Answerer = Callable[[SpectraArrays, NDArray[np.bool_]], Answers]
 
 
-def ask(network: DefectNetwork, data: SpectraArrays, asked: NDArray[np.bool_], *, prior: bool = True) -> Answers:
+def run_network(
+    network: DefectNetwork, data: SpectraArrays, asked: NDArray[np.bool_], *, prior: bool = True
+) -> Answers:
     """Answer every row of `data` for the elements `asked`, shape (n, V), with the chemical prior or without."""
     parts: list[tuple[NDArray[np.float64], ...]] = []
     network.eval()
@@ -51,15 +53,14 @@ def ask(network: DefectNetwork, data: SpectraArrays, asked: NDArray[np.bool_], *
 
 def judge(answers: Answers, truth: NDArray[np.float32], calibration: ModeCalibration, presence: PresenceMap) -> Judged:
     """Calibrated verdicts beside the truth, as the predictor would give them."""
-    mean = answers.log_concentration
-    margin = interval_factor(mean, calibration) * np.exp(answers.log_spread)
+    concentration, low, high = intervals(answers.log_concentration, answers.log_spread, calibration)
     p = probabilities(answers.presence_logit, presence, answers.expected)
     return Judged(
         asked=np.isfinite(answers.presence_logit),
         truth=truth.astype(np.float64),
         probability=p,
         present=p >= presence.threshold,
-        concentration=np.exp(mean),
-        low=np.exp(mean - margin),
-        high=np.minimum(np.exp(mean + margin), 1.0),
+        concentration=concentration,
+        low=low,
+        high=high,
     )

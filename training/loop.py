@@ -11,9 +11,10 @@ The same call goes on where a killed one stopped, and returns at once when the a
 
 import json
 import logging
-import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +26,25 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.execution import context as train_context
 from torch import nn
 
 from defectnet.elements import VOCABULARY
 from defectnet.errors import SettingsError, StorageError
-from defectnet.io.cluster import cut_off
+from defectnet.io.cluster import cluster_failure
+from defectnet.io.ray_session import ray_session
 from defectnet.io.tables import read_spectra
-from defectnet.model.artifact import ModelConfig, TrainedOn, save_artifact
+from defectnet.model.artifact import SUMS, ModelConfig, TrainedOn, save_artifact
+from defectnet.models import tracking_uri
 from training.calibrate import calibrate
 from training.card import write_card
 from training.dataset import SpectraArrays, dataset_sha256, require_rows
 from training.evaluate import evaluate_network, write_report
+from training.evaluation_pictures import draw_evaluation
 from training.fit import Trainer, fit
-from training.pictures import draw_evaluation
 from training.registry import ARTIFACT_PATH
 from training.settings import TrainSettings
-from training.tracking import experiment_id, git_revision, tracking_client, tracking_uri
+from training.tracking import experiment_id, git_revision, tracking_client
 
 __all__ = ["train"]
 
@@ -64,7 +68,7 @@ def train(data: str | Path, output: str | Path, settings: TrainSettings) -> Path
     trained_on = _describe(arrays, data, settings)
     client, run_id = _open_run(output, trained_on, settings)
     artifact = output / _MODEL
-    if (artifact / "SHA256SUMS").exists():
+    if (artifact / SUMS).exists():
         logger.info("%s is finished already", artifact)
         return artifact
     sizes = {split: len(require_rows(arrays, split)) for split in ("train", "validation", "test")}
@@ -137,12 +141,8 @@ def _train_with_ray(arrays: SpectraArrays, output: Path, settings: TrainSettings
 
     A run of the same name and storage path goes on from its last checkpoint: Ray Train finds it there.
     """
-    started_here = not ray.is_initialized()
-    if started_here:
-        # A submitted job finds its cluster in RAY_ADDRESS; anyone else gets a cluster that ends with this run.
-        # With the dashboard: without its state API, Ray Train warns every second that it cannot watch the controller.
-        ray.init(address=os.environ.get("RAY_ADDRESS", "local"))
-    try:
+    # With the dashboard: without its state API, Ray Train warns every second that it cannot watch the controller.
+    with ray_session(dashboard=True, log_to_driver=True), _as_error():
         trainer = TorchTrainer(
             _worker,
             # A few thousand binned spectra are some ten megabytes: one copy in the object store serves every worker.
@@ -164,16 +164,20 @@ def _train_with_ray(arrays: SpectraArrays, output: Path, settings: TrainSettings
         result = trainer.fit()
         assert result.checkpoint is not None  # every epoch reports one, and there is at least one epoch
         return Path(result.checkpoint.path)
+
+
+@contextmanager
+def _as_error() -> Iterator[None]:
+    """Turn what Ray raises (a full store, a lost cluster) into one sentence."""
+    try:
+        yield
     except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
         raise StorageError(
             "the spectra do not fit into the cluster's object store and the disk that it spills to; end what fills "
             "them, or give Ray a larger --object-store-memory, and run again"
         ) from None
     except ray.exceptions.RayError as error:
-        raise cut_off("training", error, "finished epochs are kept: run again to go on") from error
-    finally:
-        if started_here:
-            ray.shutdown()
+        raise cluster_failure("training", error, "finished epochs are kept: run again to go on") from error
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -248,11 +252,9 @@ def _finish(trainer: Trainer, arrays: SpectraArrays, trained_on: TrainedOn, outp
 
 
 def _log_epochs() -> None:
-    """Let this module's lines through to the driver, and hold back what repeats them.
-
-    Ray Train 2.60 says every worker's metrics again through a logger that only the root's level can stop.
-    """
-    logging.getLogger().setLevel(logging.WARNING)
+    """Let this module's lines through to the driver, and hold back what repeats them."""
+    # Ray Train 2.60 says every worker's metrics again, through a logger that bears the path of the file.
+    logging.getLogger(train_context.__file__).setLevel(logging.WARNING)
     if not logger.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))

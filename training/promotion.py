@@ -21,9 +21,10 @@ from defectnet.io.tables import read_spectra
 from defectnet.metrics import Judged, score_range
 from defectnet.model.artifact import load_artifact
 from defectnet.model.calibration import COVERAGE
+from defectnet.models import ModelReference
 from training import registry
 from training.dataset import SpectraArrays, dataset_sha256, rows_of_split
-from training.evaluate import judge_modes, network_asker
+from training.evaluate import judge_modes, network_answerer
 from training.tracking import tracking_client
 
 __all__ = ["Check", "Gate", "compare", "markdown", "promote"]
@@ -99,7 +100,7 @@ def promote(
         return Gate(version, former, ())
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = (
-            registry.resolve(f"{registry.MODEL_NAME}/{one}", Path(folder) / one, client=client)[0]
+            registry.fetch(ModelReference(version=one), Path(folder) / one, client=client)[0]
             for one in (version, former)
         )
         gate = Gate(version, former, compare(ours, theirs, read_spectra(benchmark)), force)
@@ -162,7 +163,7 @@ def _judged(artifact: str | Path, table: pa.Table) -> tuple[SpectraArrays, Judge
     network, config = load_artifact(artifact)
     rows = SpectraArrays.from_table(rows_of_split(table, "test"), config.grid)
     known = np.isin(VOCABULARY, config.trained_on.dopants)
-    return rows, judge_modes(network_asker(network), rows, known, config.calibration)["candidate"]
+    return rows, judge_modes(network_answerer(network), rows, known, config.calibration)["candidate"]
 
 
 def _gain(figure: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> float | None:

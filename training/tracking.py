@@ -12,35 +12,26 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from defectnet.errors import RegistryError
+from defectnet.models import first_line, sqlite_file, tracking_uri
 
-__all__ = ["DEFAULT_TRACKING_URI", "experiment_id", "git_revision", "tracking_client", "tracking_uri"]
-
-DEFAULT_TRACKING_URI = "sqlite:///runs/mlflow.db"
-_SQLITE = "sqlite:///"
-
-
-def tracking_uri() -> str:
-    """The store's URI, with a sqlite path made absolute: Ray's workers do not share the driver's directory."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or DEFAULT_TRACKING_URI
-    if uri.startswith(_SQLITE):
-        return _SQLITE + str(_sqlite_path(uri))
-    return uri
+__all__ = ["experiment_id", "git_revision", "tracking_client"]
 
 
 def tracking_client(uri: str | None = None) -> MlflowClient:
-    """A client of the store; its model registry is the same store.
+    """A client of the store at `uri`, by default `defectnet.models.tracking_uri()`; its model registry is the same.
 
     Raises:
         RegistryError: the URI is of a kind that MLflow cannot use.
     """
-    uri = uri or tracking_uri()
+    uri = tracking_uri(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # four small files need no bar
-    if uri.startswith(_SQLITE):
-        _sqlite_path(uri).parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite_file(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
     try:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except MlflowException as error:
-        raise RegistryError(f"cannot use the MLflow store {uri}: {_first_line(error)}") from None
+        raise RegistryError(f"cannot use the MLflow store {uri}: {first_line(error)}") from None
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -48,9 +39,9 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    uri = str(client.tracking_uri)
+    database = sqlite_file(str(client.tracking_uri))
     # Without this, MLflow would put a sqlite store's artifacts into ./mlruns of whoever runs first.
-    location = (_sqlite_path(uri).parent / "artifacts").as_uri() if uri.startswith(_SQLITE) else None
+    location = None if database is None else (database.parent / "artifacts").as_uri()
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:
@@ -71,11 +62,3 @@ def git_revision() -> str:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-def _sqlite_path(uri: str) -> Path:
-    return Path(uri.removeprefix(_SQLITE)).expanduser().resolve()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,5 +1,6 @@
 """`defectnet evaluate`: a model's figures on labelled spectra of hosts it never saw."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model artifact folder.")],
+    model: Annotated[str, typer.Argument(help="An artifact folder, released, or models:/NAME@ALIAS.")],
     # Text, for a Path would make s3:/ of s3://.
     data: Annotated[str, typer.Argument(help="Parquet of labelled spectra, or a folder of it; a path or a URI.")],
     output: Annotated[Path, typer.Option(help="Folder for evaluation.json, evaluation.md and pictures.")] = Path(
@@ -30,12 +31,14 @@ def evaluate(
     from defectnet.model.artifact import load_artifact
     from training.dataset import SPLITS, SpectraArrays
     from training.evaluate import evaluate_network, markdown, write_report
-    from training.pictures import draw_evaluation
+    from training.evaluation_pictures import draw_evaluation
+    from training.registry import fetch
 
     if split not in SPLITS:
         raise InputError(f"{split!r} is no split", fix=f"use {', '.join(SPLITS)}", field="--split")
     table = read_spectra(data)
-    network, config = load_artifact(model)
+    with tempfile.TemporaryDirectory() as folder:
+        network, config = load_artifact(fetch(model, folder)[0])
     arrays = SpectraArrays.from_table(table, config.grid)
     report = evaluate_network(network, config, arrays, split)
     as_json, _ = write_report(report, output)

@@ -7,14 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from defectnet.errors import InputError
-
 __all__ = ["finetune"]
 
 
 def finetune(
     base: Annotated[
-        str, typer.Argument(help="The model to start from: `released`, an artifact folder, or defectnet@champion.")
+        str, typer.Argument(help="The model to start from: released, an artifact folder, or models:/NAME@ALIAS.")
     ],
     data: Annotated[list[Path], typer.Argument(help="A CSV of labels (see below) or Parquet tables with defects.")],
     output: Annotated[Path, typer.Option(help="Folder for the new model and finetune.json.")] = Path("runs/finetune"),
@@ -36,27 +34,19 @@ def finetune(
     import pyarrow as pa
 
     from defectnet.io.tables import read_spectra
+    from defectnet.models import CHALLENGER, MODEL_NAME, ModelReference
     from defectnet.readers import is_parquet
     from defectnet.readers.labels import read_labels
-    from defectnet.released import released_model
     from training.dataset import dataset_sha256
-    from training.finetune import FinetuneSettings, register_challenger
+    from training.finetune import FinetuneSettings
     from training.finetune import finetune as run
-    from training.registry import resolve
+    from training.registry import fetch, register_challenger
 
     tables = [read_spectra(path) if path.is_dir() or is_parquet(path) else read_labels(path) for path in data]
     settings = FinetuneSettings.from_yaml(config, epochs=epochs)
     spectra = None if benchmark is None else read_spectra(benchmark)
     with tempfile.TemporaryDirectory() as folder:
-        version = ""
-        if base == "released":
-            start = released_model()
-        elif Path(base).is_dir():
-            start = Path(base)
-        elif "@" in base or "/" in base:
-            start, version = resolve(base, folder)
-        else:
-            raise InputError(f"{base} is no model", fix="give released, a folder or defectnet@champion", field="base")
+        start, version = fetch(ModelReference.parse(base, field="base"), folder)
         done = run(start, pa.concat_tables(tables), output, settings, benchmark=spectra)
     console = Console()
     if done.epochs == 0:
@@ -68,6 +58,6 @@ def finetune(
     console.print(f"model: {done.artifact}", highlight=False, soft_wrap=True)
     if register:
         sums = ",".join(dataset_sha256(path)[:16] for path in data)
-        tags = {"finetuned_from": f"defectnet/{version}" if version else base, "finetuned_on": sums}
+        tags = {"finetuned_from": f"{MODEL_NAME}/{version}" if version else base, "finetuned_on": sums}
         number = register_challenger(done.artifact, tags)
-        console.print(f"registered as defectnet/{number}, alias challenger", highlight=False)
+        console.print(f"registered as {MODEL_NAME}/{number}, alias {CHALLENGER}", highlight=False)

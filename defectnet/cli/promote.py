@@ -1,6 +1,5 @@
 """`defectnet promote`: decide which registered model the service uses."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,8 +10,13 @@ __all__ = ["promote"]
 
 
 def promote(
-    version: Annotated[str | None, typer.Argument(help="A registered version, such as 3.")] = None,
-    artifact: Annotated[Path | None, typer.Option(help="Register this artifact folder, then promote it.")] = None,
+    version: Annotated[
+        str | None,
+        typer.Argument(help="A registered version, such as 3 or models:/defectnet@challenger.", metavar="VERSION"),
+    ] = None,
+    artifact: Annotated[
+        str | None, typer.Option(help="Register this artifact folder (or released), then promote it.", metavar="FOLDER")
+    ] = None,
     benchmark: Annotated[
         # Text, for a Path would make s3:/ of s3://.
         str, typer.Option(help="Labelled spectra on whose test hosts the champion must not be better; a path or a URI.")
@@ -25,7 +29,7 @@ def promote(
     Presence F1, concentration error and coverage are compared in total, at 2 % and above, and below; what is worse
     beyond the noise is refused with a table. The champion of before is kept as `previous`.
 
-    Example: defectnet promote --artifact models/released
+    Example: defectnet promote --artifact released
 
     Example: defectnet promote 3
 
@@ -34,6 +38,7 @@ def promote(
     Example: defectnet promote --rollback
     """
     from defectnet.errors import InputError, RegistryError
+    from defectnet.models import MODEL_NAME
     from training import promotion, registry
 
     if [version is not None, artifact is not None, back].count(True) != 1:
@@ -42,11 +47,9 @@ def promote(
         raise InputError("goes with a version or an artifact", fix="say why the gate is overruled", field="--force")
     console = Console()
     if back:
-        console.print(f"champion: {registry.MODEL_NAME}/{registry.rollback()}", highlight=False)
+        console.print(f"champion: {MODEL_NAME}/{registry.rollback()}", highlight=False)
         return
-    if artifact is not None:
-        version = registry.register(artifact)
-    assert version is not None  # exactly one was given
+    version = _registered(version, artifact)
     gate = promotion.promote(version, benchmark, force=force)
     if gate.checks:
         console.print(Markdown(promotion.markdown(gate)))
@@ -55,4 +58,23 @@ def promote(
             f"version {version} is worse than the champion, version {gate.champion}: train a better one, or give "
             "--force REASON"
         )
-    console.print(f"champion: {registry.MODEL_NAME}/{version}", highlight=False)
+    console.print(f"champion: {MODEL_NAME}/{version}", highlight=False)
+
+
+def _registered(version: str | None, artifact: str | None) -> str:
+    """The number of the version that is meant; an artifact folder is registered first. Exactly one is given."""
+    from defectnet.errors import InputError
+    from defectnet.models import MODEL_NAME, ModelReference
+    from training import registry
+
+    if artifact is not None:
+        folder = ModelReference.parse(artifact, field="--artifact").folder
+        if folder is None:
+            raise InputError(f"{artifact} is registered already", fix="give it without --artifact", field="--artifact")
+        return registry.register(folder)
+    reference = ModelReference.parse(version or "", field="version")
+    if not reference.registered or reference.name != MODEL_NAME:
+        raise InputError(
+            f"{version} is no version of {MODEL_NAME}", fix="give its number, or --artifact FOLDER", field="version"
+        )
+    return registry.version_of(reference)

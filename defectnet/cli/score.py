@@ -19,7 +19,7 @@ def score(
     model: Annotated[
         str | None,
         typer.Option(
-            help="models:/NAME@ALIAS or /VERSION, or an artifact folder.",
+            help="models:/NAME@ALIAS or /VERSION, released, or an artifact folder.",
             show_default="models:/defectnet@champion",
         ),
     ] = None,

@@ -19,7 +19,10 @@ def serve(
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.", show_default="8000")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="models:/NAME@ALIAS, or an artifact folder.", show_default="models:/defectnet@champion"),
+        typer.Option(
+            help="models:/NAME@ALIAS or /VERSION, released, or an artifact folder.",
+            show_default="models:/defectnet@champion",
+        ),
     ] = None,
 ) -> None:
     """Answer questions over HTTP until stopped with Ctrl-C, which leaves nothing running.

@@ -27,6 +27,7 @@ def train(
 
     Example: defectnet train runs/spectra --config configs/train.yaml --output runs/first
     """
+    from defectnet.models import MODEL_NAME
     from training.loop import train as run
     from training.registry import register as register_artifact
     from training.settings import TrainSettings
@@ -35,4 +36,4 @@ def train(
     console = Console()
     console.print(f"model: {artifact}", highlight=False, soft_wrap=True)
     if register:
-        console.print(f"registered as defectnet/{register_artifact(artifact)}", highlight=False)
+        console.print(f"registered as {MODEL_NAME}/{register_artifact(artifact)}", highlight=False)

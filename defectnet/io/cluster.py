@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from defectnet.errors import DefectNetError, StorageError
 
-__all__ = ["attended", "cut_off", "require_room"]
+__all__ = ["warn_when_silent", "cluster_failure", "require_room"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _PROBE_BYTES = 1_000_000
 _LONGEST_REASON = 200
 
 
-def attended(rows: Iterator[Row], look: Callable[[], object], every_s: float = SILENCE_S) -> Iterator[Row]:
+def warn_when_silent(rows: Iterator[Row], look: Callable[[], object], every_s: float = SILENCE_S) -> Iterator[Row]:
     """`rows`; while none comes, `look` is called now and then, and an error that it raises is logged.
 
     A cluster whose object store is full neither fails nor ends: it waits for room, and goes on once somebody makes it.
@@ -66,7 +66,7 @@ def require_room(put: Callable[[bytes], object], full: tuple[type[Exception], ..
         ) from None
 
 
-def cut_off(work: str, error: BaseException, remedy: str) -> DefectNetError:
+def cluster_failure(work: str, error: BaseException, remedy: str) -> DefectNetError:
     """A failure of the cluster, whose own report may be a page, as one sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return DefectNetError(f"{work} was cut off ({lines[-1][:_LONGEST_REASON]}); {remedy}")

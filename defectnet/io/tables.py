@@ -14,6 +14,7 @@ from defectnet.errors import TableError
 from defectnet.io.storage import Location, reason
 
 __all__ = [
+    "DENSITY_COLUMNS",
     "PREDICTIONS_SCHEMA",
     "SPECTRA_SCHEMA",
     "conform",
@@ -21,6 +22,8 @@ __all__ = [
     "write_table",
 ]
 
+# Columns of the spectra table that hold one density a row; read without a detour through Python floats.
+DENSITY_COLUMNS = ("dos", "reference_dos")
 _DENSITY = pa.list_(pa.float32())
 
 # One row a sample. Densities are bins of width `frequency_step_thz` from 0 THz, per THz, and integrate to 3 modes per

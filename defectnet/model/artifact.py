@@ -22,7 +22,18 @@ from defectnet.model.features import FrequencyGrid
 from defectnet.model.network import DefectNetwork, NetworkSettings
 from defectnet.settings import Settings
 
-__all__ = ["ARTIFACT_FILES", "ModelConfig", "TrainedOn", "load_artifact", "read_card", "save_artifact", "verify_sums"]
+__all__ = [
+    "ARTIFACT_FILES",
+    "SUMS",
+    "ModelConfig",
+    "TrainedOn",
+    "WEIGHTS",
+    "load_artifact",
+    "read_card",
+    "read_sums",
+    "save_artifact",
+    "verify_sums",
+]
 
 WEIGHTS, CONFIG, CARD, SUMS = "weights.safetensors", "config.json", "card.md", "SHA256SUMS"
 ARTIFACT_FILES = (WEIGHTS, CONFIG, CARD)
@@ -75,11 +86,11 @@ def save_artifact(folder: str | Path, *, network: DefectNetwork, config: ModelCo
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def verify_sums(folder: str | Path) -> None:
-    """Check that the folder holds the three files and that each has the sum that SHA256SUMS names.
+def read_sums(folder: str | Path) -> dict[str, str]:
+    """SHA256SUMS: file name → SHA-256 in hex, of the three files at least.
 
     Raises:
-        ArtifactError: a file or its sum is missing, or a sum differs.
+        ArtifactError: there is none, or it does not name each of the three.
     """
     folder = Path(folder)
     try:
@@ -90,6 +101,18 @@ def verify_sums(folder: str | Path) -> None:
     for name in ARTIFACT_FILES:
         if name not in sums:
             raise ArtifactError(f"{SUMS} in {folder} does not name {name}; fetch the artifact again")
+    return sums
+
+
+def verify_sums(folder: str | Path) -> None:
+    """Check that the folder holds the three files and that each has the sum that SHA256SUMS names.
+
+    Raises:
+        ArtifactError: a file or its sum is missing, or a sum differs.
+    """
+    folder = Path(folder)
+    sums = read_sums(folder)
+    for name in ARTIFACT_FILES:
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder} has no {name}; fetch the artifact again")
         if _sha256(folder / name) != sums[name]:

@@ -10,6 +10,7 @@
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.optimize import minimize
@@ -18,6 +19,9 @@ from defectnet.model.prior import EXPECTED_COLUMNS
 from defectnet.settings import Settings
 
 __all__ = [
+    "COVERAGE",
+    "OOD_LIMIT",
+    "THRESHOLD_BOUNDS",
     "Calibration",
     "ModeCalibration",
     "PresenceMap",
@@ -26,6 +30,7 @@ __all__ = [
     "fit_intervals",
     "fit_presence",
     "interval_factor",
+    "intervals",
     "ood_score",
     "probabilities",
 ]
@@ -40,6 +45,8 @@ BAND_EDGES = (0.005, 0.02, 0.08)
 _MIN_SCORES = 50
 # Keeps the sharpest verdicts finite: no data set here could support 1 in 10^6.
 _LOGIT_LIMIT = 13.8
+# Scores above this, which 1 % of the spectra of unseen hosts exceed, come with a warning; `ood_score` is made so.
+OOD_LIMIT = 0.5
 # How steeply the out-of-distribution score rises: at half the 99 % distance it is 0.04.
 _OOD_POWER = 4.0
 _N_CALIBRATION_BINS = 15
@@ -178,6 +185,26 @@ def fit_intervals(log_true: Floats, log_mean: Floats, log_spread: Floats) -> tup
 def interval_factor(log_mean: Floats, calibration: ModeCalibration) -> Floats:
     """The factor of each prediction's band, in the shape of `log_mean`."""
     return np.asarray(calibration.interval_factors)[np.digitize(np.exp(log_mean), BAND_EDGES)]
+
+
+def intervals(
+    log_concentration: Floats, log_spread: Floats | NDArray[np.float32], mode: ModeCalibration
+) -> tuple[Floats, Floats, Floats]:
+    """Concentrations with their 90 % intervals, from what the network says.
+
+    Args:
+        log_concentration: any shape, natural log of the fraction of all atoms.
+        log_spread: the same shape, natural log of the standard deviation of `log_concentration`.
+        mode: the calibration of spectra with or without a reference.
+
+    Returns:
+        Value, low and high, each in that shape, fractions of all atoms; `high` is at most 1.
+    """
+    # In the network's own precision, so that outputs kept as float64 give the predictor's figures to the last digit.
+    spread = torch.from_numpy(np.asarray(log_spread, dtype=np.float32)).exp().double().numpy()
+    margin = spread * interval_factor(log_concentration, mode)
+    high = np.minimum(np.exp(log_concentration + margin), 1.0)
+    return np.exp(log_concentration), np.exp(log_concentration - margin), high
 
 
 def expected_calibration_error(p: Floats, present: NDArray[np.bool_], n_bins: int = _N_CALIBRATION_BINS) -> float:

@@ -2,7 +2,8 @@
 
 - *Occlusion*: the sample is made pristine in one window of the spectrum after the other; the fall of an element's
   log-odds is what that window spoke for it.
-- *Attention*: where the element's query looked in the spectrum, averaged over the network's decoder layers and heads.
+- *Attention*: where the element's query looked in the spectrum, averaged over the network's members, decoder layers
+  and heads.
 - *Nearest*: the simulated spectra whose modes lie most alike.
 """
 
@@ -15,14 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from defectnet.elements import VOCABULARY
 from defectnet.errors import InputError
-from defectnet.model.features import FrequencyGrid
-from defectnet.model.predictor import Prediction, Predictor
+from defectnet.model.features import FrequencyGrid, element_index
+from defectnet.model.network import DefectNetwork, Inputs, compact
+from defectnet.model.predictor import Predictor
+from defectnet.prediction import Prediction
 from defectnet.query import Query, iterate_rows
 from defectnet.spectrum import Spectrum
 
-__all__ = ["Explanation", "Neighbour", "explain", "nearest"]
+__all__ = ["Explanation", "Neighbour", "attention_map", "explain", "nearest"]
 
 Array = NDArray[np.float64]
 
@@ -65,13 +67,14 @@ def explain(predictor: Predictor, query: Query, prediction: Prediction) -> Expla
     """Explain the verdict on the elements that were called present or came nearest to it, four at most."""
     elements = [verdict.element for verdict in prediction.elements[:_MOST_ELEMENTS]]
     edges, occlusion = _occlude(predictor, query, elements)
-    grid = predictor.config.grid
-    n_tokens = grid.n_bins // predictor.config.network.patch_bins
+    looked = attention_map(predictor.network, predictor.inputs([query]))[0].double().cpu().numpy()
     return Explanation(
         window_edges_thz=edges,
         occlusion=occlusion,
-        token_edges_thz=grid.edges_thz[:: grid.n_bins // n_tokens],
-        attention=_attend(predictor, query, elements, n_tokens),
+        token_edges_thz=predictor.config.grid.edges_thz[:: predictor.config.network.patch_bins],
+        attention={
+            element: looked[element_index(element)] for element in elements if element not in query.host.elements
+        },
     )
 
 
@@ -110,25 +113,32 @@ def _occlude(predictor: Predictor, query: Query, elements: Sequence[str]) -> tup
     return np.linspace(0.0, n_bins * step, _WINDOWS + 1), fall
 
 
-def _attend(predictor: Predictor, query: Query, elements: Sequence[str], n_tokens: int) -> dict[str, Array]:
-    """The network's own attention does not keep its weights; they are made again from what enters each layer."""
+def attention_map(network: DefectNetwork, given: Inputs) -> Tensor:
+    """Attention of every asked element to every spectral token, shape (B, V, T): mean over members, layers and heads.
+
+    Rows sum to less than 1: the rest goes to the host's tokens. Elements that were not asked have zeros. The network's
+    own attention does not keep its weights; they are made again from what enters each layer.
+    """
+    asked = given.asked & (given.host <= 0)
+    chosen, padding = compact(asked)
+    n_tokens = network.grid.n_bins // network.settings.patch_bins
     kept: list[Tensor] = []
 
-    def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         assert callable(module.weights)
-        kept.append(module.weights(*arguments)[0].mean(dim=0))
+        kept.append(module.weights(*arguments).mean(dim=1))  # (B, Q, T + H)
 
-    readers = [module for name, module in predictor._network.named_modules() if name.endswith(".read")]
-    handles = [module.register_forward_pre_hook(hook) for module in readers]
+    readers = [module for name, module in network.named_modules() if name.endswith(".read")]
+    handles = [module.register_forward_pre_hook(keep) for module in readers]
     try:
-        predictor.predict([query])
+        with torch.inference_mode():
+            network(*given)
     finally:
         for handle in handles:
             handle.remove()
-    weights = torch.stack(kept).mean(dim=0).double().cpu().numpy()  # (queries, tokens)
-    asked = [s for s in query.candidates or predictor.vocabulary if s not in query.host.fractions]
-    place = {symbol: row for row, symbol in enumerate(s for s in VOCABULARY if s in asked)}
-    return {element: weights[place[element], :n_tokens] for element in elements if element in place}
+    weights = torch.stack(kept).mean(dim=0)[..., :n_tokens].masked_fill(padding[..., None], 0.0)
+    full = weights.new_zeros((*asked.shape, n_tokens))
+    return full.scatter(1, chosen[..., None].expand_as(weights), weights)
 
 
 def nearest(query: Query, table: pa.Table, grid: FrequencyGrid, count: int = 5) -> list[Neighbour]:

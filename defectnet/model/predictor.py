@@ -1,9 +1,8 @@
 """From queries to predictions: the one path that the command line, the service and batch scoring share."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,85 +10,41 @@ import torch
 from numpy.typing import NDArray
 
 from defectnet.elements import VOCABULARY
-from defectnet.errors import DefectNetError
+from defectnet.errors import DefectNetError, SettingsError
 from defectnet.host import Host
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card
-from defectnet.model.calibration import ModeCalibration, interval_factor, ood_score, probabilities
+from defectnet.model.calibration import OOD_LIMIT, ModeCalibration, intervals, ood_score, probabilities
 from defectnet.model.features import element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs
 from defectnet.model.prior import expectations
-from defectnet.query import Query, iterate_rows
+from defectnet.prediction import ElementVerdict, Prediction
+from defectnet.query import QUERY_COLUMNS, Query, iterate_rows
 from defectnet.spectrum import Spectrum
 
-__all__ = ["ElementVerdict", "Prediction", "Predictor"]
+__all__ = ["BATCH_SIZE", "ElementVerdict", "Prediction", "Predictor"]
+
+logger = logging.getLogger(__name__)
 
 # Spectra that pass through the network together: larger batches are no faster on a CPU, and need more memory.
-_BATCH = 64
+BATCH_SIZE = 64
 # Without a candidate list, elements below this probability are left out of the answer.
 _RULED_OUT = 0.01
-# Above this out-of-distribution score, which 1 % of the spectra of unseen hosts exceed, a warning is given.
-_OOD_WARNING = 0.5
-# What a query needs of the spectra table; the labels stay unread.
-_COLUMNS = ("sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates", "error")
-
-
-@dataclass(frozen=True)
-class ElementVerdict:
-    """What the model says of one element.
-
-    Attributes:
-        present: the verdict.
-        probability: calibrated probability that the element is present.
-        concentration: fraction of all atoms, *if* the element is present.
-        low, high: 90 % interval of the concentration, fractions of all atoms, if the element is present.
-    """
-
-    element: str
-    present: bool
-    probability: float
-    concentration: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer to one query.
-
-    Attributes:
-        elements: most probable first; with a candidate list every candidate, otherwise those not ruled out.
-        ood_score: 0 like the training spectra … 1 unlike any of them.
-        warnings: what the reader should know before trusting the figures.
-        error: None, or why there is no answer; then `elements` is empty.
-    """
-
-    sample_id: str
-    host: str
-    elements: tuple[ElementVerdict, ...]
-    ood_score: float | None
-    warnings: tuple[str, ...]
-    model_name: str
-    model_version: str
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain Python values, in the layout of `PREDICTIONS_SCHEMA`."""
-        # `dataclasses.asdict` copies every figure deeply: a fifth of the whole time of a prediction.
-        return vars(self) | {
-            "elements": [dict(vars(verdict)) for verdict in self.elements],
-            "warnings": list(self.warnings),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Prediction":
-        """The inverse of `to_dict`: a row of the predictions table, or an item of the service's answer."""
-        elements = tuple(ElementVerdict(**verdict) for verdict in values["elements"] or ())
-        return cls(**{**values, "elements": elements, "warnings": tuple(values["warnings"] or ())})
+_NO_ANSWER = "the model could not answer this spectrum; check it for extreme values, or report it"
 
 
 class Predictor:
-    """A loaded model. Safe to share between threads: nothing changes after loading."""
+    """A loaded model. Safe to share between threads: nothing changes after loading.
+
+    Args:
+        network, config, card: the parts of an artifact (`load_artifact`, `read_card`).
+        name, version: what each answer says of the model.
+        device: where the network runs, as torch names it, such as "cuda" or "cuda:1".
+        batch_size: spectra that pass through the network together at most.
+
+    Raises:
+        SettingsError: this machine has no such device, or the batch is empty.
+    """
 
     def __init__(
         self,
@@ -100,24 +55,43 @@ class Predictor:
         name: str = "defectnet",
         version: str = "local",
         device: str = "cpu",
+        batch_size: int = BATCH_SIZE,
     ) -> None:
+        if batch_size < 1:
+            raise SettingsError(f"a batch of {batch_size} spectra cannot be; give batch_size 1 or more")
         self.config, self.card = config, card
         self.name, self.version = name, version
-        self._device = torch.device(device)
-        self._network = network.to(self._device).eval()
+        self.batch_size = batch_size
+        self._device = _device(device)
+        self.network = network.to(self._device).eval()
         self._known = np.isin(VOCABULARY, config.trained_on.dopants)
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, name: str = "defectnet", version: str = "local", device: str = "cpu"
+        cls,
+        folder: str | Path,
+        *,
+        name: str = "defectnet",
+        version: str = "local",
+        device: str = "cpu",
+        batch_size: int = BATCH_SIZE,
     ) -> "Predictor":
-        """Load an artifact folder after checking its sums.
+        """Load an artifact folder after checking its sums; the other arguments are the class's.
 
         Raises:
             ArtifactError: the folder is incomplete, altered or of another version.
+            SettingsError: as the class.
         """
         network, config = load_artifact(folder)
-        return cls(network, config, card=read_card(folder), name=name, version=version, device=device)
+        return cls(
+            network,
+            config,
+            card=read_card(folder),
+            name=name,
+            version=version,
+            device=device,
+            batch_size=batch_size,
+        )
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -130,12 +104,31 @@ class Predictor:
         spectrum = Spectrum(axis, np.ones_like(axis))
         self.predict([Query("warm-up", Host("Si"), spectrum, spectrum)])
 
-    def predict(self, queries: Sequence[Query]) -> list[Prediction]:
-        """Answer `queries` in order; one whose density lies beyond the frequency grid gets an `error`."""
-        predictions: list[Prediction] = []
-        for start in range(0, len(queries), _BATCH):
-            predictions += self._predict_batch(queries[start : start + _BATCH])
-        return predictions
+    def predict(self, queries: Sequence[Query], isolate: bool = False) -> list[Prediction]:
+        """Answer `queries` in order; one whose density lies beyond the frequency grid gets an `error`.
+
+        Args:
+            isolate: a batch that fails for a reason that nobody foresaw is tried again one by one, and a query that
+                fails alone gets an `error`; otherwise the failure is raised.
+        """
+        return [
+            prediction
+            for start in range(0, len(queries), self.batch_size)
+            for prediction in self._batch(queries[start : start + self.batch_size], isolate)
+        ]
+
+    def _batch(self, queries: Sequence[Query], isolate: bool) -> Iterator[Prediction]:
+        try:
+            yield from self._predict_batch(queries)
+        except Exception:
+            if not isolate:
+                raise
+            if len(queries) > 1:
+                logger.exception("a batch of %d failed; its spectra are tried one by one", len(queries))
+                for query in queries:
+                    yield from self._batch([query], isolate)
+            else:
+                yield from (self._failed(query.sample_id, query.host.formula, _NO_ANSWER) for query in queries)
 
     def recommend(self, query: Query, n: int = 10) -> tuple[ElementVerdict, ...]:
         """The `n` elements that the host and the spectrum suggest most, most probable first; no list is needed.
@@ -145,18 +138,18 @@ class Predictor:
         Raises:
             SpectrumError: the density lies beyond the frequency grid.
         """
-        grid = self.config.grid
-        reference = None if query.reference is None else grid.mode_shares(query.reference)
-        row = (grid.mode_shares(query.spectrum), reference)
-        return self._answer([query], [row], ruled_out=0.0)[0].elements[:n]
+        return self._answer([query], [self._shares(query)], ruled_out=0.0)[0].elements[:n]
 
-    def predict_table(self, table: pa.Table) -> pa.Table:
+    def predict_table(self, table: pa.Table, isolate: bool = False) -> pa.Table:
         """Answer a spectra table: one row of `PREDICTIONS_SCHEMA` for each row, in order; a bad row costs itself only.
+
+        Args:
+            isolate: as in `predict`.
 
         Raises:
             TableError: the table as a whole breaks `SPECTRA_SCHEMA`.
         """
-        table = conform(table, SPECTRA_SCHEMA).select(list(_COLUMNS))
+        table = conform(table, SPECTRA_SCHEMA).select(list(QUERY_COLUMNS))
         predictions: list[Prediction] = []
         queries: list[Query] = []
         places: list[int] = []
@@ -166,42 +159,45 @@ class Predictor:
                 places.append(len(predictions))
                 predictions.append(self._failed("", "", ""))
             except DefectNetError as error:
-                predictions.append(self._failed(row["sample_id"] or "", row["host"] or "", str(error)))
-        for place, prediction in zip(places, self.predict(queries), strict=True):
+                predictions.append(self._failed(row["sample_id"] or "", row["host"] or "", error))
+        for place, prediction in zip(places, self.predict(queries, isolate), strict=True):
             predictions[place] = prediction
         return pa.Table.from_pylist([prediction.to_dict() for prediction in predictions], schema=PREDICTIONS_SCHEMA)
 
     def _predict_batch(self, queries: Sequence[Query]) -> list[Prediction]:
         results: list[Prediction | None] = [None] * len(queries)
-        rows: list[tuple[NDArray[np.float32], NDArray[np.float32] | None]] = []
+        rows: list[_Shares] = []
         places: list[int] = []
-        grid = self.config.grid
         for place, query in enumerate(queries):
             try:
-                reference = None if query.reference is None else grid.mode_shares(query.reference)
-                rows.append((grid.mode_shares(query.spectrum), reference))
+                rows.append(self._shares(query))
                 places.append(place)
             except DefectNetError as error:
-                results[place] = self._failed(query.sample_id, query.host.formula, str(error))
+                results[place] = self._failed(query.sample_id, query.host.formula, error)
         if places:
             for place, prediction in zip(places, self._answer([queries[p] for p in places], rows), strict=True):
                 results[place] = prediction
         return [prediction for prediction in results if prediction is not None]
 
-    def _answer(
-        self,
-        queries: Sequence[Query],
-        rows: Sequence[tuple[NDArray[np.float32], NDArray[np.float32] | None]],
-        ruled_out: float = _RULED_OUT,
-    ) -> list[Prediction]:
-        sample = np.stack([row[0] for row in rows])
-        reference = np.stack([np.zeros_like(row[0]) if row[1] is None else row[1] for row in rows])
-        has_reference = np.array([row[1] is not None for row in rows])
+    def inputs(self, queries: Sequence[Query]) -> Inputs:
+        """What the network reads of `queries`, on its device.
+
+        Raises:
+            SpectrumError: a density lies beyond the frequency grid.
+        """
+        return self._inputs(queries, [self._shares(query) for query in queries])
+
+    def _shares(self, query: Query) -> "_Shares":
+        grid = self.config.grid
+        reference = None if query.reference is None else grid.mode_shares(query.reference)
+        return grid.mode_shares(query.spectrum), reference
+
+    def _inputs(self, queries: Sequence[Query], rows: "Sequence[_Shares]") -> Inputs:
         prior = [expectations(query.host) for query in queries]
         arrays = (
-            sample,
-            reference,
-            has_reference,
+            np.stack([sample for sample, _ in rows]),
+            np.stack([np.zeros_like(sample) if reference is None else reference for sample, reference in rows]),
+            np.array([reference is not None for _, reference in rows]),
             np.array([query.kind == "neutron" for query in queries]),
             np.stack([host_vector(query.host) for query in queries]),
             np.stack([self._asked(query) for query in queries]),
@@ -209,19 +205,24 @@ class Predictor:
             np.stack([site for _, site in prior]),
             np.array([query.prior for query in queries]),
         )
-        inputs = Inputs(*(torch.from_numpy(array).to(self._device) for array in arrays))
+        return Inputs(*(torch.from_numpy(array).to(self._device) for array in arrays))
+
+    def _answer(
+        self, queries: Sequence[Query], rows: "Sequence[_Shares]", ruled_out: float = _RULED_OUT
+    ) -> list[Prediction]:
+        inputs = self._inputs(queries, rows)
         with torch.inference_mode():
-            answer = self._network(*inputs)
-            distance = (
-                self._network.distance(answer.pooled, answer.signature, inputs.has_reference).double().cpu().numpy()
-            )
-        logit = answer.presence_logit.double().cpu().numpy()
-        mean = answer.log_concentration.double().cpu().numpy()
-        spread = answer.log_spread.exp().double().cpu().numpy()
+            answer = self.network(*inputs)
+            distance = self.network.distance(answer.pooled, answer.signature, inputs.has_reference)
+        logit, mean, away = (
+            tensor.double().cpu().numpy() for tensor in (answer.presence_logit, answer.log_concentration, distance)
+        )
+        log_spread = answer.log_spread.cpu().numpy()
         modes = [self._calibration(query) for query in queries]
-        margin = spread * np.stack([interval_factor(row, mode) for row, mode in zip(mean, modes, strict=True)])
-        scores = [float(ood_score(d, mode)) for d, mode in zip(distance, modes, strict=True)]
-        figures = np.stack([np.exp(mean), np.exp(mean - margin), np.minimum(np.exp(mean + margin), 1.0)], axis=2)
+        scores = [float(ood_score(d, mode)) for d, mode in zip(away, modes, strict=True)]
+        figures = [
+            np.stack(intervals(mean[i], log_spread[i], mode), axis=1) for i, mode in enumerate(modes)
+        ]  # each (94, 3)
         return [
             Prediction(
                 sample_id=query.sample_id,
@@ -262,7 +263,7 @@ class Predictor:
     def _warnings(self, query: Query, score: float) -> tuple[str, ...]:
         trained = self.config.trained_on
         found = []
-        if score > _OOD_WARNING:
+        if score > OOD_LIMIT:
             found.append(f"unlike the training spectra (out-of-distribution score {score:.2f}): do not rely on it")
         if query.kind not in trained.kinds:
             found.append(f"the model was trained on {' and '.join(trained.kinds)} spectra, not on {query.kind} ones")
@@ -275,5 +276,21 @@ class Predictor:
                 found.append(f"the model never saw {', '.join(unseen)} as a dopant")
         return tuple(found)
 
-    def _failed(self, sample_id: str, host: str, error: str) -> Prediction:
-        return Prediction(sample_id, host, (), None, (), self.name, self.version, error)
+    def _failed(self, sample_id: str, host: str, error: object) -> Prediction:
+        return Prediction.failed(sample_id, host, error, model_name=self.name, model_version=self.version)
+
+
+# Mode shares of a sample and, where it is known, of its pristine host, each of shape (n_bins,).
+_Shares = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # a torch without CUDA asserts
+        said = (str(error).splitlines() or [""])[0][:120]
+        raise SettingsError(
+            f"cannot compute on {name!r} ({said}); give a device of this machine, such as cpu"
+        ) from None
+    return device

@@ -14,11 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from defectnet.errors import InputError, TableError
+from defectnet.prediction import ElementVerdict, Prediction, worth_showing
 from defectnet.spectrum import Spectrum
 from defectnet.units import FrequencyUnit, thz_per
 
 if TYPE_CHECKING:
-    from defectnet.model.predictor import ElementVerdict, Prediction
     from defectnet.query import Query
 
 __all__ = ["draw_spectrum", "plot_prediction", "plot_table_overview"]
@@ -31,15 +31,13 @@ _ABSENT = "#C9C9C9"
 _TEXT = "#222222"
 
 _DPI = 150
-# Elements that were weighed and ruled out are shown, paler, only where the model hesitated.
-_HESITATION = 0.1
 _MAX_ELEMENTS = 8
 _MAX_PANELS = 24
 _PANEL_COLUMNS = 4
 _MAX_TITLE_DEFECTS = 3  # as many as fit above a panel
 
 
-def plot_prediction(query: "Query", prediction: "Prediction", path: str | Path) -> None:
+def plot_prediction(query: "Query", prediction: Prediction, path: str | Path) -> None:
     """Draw a spectrum (and its pristine reference) beside the verdict on it.
 
     Args:
@@ -123,7 +121,7 @@ def _draw_curves(axes: Axes, spectrum: Spectrum, reference: Spectrum | None) -> 
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_verdict(axes: Axes, prediction: "Prediction") -> None:
+def _draw_verdict(axes: Axes, prediction: Prediction) -> None:
     if prediction.error is not None:
         _say(axes, f"No verdict:\n{prediction.error}")
         return
@@ -152,9 +150,9 @@ def _draw_verdict(axes: Axes, prediction: "Prediction") -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _shown(elements: "Sequence[ElementVerdict]") -> "list[ElementVerdict]":
+def _shown(elements: Sequence[ElementVerdict]) -> list[ElementVerdict]:
     """What is worth a bar: the elements found first, then those that the model hesitated about."""
-    worth = [verdict for verdict in elements if verdict.present or verdict.probability >= _HESITATION]
+    worth = [verdict for verdict in elements if worth_showing(verdict.present, verdict.probability)]
     return sorted(worth, key=lambda verdict: (not verdict.present, -verdict.probability))[:_MAX_ELEMENTS]
 
 

@@ -6,10 +6,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from defectnet.prediction import worth_showing
+
 __all__ = ["verdict_table"]
 
-# Elements that were ruled out are listed only where the model hesitated, unless all are asked for.
-_HESITATION = 0.1
 _CAPTION = "at.%: share of all atoms if the element is present, with its 90 % interval; p: probability that it is"
 
 
@@ -48,7 +48,7 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
         yield [*start, "none", "", "", "nothing foreign found"]
         start = ["", ""]
     for verdict in elements:
-        if not (every_element or verdict["present"] or verdict["probability"] >= _HESITATION):
+        if not (every_element or worth_showing(verdict["present"], verdict["probability"])):
             continue
         low, value, high = (100.0 * verdict[name] for name in ("low", "concentration", "high"))
         style = "bold" if verdict["present"] else "dim"

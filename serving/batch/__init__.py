@@ -1,1 +1,1 @@
-"""Batch scoring: inputs, shards, the run, and the jobs that the service keeps."""
+"""Batch scoring: inputs, shards, the run; and the book of the runs that HTTP clients asked for, which are Ray jobs."""

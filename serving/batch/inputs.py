@@ -20,11 +20,10 @@ from defectnet.errors import TableError
 from defectnet.io.json_depth import check_depth
 from defectnet.io.storage import Location, reason
 from defectnet.io.tables import SPECTRA_SCHEMA, conform
+from defectnet.query import QUERY_COLUMNS
 
-__all__ = ["SUFFIXES", "WANTED", "Cursor", "count_rows"]
+__all__ = ["SUFFIXES", "Cursor", "count_rows"]
 
-# What a prediction needs of a spectra table; labels and partial densities stay unread.
-WANTED = ("sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates", "error")
 # Rows decoded at a time: about 1 MB of densities.
 _READ_ROWS = 1024
 # Bytes read ahead of the decoder; without a limit pyarrow holds a whole row group's columns.
@@ -58,7 +57,7 @@ class Cursor:
         TableError: the file cannot be read, or lacks a required column.
     """
 
-    def __init__(self, source: Location, columns: Sequence[str] = WANTED) -> None:
+    def __init__(self, source: Location, columns: Sequence[str] = QUERY_COLUMNS) -> None:
         self.source = source
         with _readable(source):
             self._file = _open(source, columns)
@@ -104,7 +103,7 @@ def count_rows(source: Location) -> int:
         TableError: it is of no known kind, cannot be read, or lacks a required column.
     """
     with _readable(source):
-        return _open(source, WANTED).n_rows()
+        return _open(source, QUERY_COLUMNS).n_rows()
 
 
 def _open(source: Location, columns: Sequence[str]) -> _Opened:
@@ -159,7 +158,7 @@ def _arrow_stream(source: Location, columns: Sequence[str]) -> _Opened:
 
 
 def _json_lines(source: Location, columns: Sequence[str]) -> _Opened:
-    schema = pa.schema([SPECTRA_SCHEMA.field(name) for name in WANTED])
+    schema = pa.schema([SPECTRA_SCHEMA.field(name) for name in QUERY_COLUMNS])
 
     def batches(entry: int) -> Iterator[pa.Table]:
         lines = _lines(source)

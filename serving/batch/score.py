@@ -12,29 +12,28 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow as pa
-
 import defectnet
-from defectnet.errors import ArtifactError, DefectNetError, StorageError, TableError
-from defectnet.io.cluster import attended, cut_off, require_room
+from defectnet.errors import ArtifactError, StorageError, TableError
+from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
+from defectnet.io.ray_session import ray_session
 from defectnet.io.storage import Location
 from defectnet.io.tables import PREDICTIONS_SCHEMA, write_table
-from defectnet.model.artifact import ARTIFACT_FILES
+from defectnet.model.artifact import ARTIFACT_FILES, SUMS
 from defectnet.model.predictor import Predictor
+from defectnet.models import ModelVersion
 from serving.batch.inputs import Cursor
 from serving.batch.shards import MANIFEST, MODEL, REPORT, WEIGHTS_KEY, Shard, finished, plan_shards
-from serving.hot_swap import load_model
-from serving.local import local_ray
-from serving.models_source import SUMS, ModelSource, ModelVersion, open_source, weights_sha256
-from serving.settings import ScoreSettings
+from serving.loading import load_model
+from serving.models_source import ModelSource, open_source, weights_sha256
+from serving.settings import ScoreSettings, device_of
 
-__all__ = ["ScoreReport", "score", "score_table"]
+__all__ = ["ScoreReport", "score"]
 
 logger = logging.getLogger(__name__)
 
@@ -101,33 +100,15 @@ def score(
     # Fetched once: whoever takes part reads the copy beside the output, and the registry may be away from here on.
     files, digest = _fetch(source, version)
     done = finished(shards, target, digest)
-    pending = [shard for shard in shards if shard.name not in done]
-    total = sum(shard.rows for shard in shards)
-    skipped = total - sum(shard.rows for shard in pending)
+    total, skipped = sum(shard.rows for shard in shards), sum(shard.rows for shard in shards if shard.name in done)
     provenance = {
         "defectnet_version": defectnet.__version__,
         "defectnet_model_name": version.name,
         "defectnet_model_version": version.version,
         WEIGHTS_KEY.decode(): digest,
     }
-    reached, seconds = skipped, 0.0
-
-    def advance(rows: int) -> None:
-        nonlocal reached
-        reached += rows
-        if progress:
-            progress(reached, total)
-
-    if pending:
-        target.remove(MANIFEST)
-        copy = target.child(MODEL)
-        for name, content in files.items():
-            copy.child(name).write(content)
-        carried = _Model(copy, version, provenance, settings.niceness)
-        with local_ray(num_cpus=settings.workers), _as_error():
-            _room_for_objects()
-            seconds = _score_pending(pending, target, carried, settings.workers, done, advance)
-        target.sweep()
+    model_copy = _Model(target.child(MODEL), version, provenance, settings.niceness, settings.gpus_per_worker)
+    seconds = _score_missing(shards, target, files, model_copy, settings.workers, done, progress)
     scored = total - skipped
     report = ScoreReport(
         rows=total,
@@ -140,39 +121,52 @@ def score(
         model_version=version.version,
         weights_sha256=digest,
     )
+    _write_reports(target, report, shards, done, provenance)
+    return report
+
+
+def _score_missing(
+    shards: Sequence[Shard],
+    target: Location,
+    files: Mapping[str, bytes],
+    model: "_Model",
+    workers: int,
+    done: dict[str, int],
+    progress: Progress | None,
+) -> float:
+    """Score the shards that are not `done`, adding each to it; returns the seconds that it took."""
+    pending = [shard for shard in shards if shard.name not in done]
+    if not pending:
+        return 0.0
+    total = sum(shard.rows for shard in shards)
+    reached = total - sum(shard.rows for shard in pending)
+
+    def advance(rows: int) -> None:
+        nonlocal reached
+        reached += rows
+        if progress:
+            progress(reached, total)
+
+    target.remove(MANIFEST)
+    for name, content in files.items():
+        model.folder.child(name).write(content)
+    with ray_session(workers), _as_error():
+        _room_for_objects()
+        seconds = _score_pending(pending, target, model, workers, done, advance)
+    target.sweep()
+    return seconds
+
+
+def _write_reports(
+    target: Location, report: ScoreReport, shards: Sequence[Shard], done: dict[str, int], provenance: dict[str, str]
+) -> None:
+    """What this run did, and the manifest, which says that every row is there."""
     parts = [
         {"file": s.name, "source": str(s.source), "first_row": s.start, "rows": s.rows, "errors": done[s.name]}
         for s in shards
     ]
     target.child(REPORT).write(_json(asdict(report)))
-    target.child(MANIFEST).write(_json({"rows": total, "errors": report.errors, **provenance, "parts": parts}))
-    return report
-
-
-def score_table(predictor: Predictor, table: pa.Table) -> pa.Table:
-    """Predict a table; a row that makes the model fail costs only itself."""
-    try:
-        return predictor.predict_table(table)
-    except DefectNetError:
-        raise
-    except Exception:
-        logger.exception("%d rows failed together; they are tried one by one", table.num_rows)
-    return pa.concat_tables(_score_row(predictor, table.slice(index, 1)) for index in range(table.num_rows))
-
-
-def _score_row(predictor: Predictor, row: pa.Table) -> pa.Table:
-    try:
-        return predictor.predict_table(row)
-    except Exception as error:
-        failed = dict.fromkeys(PREDICTIONS_SCHEMA.names) | {
-            "sample_id": row["sample_id"][0].as_py() or "",
-            "elements": [],
-            "warnings": [],
-            "model_name": predictor.name,
-            "model_version": predictor.version,
-            "error": f"the model could not answer ({type(error).__name__}); check the row for extreme values",
-        }
-        return pa.Table.from_pylist([failed], schema=PREDICTIONS_SCHEMA)
+    target.child(MANIFEST).write(_json({"rows": report.rows, "errors": report.errors, **provenance, "parts": parts}))
 
 
 @dataclass(frozen=True)
@@ -183,6 +177,7 @@ class _Model:
     version: ModelVersion
     provenance: dict[str, str]
     niceness: int
+    gpus: float
 
 
 def _fetch(source: ModelSource, version: ModelVersion) -> tuple[dict[str, bytes], str]:
@@ -207,7 +202,7 @@ def _score_pending(
     failures: list[str] = []
     begun = seconds = 0.0
     rows = {shard.name: shard.rows for shard in pending}
-    for row in attended(_run(pending, target, model, workers), _room_for_objects):
+    for row in warn_when_silent(_run(pending, target, model, workers), _room_for_objects):
         if row["fatal"]:  # a full disk: whatever is tried next would be computed for nothing
             raise StorageError(row["failure"])
         # The pool loads its models first; the clock starts with the work.
@@ -241,6 +236,7 @@ def _run(pending: Sequence[Shard], target: Location, model: _Model, workers: int
             fn_constructor_args=(model, target),
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(items))),
             num_cpus=1,
+            num_gpus=model.gpus,
         )
         yield from dataset.iter_rows()
     finally:
@@ -260,7 +256,9 @@ class _Scorer:
             for name in (*ARTIFACT_FILES, SUMS):
                 with model.folder.child(name).open() as file:
                     (Path(folder) / name).write_bytes(file.read())
-            self._predictor = Predictor.load(folder, name=model.version.name, version=model.version.version)
+            self._predictor = Predictor.load(
+                folder, name=model.version.name, version=model.version.version, device=device_of(model.gpus)
+            )
         self._provenance, self._target = model.provenance, target
         self._cursor: Cursor | None = None
 
@@ -281,7 +279,7 @@ class _Scorer:
     def _score(self, shard: Shard) -> int:
         if self._cursor is None or self._cursor.source != shard.source:
             self._cursor = Cursor(shard.source)
-        predictions = score_table(self._predictor, self._cursor.read(shard.start, shard.rows))
+        predictions = self._predictor.predict_table(self._cursor.read(shard.start, shard.rows), isolate=True)
         metadata = self._provenance | {"defectnet_source": str(shard.source), "defectnet_first_row": str(shard.start)}
         # Appears whole; should Ray run a shard again, it writes the same rows to the same name.
         write_table(
@@ -305,7 +303,7 @@ def _as_error() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise cut_off("scoring", error, "what is scored is kept: run again to finish") from error
+        raise cluster_failure("scoring", error, "what is scored is kept: run again to finish") from error
 
 
 def _json(values: object) -> bytes:

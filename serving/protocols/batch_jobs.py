@@ -7,10 +7,10 @@ from fastapi.responses import JSONResponse, Response
 
 from defectnet.errors import InputError
 from defectnet.io.strict_json import loads_strict
+from defectnet.models import ModelReference
 from serving.backend import Backend
-from serving.batch.jobs import BatchBook
+from serving.batch.book import BatchBook
 from serving.limits import Bodies
-from serving.models_source import without_alias
 from serving.schemas import BatchAnswer, refusals, request_body
 from serving.settings import ServiceSettings
 
@@ -38,7 +38,7 @@ def batch_routes(
         async with bodies.read(request) as body:
             uri = _input_of(loads_strict(body))
         current = (await backend.describe())[0]
-        model = without_alias(settings.model, current["version"])
+        model = str(ModelReference.parse(settings.model).at(current["version"]))
         batch, started = await asyncio.to_thread(
             book.create, uri, model, current["version"], request.state.caller
         )  # fmt: skip

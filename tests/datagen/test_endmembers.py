@@ -8,18 +8,18 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import wasserstein_distance
 
-from datagen.dopants import Candidate, candidates
+from datagen.dopants import Replacement, replacements
 from datagen.endmembers import Endmember, find_endmembers, interpolate
 from datagen.engine import Workbench
 from datagen.parents import Parent, compact_solve, from_folder, packaged_folder
-from datagen.pipeline import simulate_parent
 from datagen.potentials import Potential
+from datagen.samples import simulate_parent
 from datagen.sampling import Plan
 from datagen.settings import SimulateSettings
 from datagen.supercells import Supercell
 from defectnet.errors import SimulationError
 
-ALUMINIUM = Candidate("Al", "Ga", 1.0, False, endmember="AlAs")
+ALUMINIUM = Replacement("Al", "Ga", 1.0, False, endmember="AlAs")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_an_end_member_makes_a_candidate_without_the_potential(gallium_arsenide:
         def evaluate(self, structures: object) -> object:
             raise AssertionError("an end member needs no forces")
 
-    found = candidates(gallium_arsenide.host, Ignorant(), {("Ga", "Al"): "AlAs"})  # type: ignore[arg-type]
+    found = replacements(gallium_arsenide.host, Ignorant(), {("Ga", "Al"): "AlAs"})  # type: ignore[arg-type]
     assert [(one.element, one.replaces, one.endmember) for one in found] == [("Al", "Ga", "AlAs")]
     settings = SimulateSettings(min_atoms=64, direct_atoms=54, max_atoms=130, pristine_share=0.0)
     made = simulate_parent(

@@ -14,7 +14,7 @@ from datagen.potentials import Potential
 def test_a_kept_fragment_is_read_and_not_computed(
     silicon_bench: Workbench, potential: Potential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host, cache = silicon_bench.potential_host, FragmentCache(tmp_path / "kept")
+    host, cache = silicon_bench.view.host(), FragmentCache(tmp_path / "kept")
     first = cache.fragment(host, potential, 0, "Ge")
 
     def refuse(*_: object) -> None:
@@ -37,6 +37,6 @@ def test_another_potential_has_another_key(silicon_bench: Workbench, potential: 
     class Other:
         name, fingerprint = potential.name, "other weights"
 
-    host = silicon_bench.potential_host
+    host = silicon_bench.view.host()
     keys = {fragment_cache._key(host, one, 0, "Ge") for one in (potential, Other())}  # type: ignore[arg-type]
     assert len(keys) == 2

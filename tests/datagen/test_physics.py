@@ -1,4 +1,4 @@
-"""Physical validation: sum rules, mode counts, known frequencies, agreement of the two engines."""
+"""Physical validation: sum rules, known frequencies, fragments that are turned and that change nothing."""
 
 import json
 from dataclasses import replace
@@ -8,15 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from datagen.dopants import Candidate
 from datagen.dos import choose_bins, doped_dos, pristine_dos
 from datagen.embedding import Site, compute_fragment, superpose
 from datagen.engine import Workbench
 from datagen.force_constants import equivalent_sites
 from datagen.parents import Parent, from_folder, from_row, packaged_folder
 from datagen.potentials import Potential
-from datagen.sampling import Plan
-from datagen.settings import SimulateSettings
 from datagen.supercells import Supercell, low_symmetry_matrices
 
 pytestmark = pytest.mark.physics
@@ -54,32 +51,8 @@ def test_acoustic_sum_rule_and_symmetry(gallium_arsenide: Parent) -> None:
     assert phi == pytest.approx(phi.T, abs=1e-9)
 
 
-def test_sum_rule_survives_doping(silicon_bench: Workbench) -> None:
-    cell = silicon_bench._cell(100)
-    plan = Plan(((Candidate("Ge", "Si", 1.0, False), 0.05),))
-    sites = silicon_bench._draw_sites(plan, cell.supercell, np.random.default_rng(0))
-    phi, strain = silicon_bench._superposed(cell, sites, silicon_bench._doped_atoms(cell.supercell, sites), plan)
-    assert np.abs(phi.reshape(len(phi), -1, 3).sum(axis=1)).max() < 1e-9
-    assert phi == pytest.approx(phi.T, abs=1e-9)
-    assert strain > 0  # germanium is the larger
-
-
-@pytest.mark.parametrize("method", ["embedded", "direct"])
-def test_modes_are_counted(method: str, arsenide_bench: Workbench) -> None:
-    share = 0.02 if method == "embedded" else 0.15
-    plan = Plan(((Candidate("Al", "Ga", 1.0, False), share),))
-    outcome = arsenide_bench.simulate(plan, np.random.default_rng(1))
-    step = outcome.dos.bins.step_thz
-    assert outcome.method == method
-    assert outcome.dos.total.sum() * step == pytest.approx(3.0, rel=0.01)
-    assert outcome.dos.total == pytest.approx(sum(outcome.dos.partial.values()))
-    defect = outcome.defects[0]
-    assert defect.concentration == pytest.approx(share, abs=0.5 / outcome.n_atoms)
-    assert outcome.dos.partial["Al"].sum() * step == pytest.approx(3 * defect.concentration, rel=0.02)
-
-
 def test_an_element_replaced_by_itself_changes_nothing(arsenide_bench: Workbench, potential: Potential) -> None:
-    host = arsenide_bench.potential_host
+    host = arsenide_bench.view.host()
     fragment = compute_fragment(host, potential, 0, "Ga")
     parent = arsenide_bench.parent
     cell = Supercell(parent.primitive, low_symmetry_matrices(parent.primitive, 80, np.random.default_rng(2), 1)[0])
@@ -98,7 +71,7 @@ def test_an_element_replaced_by_itself_changes_nothing(arsenide_bench: Workbench
 
 def test_equivalent_sites_share_a_fragment(silicon_bench: Workbench, potential: Potential) -> None:
     """A fragment turned onto an equivalent site is the fragment computed there."""
-    parent, host = silicon_bench.parent, silicon_bench.potential_host
+    parent, host = silicon_bench.parent, silicon_bench.view.host()
     equivalences = equivalent_sites(parent.primitive)
     assert [one.representative for one in equivalences] == [0, 0]
     cell = Supercell(parent.primitive, low_symmetry_matrices(parent.primitive, 80, np.random.default_rng(3), 1)[0])
@@ -109,29 +82,7 @@ def test_equivalent_sites_share_a_fragment(silicon_bench: Workbench, potential: 
     assert np.linalg.norm(turned - there) < 0.1 * np.linalg.norm(there)
 
 
-def test_the_two_engines_agree_where_both_apply(silicon: Parent, potential: Potential) -> None:
-    silicon_bench = Workbench(silicon, potential, SimulateSettings())  # fragments of full size: what is tested here
-    cell = silicon_bench._cell(100)
-    plan = Plan(((Candidate("Ge", "Si", 1.0, False), 0.03),))
-    sites = silicon_bench._draw_sites(plan, cell.supercell, np.random.default_rng(4))
-    doped = silicon_bench._doped_atoms(cell.supercell, sites)
-    spectra = {}
-    for name, compute in (
-        ("embedded", silicon_bench._superposed),
-        ("direct", silicon_bench._directly),
-        ("masses", silicon_bench._by_masses),
-    ):
-        phi, _ = compute(cell, sites, doped, plan)
-        spectra[name] = doped_dos(phi, cell.supercell, doped.numbers, doped.get_masses(), silicon_bench.bins).total
-    assert _r2(spectra["embedded"], spectra["direct"]) > 0.99
-    assert _r2(spectra["masses"], spectra["direct"]) < _r2(spectra["embedded"], spectra["direct"])
-
-
 def test_dense_mesh_is_converged(silicon: Parent) -> None:
     dos = pristine_dos(silicon, choose_bins(silicon.top_thz()))
     assert dos.total.sum() * dos.bins.step_thz == pytest.approx(3.0, rel=1e-6)
     assert dos.imaginary_weight == 0.0
-
-
-def _r2(prediction: np.ndarray, truth: np.ndarray) -> float:
-    return float(1 - ((prediction - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())

@@ -1,4 +1,4 @@
-"""The distributed run: resumable after a kill, row by row the same, bad parents cost themselves only."""
+"""The distributed run: resumable after a kill, row by row the same."""
 
 import json
 import os
@@ -6,23 +6,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from ase import Atoms
-from numpy.typing import NDArray
 
-from datagen.parents import Parent
-from datagen.pipeline import _ShardWriter, finished_samples, simulate_parent, storage_schema
+from datagen.pipeline import ShardWriter, finished_samples
 from datagen.potentials import Potential
 from datagen.sampling import identity
 from datagen.settings import SimulateSettings
-from defectnet.errors import SimulationError, TableError
+from defectnet.errors import TableError
 from defectnet.io.storage import Location
-from defectnet.io.tables import SPECTRA_SCHEMA, conform, read_spectra
+from defectnet.io.tables import read_spectra
 
 _SETTINGS = """\
 parents: packaged
@@ -35,64 +30,6 @@ max_atoms: 100
 parents_per_shard: 1
 workers: 1
 """
-
-
-def test_rows_keep_the_contract(silicon: Parent, potential: Potential, small: SimulateSettings) -> None:
-    germanium = small.model_copy(update={"dopants": ("Ge",), "pristine_share": 0.0})
-    rows = simulate_parent("Si", lambda: silicon, [0, 1], potential, germanium)
-    table = conform(pa.Table.from_pylist(rows, schema=storage_schema(True)), SPECTRA_SCHEMA)
-    for row in table.to_pylist():
-        assert row["error"] is None
-        step = row["frequency_step_thz"]
-        assert sum(row["dos"]) * step == pytest.approx(3.0, rel=0.01)
-        assert sum(row["reference_dos"]) * step == pytest.approx(3.0, rel=0.01)
-        total = [sum(values) for values in zip(*(part["dos"] for part in row["partial_dos"]), strict=True)]
-        assert total == pytest.approx(row["dos"], abs=5e-3 * max(row["dos"]))
-
-
-def test_a_failing_parent_is_rows_with_an_error(potential: Potential, small: SimulateSettings) -> None:
-    def broken() -> Parent:
-        raise SimulationError("bad: no forces")
-
-    rows = simulate_parent("bad", broken, [0, 1, 2], potential, small)
-    assert [row["error"] for row in rows] == ["bad: no forces"] * 3
-    assert len({row["sample_id"] for row in rows}) == 3
-
-
-class _Upside:
-    """Pushes atoms away from where they rest: no host is stable with it."""
-
-    name = fingerprint = "upside down"
-
-    def __init__(self, potential: Potential) -> None:
-        self._potential = potential
-
-    def knows(self, symbol: str) -> bool:
-        return self._potential.knows(symbol)
-
-    def evaluate(self, structures: Sequence[Atoms]) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-        forces, stresses = self._potential.evaluate(structures)
-        return [-one for one in forces], stresses
-
-
-def test_the_second_potential_is_asked_where_the_first_fails_its_gate(
-    silicon: Parent, potential: Potential, small: SimulateSettings
-) -> None:
-    asked = small.model_copy(update={"dopants": ("Ge",), "pristine_share": 0.0})
-    wrong = _Upside(potential)
-    (alone,) = simulate_parent("Si", lambda: silicon, [0], wrong, asked)
-    assert "fails its gate" in alone["error"]
-    (row,) = simulate_parent("Si", lambda: silicon, [0], wrong, asked, second=potential)
-    assert row["error"] is None
-    assert row["origin"]["potential"] == potential.name
-
-
-def test_a_site_that_the_host_does_not_have_is_an_error(
-    silicon: Parent, potential: Potential, small: SimulateSettings
-) -> None:
-    asked = small.model_copy(update={"dopants": ("Al",), "sublattices": ("Ga",)})
-    rows = simulate_parent("Si", lambda: silicon, [0], potential, asked)
-    assert "none of the dopants asked for" in rows[0]["error"]
 
 
 def test_a_torn_shard_is_named(tmp_path: Path) -> None:
@@ -132,7 +69,7 @@ def test_a_killed_run_resumes_to_the_same_rows(potential: Potential, tmp_path: P
 def test_shards_go_to_an_object_store(bucket: str, potential: Potential) -> None:
     settings = SimulateSettings(output=f"{bucket}/spectra", fragment_atoms=64, min_atoms=64, max_atoms=100)
     task = {"parent_id": "Si", "indices": [0]}
-    summaries = _ShardWriter(settings.model_dump())({"tasks": json.dumps([task])})
+    summaries = ShardWriter(settings.model_dump())({"tasks": json.dumps([task])})
     assert sum(row["count"] for row in summaries) == 1
     assert finished_samples(Location.of(settings.output)) == {identity("Si", 0, settings)[0]}
 

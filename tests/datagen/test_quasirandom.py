@@ -3,14 +3,7 @@
 import numpy as np
 from ase.build import bulk
 
-from datagen.dopants import Candidate
-from datagen.engine import Workbench
-from datagen.parents import Parent
-from datagen.potentials import Potential
 from datagen.quasirandom import pair_error
-from datagen.sampling import Plan
-from datagen.settings import SimulateSettings
-from datagen.supercells import Supercell, choose_matrix
 
 
 def test_order_is_far_from_random_and_chance_is_nearer() -> None:
@@ -29,16 +22,3 @@ def test_order_is_far_from_random_and_chance_is_nearer() -> None:
     assert pair_error(distances, before, before) == 0.0
     assert max(errors) < 0.5 * pair_error(distances, before, doped(clustered))
     assert min(errors) < max(errors)
-
-
-def test_the_best_of_many_draws_is_kept(silicon: Parent, potential: Potential) -> None:
-    cell = Supercell(silicon.primitive, choose_matrix(silicon.primitive, 130))
-    plan = Plan(((Candidate("Ge", "Si", 1.0, False), 0.2),))
-    before, distances = cell.atoms.get_chemical_symbols(), cell.atoms.get_all_distances(mic=True)
-    errors = []
-    for quasirandom in (0, 30):
-        bench = Workbench(silicon, potential, SimulateSettings(quasirandom=quasirandom))
-        sites = bench._configuration(plan, cell, np.random.default_rng(1))
-        assert len(sites) == round(0.2 * cell.n_atoms)
-        errors.append(pair_error(distances, before, bench._doped_atoms(cell, sites).get_chemical_symbols()))
-    assert errors[1] < errors[0]

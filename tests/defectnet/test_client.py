@@ -1,6 +1,7 @@
 """The client, against a scripted service; tests/serving talks to the real one with it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -67,6 +68,14 @@ def test_a_query_and_its_json_are_the_same_question():
     np.testing.assert_array_equal(first.spectrum.dos, second.spectrum.dos)
     assert service.asked[0].headers["authorization"] == "Bearer sesame"
     assert service.asked[0].headers["x-request-timeout-seconds"] == "7"
+
+
+def test_a_question_without_the_prior_is_asked_without_it():
+    service = Service(lambda _: ok(prediction()))
+    with service.client() as client:
+        for prior in (True, False):
+            client.predict([replace(QUERY, prior=prior)])
+    assert [Query.from_json(_body(request)["spectra"][0]).prior for request in service.asked] == [True, False]
 
 
 def _body(request: httpx.Request) -> Any:

@@ -57,6 +57,7 @@ def test_a_unit_is_converted_for_the_reference_too() -> None:
         ({"id": 7}, InputError, "id"),
         ({"colour": "red"}, InputError, "spectrum"),
         ({"reference": [1, 2]}, InputError, "reference"),
+        ({"prior": "no"}, InputError, "prior"),
         ({"reference": {"frequency": [1.0], "dos": [1.0], "unit": "THz"}}, SpectrumError, "reference.dos"),
     ],
 )
@@ -65,6 +66,17 @@ def test_bad_json_names_the_field(changes: dict[str, object], error: type[InputE
         Query.from_json(body(**changes))
     assert caught.value.field == field
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prior", [True, False])
+@pytest.mark.parametrize("candidates", [None, ["Ge", "Sn"]])
+def test_a_query_survives_the_way_through_json(prior: bool, candidates: list[str] | None) -> None:
+    query = Query.from_json(body(prior=prior, candidates=candidates, kind="neutron"))
+    same = Query.from_json(query.to_json())
+    np.testing.assert_allclose(same.spectrum.dos, query.spectrum.dos)
+    assert (same.sample_id, same.host, same.kind) == (query.sample_id, query.host, query.kind)
+    assert (same.candidates, same.prior) == (query.candidates, prior)
+    assert (same.reference is None) == (query.reference is None)
 
 
 @pytest.mark.parametrize("value", [None, 3, [], "text"])

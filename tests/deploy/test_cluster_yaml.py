@@ -1,10 +1,14 @@
 """cluster.yaml, checked as far as that goes without a cloud."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from defectnet.io.ray_session import ONE_THREAD
+from serving.proxy import HAPROXY_ENVIRONMENT
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,16 @@ def test_every_start_command_asks_for_tokens(cluster: dict[str, Any]):
     starts = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
     assert all("RAY_AUTH_MODE=token" in command for command in starts if "ray start" in command)
     assert any(path.endswith("auth_token") for path in cluster["file_mounts"])
+
+
+def test_every_start_command_has_the_proxy_and_the_threads_of_the_service(cluster: dict[str, Any], repository: Path):
+    wanted = {**HAPROXY_ENVIRONMENT, "OMP_NUM_THREADS": ONE_THREAD["OMP_NUM_THREADS"]}
+    starts = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
+    for command in (command for command in starts if "ray start" in command):
+        given = dict(word.split("=", 1) for word in shlex.split(command.partition(";")[2]) if word[0].isupper())
+        assert {name: given.get(name) for name in wanted} == wanted
+    told = (repository / "docs" / "serving.md").read_text(encoding="utf-8")
+    assert all(name in told for name in HAPROXY_ENVIRONMENT)
 
 
 def test_simulation_and_scoring_run_on_spare_capacity(cluster: dict[str, Any]):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from serving.proxy import HAPROXY_ENVIRONMENT
 from serving.settings import ServiceSettings
 
 CLUSTER: dict[str, Any] = {
@@ -131,6 +132,14 @@ def test_the_service_is_the_one_of_configs_with_a_token(repository: Path) -> Non
     settings = ServiceSettings(**application["args"], host=deployed["http_options"]["host"])
     assert settings.tokens
     assert settings.replicas.minimum == 2
+
+
+def test_the_service_has_the_proxy_of_defectnet_serve(repository: Path) -> None:
+    cluster = load(repository, "rayservice.yaml")["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        given = {entry["name"]: entry.get("value") for entry in container["env"]}
+        assert {name: given.get(name) for name in HAPROXY_ENVIRONMENT} == dict(HAPROXY_ENVIRONMENT)
 
 
 def test_the_job_is_a_verb_on_the_cluster_beside_it(repository: Path) -> None:

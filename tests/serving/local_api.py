@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, Metric
 from defectnet.model.predictor import Predictor
 from defectnet.query import Query
 from serving.api import make_api
-from serving.batch.jobs import BatchBook, State
+from serving.batch.book import BatchBook
+from serving.batch.jobs import State
 from serving.schemas import ErrorAnswer
 from serving.settings import ServiceSettings
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from random_models import Registry, random_artifact, tamper
 
-from defectnet.errors import ArtifactError, RegistryError, SettingsError
+from defectnet.errors import ArtifactError, InputError, RegistryError
+from defectnet.models import ModelReference, ModelVersion
 from serving.hot_swap import RETRY_REFUSED_AFTER_S, HotSwap, load_model
-from serving.models_source import FolderSource, ModelVersion, RegistrySource, absolute_tracking_uri, open_source
+from serving.models_source import FolderSource, RegistrySource, open_source
 
 
 @dataclass
@@ -141,7 +142,7 @@ def test_folder_source_sees_a_new_model_in_the_folder(tmp_path: Path):
 
 
 def test_no_folder(tmp_path: Path):
-    with pytest.raises(SettingsError, match="check the path"):
+    with pytest.raises(InputError, match="check the path"):
         open_source(str(tmp_path / "nothing")).current()
     with pytest.raises(ArtifactError, match="not a model artifact"):
         open_source(str(tmp_path)).current()
@@ -149,7 +150,7 @@ def test_no_folder(tmp_path: Path):
 
 @pytest.mark.parametrize("reference", ["models:/", "models:/a", "models:/a@", "models:/a/b/c", "models:/a@b@c"])
 def test_what_is_no_reference(reference: str):
-    with pytest.raises(SettingsError, match="models:/NAME@ALIAS"):
+    with pytest.raises(InputError, match="models:/NAME@ALIAS"):
         open_source(reference)
 
 
@@ -160,17 +161,9 @@ def test_no_registry_is_said_and_none_is_made(tmp_path: Path):
     assert not database.exists()
 
 
-def test_tracking_uri_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.chdir(tmp_path)
-    assert absolute_tracking_uri() == f"sqlite:///{tmp_path}/runs/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example")
-    assert absolute_tracking_uri() == "http://mlflow.example"
-    assert absolute_tracking_uri("sqlite:////data/a.db") == "sqlite:////data/a.db"
-
-
 @pytest.mark.slow
 def test_registry_source(registry: Registry, artifact: Path, tmp_path: Path):
-    source = RegistrySource("models:/defectnet@champion", registry.uri)
+    source = RegistrySource(ModelReference(alias="champion"), registry.uri)
     with pytest.raises(RegistryError, match="champion"):
         source.current()
     first = registry.register(artifact, "champion")
@@ -184,4 +177,4 @@ def test_registry_source(registry: Registry, artifact: Path, tmp_path: Path):
     registry.promote(first, "previous")
     swap = HotSwap(source, 1.0)
     assert (swap.current.version.version, source.current().version) == (first, broken)
-    assert RegistrySource(f"models:/defectnet/{first}", registry.uri).current().version == first
+    assert RegistrySource(ModelReference(version=first), registry.uri).current().version == first

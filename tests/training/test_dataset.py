@@ -9,7 +9,7 @@ from defectnet.errors import TableError
 from defectnet.host import Host
 from defectnet.io.tables import write_table
 from defectnet.model.features import FrequencyGrid, element_index
-from training.candidates import everything, guesses
+from training.candidates import all_candidates, candidate_lists
 from training.dataset import SPLITS, SpectraArrays, dataset_sha256, require_rows, split_of
 
 GRID = FrequencyGrid()
@@ -98,13 +98,13 @@ def test_the_hash_is_the_same_in_an_object_store(bucket: str, tmp_path: Path) ->
 def test_guesses_hold_the_truth_and_so_many_distractors() -> None:
     data = SpectraArrays.from_table(synthetic_table(50), GRID)
     known = data.truth.any(axis=0)
-    asked = guesses(data.truth, data.host, known, np.random.default_rng(0), n_distractors=4)
+    asked = candidate_lists(data.truth, data.host, known, np.random.default_rng(0), n_distractors=4)
     present = data.truth > 0
     assert asked[present].all()
     assert ((asked & ~present).sum(axis=1) == 4).all()
     assert not (asked & (data.host > 0)).any()
     assert not (asked & ~known[None]).any()
-    assert (everything(data.host, known) | ~asked).all()
+    assert (all_candidates(data.host, known) | ~asked).all()
 
 
 def test_step_of_the_toy_is_coarser_than_the_grid_at_low_frequency() -> None:

@@ -181,8 +181,9 @@ def test_labels(tmp_path: Path) -> None:
 def test_wrong_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     write_table(measured(4), "table.parquet")
-    monkeypatch.setattr(sys, "argv", ["defectnet", "finetune", "nowhere", "table.parquet"])
+    # With a slash in it, it was once looked up in the registry.
+    monkeypatch.setattr(sys, "argv", ["defectnet", "finetune", "runs/nowhere", "table.parquet"])
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    assert "nowhere is no model; give released, a folder or defectnet@champion" in capsys.readouterr().err
+    assert "nowhere is no folder and no models:/NAME@ALIAS" in capsys.readouterr().err

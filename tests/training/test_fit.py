@@ -10,10 +10,10 @@ from defectnet.metrics import score_answers
 from defectnet.model.features import FrequencyGrid
 from defectnet.model.network import LOG_CONCENTRATION_BOUNDS, Answer, NetworkSettings
 from training.calibrate import calibrate
-from training.candidates import everything
+from training.candidates import all_candidates
 from training.dataset import SpectraArrays
 from training.fit import Trainer, fit
-from training.inference import ask, judge
+from training.inference import judge, run_network
 from training.losses import answer_loss
 from training.settings import TrainSettings
 
@@ -52,7 +52,7 @@ def test_the_network_can_learn_thirty_two_spectra_by_heart() -> None:
     trainer.network.load_state_dict(trainer.average)
     known = np.isin(VOCABULARY, trainer.train.dopants)
     calibration = calibrate(trainer.network, trainer.train, trainer.train, known, seed=0).with_reference
-    answers = ask(trainer.network, trainer.train, everything(trainer.train.host, known))
+    answers = run_network(trainer.network, trainer.train, all_candidates(trainer.train.host, known))
     figures = score_answers(judge(answers, trainer.train.truth, calibration, calibration.guess_free))
     assert figures["f1"] > 0.95
     assert figures["mae_pct"] < 0.6

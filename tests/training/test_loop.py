@@ -94,7 +94,7 @@ def test_two_ray_workers_to_a_promoted_model(data: Path, tmp_path: Path) -> None
     artifact = train(data, output, SETTINGS.model_copy(update={"workers": 2}))
     assert logged(output)[1] == [1, 2]
     registry.promote(registry.register(artifact))
-    folder, version = registry.resolve("defectnet@champion", tmp_path / "fetched")
+    folder, version = registry.fetch("defectnet@champion", tmp_path / "fetched")
     predictor = Predictor.load(folder, version=version)
     predictions = predictor.predict_table(synthetic_table(3, seed=9))
     assert predictions["error"].to_pylist() == [None] * 3

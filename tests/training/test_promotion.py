@@ -16,6 +16,7 @@ from defectnet.metrics import Judged
 from defectnet.model.artifact import ModelConfig, read_card, save_artifact
 from defectnet.model.features import FrequencyGrid
 from defectnet.model.network import DefectNetwork, NetworkSettings
+from defectnet.models import MODEL_NAME
 from training import promotion, registry
 from training.dataset import SpectraArrays, rows_of_split
 from training.promotion import compare, markdown, promote
@@ -67,7 +68,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def tags(version: str) -> dict[str, str]:
-    return dict(tracking_client().get_model_version(registry.MODEL_NAME, version).tags)
+    return dict(tracking_client().get_model_version(MODEL_NAME, version).tags)
 
 
 def test_refused_forced_rolled_back(artifacts: dict[str, Path], benchmark: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from defectnet.errors import StorageError, TableError
-from defectnet.io.cluster import attended, cut_off, require_room
+from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
 
 NEVER_S = 60.0
 
@@ -15,9 +15,9 @@ def test_rows_come_in_order_and_nobody_looks() -> None:
     def look() -> None:
         raise AssertionError("rows came all the time")
 
-    assert list(attended(iter(range(100)), look, NEVER_S)) == list(range(100))
-    assert list(attended(iter([None, 0]), look, NEVER_S)) == [None, 0]
-    assert list(attended(iter(()), look, NEVER_S)) == []
+    assert list(warn_when_silent(iter(range(100)), look, NEVER_S)) == list(range(100))
+    assert list(warn_when_silent(iter([None, 0]), look, NEVER_S)) == [None, 0]
+    assert list(warn_when_silent(iter(()), look, NEVER_S)) == []
 
 
 def test_an_error_of_the_rows_comes_after_them() -> None:
@@ -25,7 +25,7 @@ def test_an_error_of_the_rows_comes_after_them() -> None:
         yield 1
         raise TableError("torn")
 
-    taken = attended(rows(), lambda: None, NEVER_S)
+    taken = warn_when_silent(rows(), lambda: None, NEVER_S)
     assert next(taken) == 1
     with pytest.raises(TableError, match="torn"):
         next(taken)
@@ -46,13 +46,13 @@ def test_silence_is_looked_into_and_what_is_found_is_said(caplog: pytest.LogCapt
             go_on.set()
         raise StorageError("the object store is full")
 
-    assert list(attended(rows(), look, 0.01)) == [1, 2]
+    assert list(warn_when_silent(rows(), look, 0.01)) == [1, 2]
     assert len(looks) >= 3
     assert "waiting: the object store is full" in caplog.text
 
 
 def test_nobody_looks_any_more_once_the_rows_are_left() -> None:
-    taken = attended(iter(range(9)), lambda: None, NEVER_S)
+    taken = warn_when_silent(iter(range(9)), lambda: None, NEVER_S)
     assert next(taken) == 0
     watchers = [thread for thread in threading.enumerate() if thread.name == "silence"]
     assert watchers
@@ -79,8 +79,8 @@ def test_a_full_store_is_a_storage_error_and_any_other_failure_stays_what_it_is(
 
 def test_a_page_becomes_a_sentence() -> None:
     error = RuntimeError("Traceback\n  File ...\nActorDiedError: the node is gone" + "." * 300)
-    said = str(cut_off("scoring", error, "run again"))
+    said = str(cluster_failure("scoring", error, "run again"))
     assert said.startswith("scoring was cut off (ActorDiedError: the node is gone")
     assert said.endswith("); run again")
     assert len(said) < 250
-    assert "KeyError" in str(cut_off("scoring", KeyError(), "run again"))
+    assert "KeyError" in str(cluster_failure("scoring", KeyError(), "run again"))

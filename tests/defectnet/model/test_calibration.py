@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 
 from defectnet.model.calibration import (
+    OOD_LIMIT,
     ModeCalibration,
     conformal_quantile,
     expected_calibration_error,
     fit_intervals,
     fit_presence,
-    interval_factor,
+    intervals,
     ood_score,
     probabilities,
 )
@@ -70,11 +71,25 @@ def test_intervals_cover_ninety_per_cent_in_every_band(spread_error: float) -> N
 
     calibration = ModeCalibration(interval_factors=fit_intervals(*draw(8000)))
     truth, mean, spread = draw(8000)
-    margin = interval_factor(mean, calibration) * np.exp(spread)
-    covered = np.abs(truth - mean) <= margin
+    value, below, above = intervals(mean, spread, calibration)
+    np.testing.assert_array_equal(value, np.exp(mean))
+    assert ((below < value) & (value < above) & (above <= 1.0)).all()
+    covered = (below <= np.exp(truth)) & ((np.exp(truth) <= above) | (above == 1.0))
     for low, high in ((0.002, 0.005), (0.02, 0.08), (0.08, 0.25)):
         band = (mean >= np.log(low)) & (mean < np.log(high))
         assert 0.87 < covered[band].mean() < 0.93
+
+
+def test_intervals_do_not_depend_on_how_the_outputs_were_kept() -> None:
+    """The evaluation keeps them as float64: it must judge the predictor's own figures, to the last digit."""
+    rng = np.random.default_rng(0)
+    mean, spread = rng.uniform(-6.0, -1.0, 500), rng.uniform(-4.0, 1.0, 500).astype(np.float32)
+    for one, other in zip(
+        intervals(mean, spread, ModeCalibration()),
+        intervals(mean, spread.astype(np.float64), ModeCalibration()),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_few_scores_fall_back_on_all() -> None:
@@ -88,7 +103,7 @@ def test_ood_score_rises_from_zero_to_one() -> None:
     calibration = ModeCalibration(ood_distance=2.0)
     scores = ood_score(np.array([0.0, 1.0, 2.0, 4.0, 1e9]), calibration)
     assert scores[0] == 0.0
-    assert scores[2] == pytest.approx(0.5)
+    assert scores[2] == pytest.approx(OOD_LIMIT)
     assert np.all(np.diff(scores) >= 0)
     assert scores[-1] == pytest.approx(1.0)
     assert scores[1] < 0.05

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from defectnet.model.explain import explain, nearest
+from defectnet.model.explain import attention_map, explain, nearest
+from defectnet.model.features import element_index
 from defectnet.model.predictor import Predictor
 from defectnet.query import Query, iterate_rows
 from defectnet.released import released_model
@@ -44,6 +45,16 @@ def test_attention_is_of_the_element_that_it_names(predictor: Predictor, spectra
     for element in ("Ge", "Sn"):
         across = {name: float(np.abs(one[element] - values).sum()) for name, values in other.items()}
         assert min(across, key=lambda name: across[name]) == element
+
+
+def test_one_meaning_of_attention(predictor: Predictor, spectra: pa.Table) -> None:
+    """The report and the evaluation's picture show the same weights: those of every layer of every member."""
+    asked = replace(query(spectra, 1), candidates=("Ge", "Sn"))
+    found = explain(predictor, asked, predictor.predict([asked])[0]).attention
+    looked = attention_map(predictor.network, predictor.inputs([asked]))[0].numpy()
+    for element, weights in found.items():
+        np.testing.assert_array_equal(weights, looked[element_index(element)])
+    assert np.flatnonzero(looked.any(axis=1)).tolist() == sorted(element_index(element) for element in found)
 
 
 def test_where_nothing_differs_nothing_speaks(predictor: Predictor, spectra: pa.Table) -> None:

@@ -4,7 +4,7 @@ import torch
 
 from defectnet.elements import VOCABULARY
 from defectnet.host import Host
-from defectnet.model.attention import attention_map
+from defectnet.model.explain import attention_map
 from defectnet.model.features import FrequencyGrid, element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs, NetworkSettings
 from defectnet.model.prior import expectations

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from defectnet.elements import VOCABULARY
-from defectnet.errors import TableError
+from defectnet.errors import SettingsError, TableError
 from defectnet.host import Host
 from defectnet.io.tables import PREDICTIONS_SCHEMA
 from defectnet.model.artifact import ModelConfig, TrainedOn, save_artifact
 from defectnet.model.network import DefectNetwork, NetworkSettings
-from defectnet.model.predictor import Prediction, Predictor
+from defectnet.model.predictor import Predictor
+from defectnet.prediction import Prediction
 from defectnet.query import Query
 from defectnet.spectrum import Spectrum
 
@@ -100,6 +101,54 @@ def test_batches_and_single_queries_agree(predictor: Predictor) -> None:
     assert [p.sample_id for p in together] == [q.sample_id for q in queries]
     (alone,) = predictor.predict([queries[69]])
     assert alone.elements[0].probability == pytest.approx(together[69].elements[0].probability, rel=1e-4)
+
+
+def test_the_batch_size_is_one_setting(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What passes through the network together is what was asked for, above the default too."""
+    sizes = []
+    forward = DefectNetwork.forward
+
+    def counted(self: DefectNetwork, *tensors: torch.Tensor) -> object:
+        sizes.append(tensors[0].shape[0])
+        return forward(self, *tensors)
+
+    monkeypatch.setattr(DefectNetwork, "forward", counted)
+    for batch_size in (16, 100):
+        sizes.clear()
+        Predictor(predictor.network, predictor.config, batch_size=batch_size).predict([query()] * 70)
+        assert max(sizes) == min(batch_size, 70)
+        assert sum(sizes) == 70
+    with pytest.raises(SettingsError, match="batch_size"):
+        Predictor(predictor.network, predictor.config, batch_size=0)
+
+
+def test_isolated_queries_fail_alone(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = [query(sample_id=str(i), candidates=("Al", "In")) for i in range(3)]
+    expected = predictor.predict(queries)
+    plain = predictor._answer
+
+    def fails_on_one(asked: list[Query], *rest: object) -> list[Prediction]:
+        if any(one.sample_id == "1" for one in asked):
+            raise FloatingPointError("extreme")
+        return plain(asked, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predictor, "_answer", fails_on_one)
+    with pytest.raises(FloatingPointError):
+        predictor.predict(queries)
+    first, failed, last = predictor.predict(queries, isolate=True)
+    for answer, good in ((first, expected[0]), (last, expected[2])):
+        assert answer.error is None
+        assert [v.element for v in answer.elements] == [v.element for v in good.elements]
+    assert failed == Prediction.failed("1", "GaAs", failed.error, model_name="defectnet", model_version="7")
+    assert "could not answer" in (failed.error or "")
+    errors = predictor.predict_table(table(sample_id=["0", "1", "2"]), isolate=True)["error"].to_pylist()
+    assert [error is None for error in errors] == [True, False, True]
+
+
+def test_a_device_that_is_not_there_is_refused(predictor: Predictor) -> None:
+    for device in ("cuda:77", "typewriter"):
+        with pytest.raises(SettingsError, match=device):
+            Predictor(predictor.network, predictor.config, device=device)
 
 
 def test_an_answer_survives_the_way_through_plain_values(predictor: Predictor) -> None:

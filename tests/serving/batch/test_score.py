@@ -9,38 +9,55 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from random_models import Registry, random_artifact
 from typer.testing import CliRunner
 
 import serving.batch.score as module
 from defectnet.cli.main import app
 from defectnet.errors import InputError, SettingsError, StorageError, TableError
+from defectnet.io.ray_session import ray_session
 from defectnet.io.storage import Location
 from defectnet.io.tables import PREDICTIONS_SCHEMA, write_table
 from defectnet.model.predictor import Predictor
-from serving.batch.score import ScoreReport, score, score_table
-from serving.local import local_ray
+from defectnet.models import ModelVersion
+from defectnet.prediction import Prediction
+from defectnet.query import Query
+from serving.batch.score import ScoreReport, score
 from serving.settings import ScoreSettings
 
 Table = Callable[..., pa.Table]
 
 
-class Fragile(Predictor):
-    """Fails in an unforeseen way wherever the sample named `poison` is among the rows."""
+def scorer(artifact: Path, target: Path, *, gpus: float = 0.0) -> module._Scorer:
+    """One process of the pool, in this one."""
+    model = module._Model(Location.of(artifact), ModelVersion("defectnet", "1", ""), {}, 0, gpus)
+    return module._Scorer(model, Location.of(target))
 
-    def predict_table(self, table: pa.Table) -> pa.Table:
-        if "poison" in table["sample_id"].to_pylist():
+
+def test_a_row_that_makes_the_model_fail_costs_only_itself(
+    artifact: Path, tmp_path: Path, spectra_table: Table, monkeypatch: pytest.MonkeyPatch
+):
+    write_table(spectra_table(4), tmp_path / "a.parquet")
+    whole = Predictor._predict_batch
+
+    def fragile(self: Predictor, queries: list[Query]) -> list[Prediction]:
+        if "s2" in [query.sample_id for query in queries]:
             raise ZeroDivisionError
-        return super().predict_table(table)
+        return whole(self, queries)
+
+    monkeypatch.setattr(Predictor, "_predict_batch", fragile)
+    report = scorer(artifact, tmp_path)({"name": "x.parquet", "source": f"{tmp_path}/a.parquet", "start": 0, "rows": 4})
+    assert (report["errors"], report["failure"]) == (1, "")
+    rows = pq.read_table(tmp_path / "x.parquet")
+    assert rows["sample_id"].to_pylist() == ["s0", "s1", "s2", "s3"]
+    assert [error is not None for error in rows["error"].to_pylist()] == [False, False, True, False]
 
 
-def test_a_row_that_makes_the_model_fail_costs_only_itself(artifact: Path, spectra_table: Table):
-    table = pa.concat_tables([spectra_table(2), spectra_table(1, prefix="poison").slice(0, 1), spectra_table(1)])
-    table = table.set_column(0, table.schema.field(0), pa.array(["s0", "s1", "poison", "s3"]))
-    scored = score_table(Fragile.load(artifact), table)
-    assert scored.schema.equals(PREDICTIONS_SCHEMA)
-    assert scored["sample_id"].to_pylist() == ["s0", "s1", "poison", "s3"]
-    assert [error is not None for error in scored["error"].to_pylist()] == [False, False, True, False]
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_worker_with_a_gpu_computes_there(artifact: Path, tmp_path: Path):
+    with pytest.raises(SettingsError, match="cuda"):
+        scorer(artifact, tmp_path, gpus=0.5)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a table"])
@@ -60,20 +77,20 @@ def test_not_parquet_is_one_sentence_and_exit_code_2(tmp_path: Path, content: by
 
 def test_no_such_model(tmp_path: Path, spectra_table: Table):
     write_table(spectra_table(1), tmp_path / "a.parquet")
-    with pytest.raises(SettingsError, match="no folder"):
+    with pytest.raises(InputError, match="no folder"):
         score(tmp_path / "a.parquet", tmp_path / "out", settings=ScoreSettings(model="nothing"))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")
-def ray_session(bucket: str) -> Iterator[None]:  # Ray's workers have the environment of its start
-    with local_ray(3):
+def ray_here(bucket: str) -> Iterator[None]:  # Ray's workers have the environment of its start
+    with ray_session(3):
         yield
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("ray_here")
 class TestOverRay:
     """One Ray for all of them."""
 

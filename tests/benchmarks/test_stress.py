@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from stress import STRESSES, coverage_under_stress, raman_like, strangeness, stressed
 from synthetic import synthetic_table
 
 from defectnet.model.artifact import ModelConfig, TrainedOn
@@ -8,8 +9,6 @@ from defectnet.model.features import FrequencyGrid
 from defectnet.model.network import DefectNetwork, NetworkSettings
 from training.calibrate import calibrate
 from training.dataset import SpectraArrays, dopant_mask
-from training.pictures import draw_evaluation
-from training.stress import STRESSES, coverage_under_stress, raman_like, strangeness, stressed
 
 GRID = FrequencyGrid(n_bins=256)
 SMALL = NetworkSettings(width=16, encoder_layers=1, decoder_layers=1, stem_channels=4, patch_bins=16)
@@ -61,10 +60,3 @@ def test_raman_like_has_lines_and_no_acoustic_modes(data: SpectraArrays) -> None
     assert np.square(lines).sum(axis=1).mean() > 2 * np.square(data.sample).sum(axis=1).mean()
     low = GRID.centres_thz < 4.0
     assert lines[:, low].sum() < 0.2 * data.sample[:, low].sum()
-
-
-def test_pictures_are_drawn(model: tuple[DefectNetwork, ModelConfig], data: SpectraArrays, tmp_path: object) -> None:
-    drawn = draw_evaluation(*model, data.of_split("test"), tmp_path)  # type: ignore[arg-type]
-    assert {path.stem for path in drawn} == {"attention", "confusion", "elements", "f1", "parity", "reliability"}
-    assert all(path.stat().st_size > 5_000 for path in drawn)
-    assert draw_evaluation(*model, data.of_split("test").without_reference(), tmp_path) == []  # type: ignore[arg-type]

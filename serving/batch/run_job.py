@@ -1,4 +1,4 @@
-"""The process of one batch, a Ray job: `python -m serving.batch.job FOLDER`, started by `serving.batch.jobs`."""
+"""The process of one batch, a Ray job: `python -m serving.batch.run_job FOLDER`, started by `serving.batch.book`."""
 
 import json
 import os
@@ -12,7 +12,7 @@ __all__ = ["run"]
 
 def run(folder: Path) -> int:
     """Score what `batch.json` in `folder` asks for; returns the exit code."""
-    from serving.batch.jobs import FAILURE, PREDICTIONS, PROGRESS, REQUEST, write_json
+    from serving.batch.book import FAILURE, PREDICTIONS, PROGRESS, REQUEST, write_json
     from serving.batch.score import score
     from serving.settings import ScoreSettings
 

@@ -12,12 +12,14 @@ import pytest
 from local_api import ScriptedJobs
 
 from defectnet.errors import BusyError, InputError
+from defectnet.io.ray_session import ray_session
 from defectnet.io.tables import write_table
 from serving.auth import Caller
-from serving.batch.job import run
-from serving.batch.jobs import FAILURE, PREDICTIONS, PROGRESS, REQUEST, BatchBook, RayJobs
-from serving.batch.score import REPORT
-from serving.settings import Batches
+from serving.batch.book import FAILURE, PREDICTIONS, PROGRESS, REQUEST, BatchBook
+from serving.batch.jobs import RayJobs
+from serving.batch.run_job import run
+from serving.batch.shards import REPORT
+from serving.settings import BatchJobSettings
 
 Table = Callable[..., pa.Table]
 
@@ -36,7 +38,7 @@ def data(tmp_path: Path, spectra_table: Table) -> Path:
 
 @pytest.fixture
 def book(data: Path, tmp_path: Path) -> BatchBook:
-    settings = Batches(roots=(str(data),), results=str(tmp_path / "results"), max_active=2)
+    settings = BatchJobSettings(roots=(str(data),), results=str(tmp_path / "results"), max_active=2)
     return BatchBook(settings, ScriptedJobs(), "sqlite:///none.db")
 
 
@@ -153,9 +155,7 @@ def test_a_job_without_a_readable_input_says_so_without_paths(book: BatchBook, d
 
 @pytest.fixture(scope="module")
 def ray_with_jobs() -> Iterator[None]:
-    from serving.local import local_ray
-
-    with local_ray(3, jobs=True):
+    with ray_session(3, dashboard=True):
         yield
 
 
@@ -164,11 +164,17 @@ def ray_with_jobs() -> Iterator[None]:
 @pytest.mark.usefixtures("ray_with_jobs")
 def test_a_whole_batch_as_a_ray_job(data: Path, tmp_path: Path, artifact: Path, spectra_table: Table):
     write_table(spectra_table(40, bad=(3,)), data / "run.parquet")
-    settings = Batches(roots=(str(data),), results=str(tmp_path / "results"), shard_rows=16)
+    settings = BatchJobSettings(roots=(str(data),), results=str(tmp_path / "results"), shard_rows=16)
     book = BatchBook(settings, RayJobs(), "sqlite:///none.db")
-    batch, started = book.create((data / "run.parquet").as_uri(), str(artifact), "1", ANNA)
-    assert started
     deadline = time.monotonic() + 400
+    while True:
+        try:
+            batch, started = book.create((data / "run.parquet").as_uri(), str(artifact), "1", ANNA)
+            break
+        except BusyError:  # what starts the jobs is up some seconds after Ray is
+            assert time.monotonic() < deadline
+            time.sleep(1.0)
+    assert started
     while (now := book.get(batch["id"], ANNA)) and now["state"] in ("pending", "running"):
         assert time.monotonic() < deadline, now
         time.sleep(0.5)

@@ -1,6 +1,7 @@
-"""Pictures of how good a model is: what `defectnet evaluate` draws beside its figures.
+"""The pictures of an evaluation: what `defectnet evaluate` draws beside its figures.
 
-Every function draws one picture from answers beside the truth (`defectnet.metrics.Judged`) into a PNG.
+`draw_evaluation` draws them all from a model and labelled rows; every other function draws one, from answers beside the
+truth (`defectnet.metrics.Judged`), into a PNG.
 """
 
 from collections.abc import Mapping
@@ -11,12 +12,18 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pymatgen.core.periodic_table import Element
 
-from defectnet.elements import VOCABULARY
+from defectnet.elements import VOCABULARY, element
 from defectnet.metrics import HEADLINE_PERCENT, Judged, score_range
+from defectnet.model.artifact import ModelConfig
+from defectnet.model.explain import attention_map
+from defectnet.model.network import DefectNetwork
+from training.candidates import all_candidates
+from training.dataset import SpectraArrays
+from training.evaluate import judge_modes, network_answerer
 
 __all__ = [
+    "draw_evaluation",
     "plot_attention",
     "plot_confusion",
     "plot_f1_by_concentration",
@@ -32,6 +39,50 @@ _LEAST_DOPANTS = 3  # an element's share from fewer is luck
 _MOST_CONFUSED = 30
 _N_BINS = 15
 _RANGE_PERCENT = (0.1, 40.0)
+# Concentration that an example is chosen to be near, fraction: strong enough to be seen in print.
+_EXAMPLE_CONCENTRATION = 0.05
+
+
+def draw_evaluation(network: DefectNetwork, config: ModelConfig, rows: SpectraArrays, folder: str | Path) -> list[Path]:
+    """Draw the six pictures of `rows` into `folder`; returns their paths. Without any reference nothing is drawn."""
+    folder = Path(folder)
+    known = np.isin(VOCABULARY, config.trained_on.dopants)
+    modes = {
+        name.replace("_", " "): judged
+        for name, judged in judge_modes(network_answerer(network), rows, known, config.calibration).items()
+    }
+    if not modes:
+        return []
+    listed, free = modes["candidate"], modes["guess free"]
+    plot_parity(listed, folder / "parity.png")
+    plot_f1_by_concentration(modes, folder / "f1.png")
+    plot_periodic_table(listed, folder / "elements.png")
+    plot_reliability(modes, folder / "reliability.png")
+    plot_confusion(free, folder / "confusion.png")
+    _draw_example(network, rows.where(rows.has_reference), known, folder / "attention.png")
+    return sorted(folder.glob("*.png"))
+
+
+def _draw_example(network: DefectNetwork, rows: SpectraArrays, known: np.ndarray, path: Path) -> None:
+    """Attention of the dopants of one spectrum, that of a single dopant nearest to 5 %."""
+    single = np.flatnonzero((rows.truth > 0).sum(axis=1) == 1)
+    if not single.size:
+        return
+    nearest = single[np.abs(np.log(rows.truth[single].max(axis=1) / _EXAMPLE_CONCENTRATION)).argmin()]
+    row = rows.where(np.array([nearest]))
+    dopant = int(row.truth[0].argmax())
+    looked = attention_map(network.eval(), row.inputs(all_candidates(row.host, known) | (row.truth > 0)))[0].numpy()
+    # Beside the dopant, two elements that are not there and look elsewhere.
+    others = [index for index in np.argsort(-np.abs(looked - looked[dopant]).sum(axis=1)) if looked[index].any()][:2]
+    width = np.diff(network.grid.edges_thz)
+    plot_attention(
+        network.grid.centres_thz,
+        row.sample[0] / width,
+        row.reference[0] / width,
+        {VOCABULARY[index]: looked[index] for index in (dopant, *others)},
+        f"{row.formula[0]} with {100 * row.truth[0, dopant]:.1f} at.% {VOCABULARY[dopant]}",
+        path,
+    )
 
 
 def plot_parity(judged: Judged, path: str | Path) -> None:
@@ -165,10 +216,15 @@ def plot_attention(
 
 def _place(symbol: str) -> tuple[int, int]:
     """Row and column of an element on the periodic table, lanthanides and actinides below it."""
-    element = Element(symbol)
-    if element.is_lanthanoid or element.is_actinoid:
-        return (8 if element.is_lanthanoid else 9), 2 + element.Z - (57 if element.is_lanthanoid else 89)
-    return element.row - 1, element.group - 1
+    number = VOCABULARY.index(symbol) + 1
+    for row, (first, last) in _SERIES.items():
+        if first <= number <= last:
+            return row, 2 + number - first
+    return element(symbol).period - 1, element(symbol).group - 1
+
+
+# Rows in which lanthanides and actinides are drawn: atomic numbers of the first and the last.
+_SERIES = {8: (57, 71), 9: (89, 103)}
 
 
 def _save(figure: Figure, path: str | Path) -> None:

@@ -13,9 +13,8 @@ import pyarrow.compute as pc
 
 from defectnet.errors import InputError, TableError
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
-from defectnet.query import Query, iterate_rows
+from defectnet.query import QUERY_COLUMNS, Query, iterate_rows
 from serving.backend import Item
-from serving.batch.inputs import WANTED
 
 __all__ = ["read_items", "read_stream", "write_stream"]
 
@@ -56,7 +55,7 @@ def read_stream(body: bytes, *, max_rows: int, max_points: int) -> pa.Table:
         longest = _longest(table[name]) if name in table.column_names else 0
         if longest > max_points:
             raise InputError(f"{longest} points are more than {max_points}", fix="resample it", field=name)
-    return conform(table, SPECTRA_SCHEMA, where="body").select(list(WANTED))
+    return conform(table, SPECTRA_SCHEMA, where="body").select(list(QUERY_COLUMNS))
 
 
 def read_items(table: pa.Table) -> Iterator[Item]:
@@ -85,7 +84,7 @@ def _longest(column: pa.ChunkedArray) -> int:
 
 
 def _wanted_columns(schema: pa.Schema) -> list[str]:
-    names = [name for name in schema.names if name in WANTED]
+    names = [name for name in schema.names if name in QUERY_COLUMNS]
     if len(set(names)) != len(names):
         raise TableError("a column is given twice", fix="keep one", field="body")
     for name in names:

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from defectnet.metrics import HEADLINE_PERCENT, score_range
 from defectnet.model.artifact import ModelConfig
-from defectnet.model.calibration import ood_score
+from defectnet.model.calibration import OOD_LIMIT, ood_score
 from defectnet.model.features import FrequencyGrid
 from defectnet.model.network import DefectNetwork
 from training.augment import OFF, Augmenter, AugmentSettings
 from training.calibrate import distances
-from training.candidates import everything
+from training.candidates import all_candidates
 from training.dataset import SpectraArrays
-from training.evaluate import judge_modes, network_asker
-from training.inference import ask
+from training.evaluate import judge_modes, network_answerer
+from training.inference import run_network
 
 __all__ = ["coverage_under_stress", "strangeness", "stressed"]
 
@@ -32,7 +32,6 @@ STRESSES: Mapping[str, Mapping[str, object]] = {
     "reference with an axis of its own, sigma 1 %": {"mismatch_probability": 1.0, "mismatch_scale_sigma": 0.01},
     "lowest tenth of the band missing": {"low_cut_probability": 1.0, "low_cut_range": (0.1, 0.1001)},
 }
-_WARNED_ABOVE = 0.5
 
 
 def stressed(data: SpectraArrays, grid: FrequencyGrid, changes: Mapping[str, object], seed: int = 0) -> SpectraArrays:
@@ -50,7 +49,7 @@ def coverage_under_stress(
     coverage = {}
     for name, changes in STRESSES.items():
         data = stressed(rows, config.grid, changes) if changes else rows
-        judged = judge_modes(network_asker(network), data, known, config.calibration)["candidate"]
+        judged = judge_modes(network_answerer(network), data, known, config.calibration)["candidate"]
         coverage[name] = float(score_range(judged, HEADLINE_PERCENT, 101.0)["coverage_90"] or 0.0)
     return coverage
 
@@ -79,12 +78,12 @@ def strangeness(network: DefectNetwork, config: ModelConfig, rows: SpectraArrays
     }
     found = {}
     for name, data in cases.items():
-        answers = ask(network, data, everything(data.host, np.ones(data.truth.shape[1], dtype=bool)))
+        answers = run_network(network, data, all_candidates(data.host, np.ones(data.truth.shape[1], dtype=bool)))
         mode = config.calibration.with_reference if data.has_reference[0] else config.calibration.without_reference
         scores = ood_score(distances(network, answers, data.has_reference), mode)
         found[name] = {
             "median": round(float(np.median(scores)), 3),
-            "warned": round(float((scores > _WARNED_ABOVE).mean()), 3),
+            "warned": round(float((scores > OOD_LIMIT).mean()), 3),
         }
     return found
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from defectnet.elements import VOCABULARY
 from defectnet.model.features import FrequencyGrid
 from training.baselines import from_regression, relative_shares
-from training.candidates import guesses
+from training.candidates import candidate_lists
 from training.dataset import SpectraArrays, dopant_mask
-from training.inference import Asker
+from training.inference import Answerer
 
 __all__ = ["Precursor", "fit_precursor"]
 
@@ -59,7 +59,7 @@ class Precursor(nn.Module):
 
 def fit_precursor(
     train: SpectraArrays, validation: SpectraArrays, grid: FrequencyGrid, *, most_steps: int = _STEPS
-) -> Asker:
+) -> Answerer:
     """Train it by its own protocol: a mask of the true dopants and up to ten distractors, masked squared error."""
     train, validation = train.where(train.has_reference), validation.where(validation.has_reference)
     torch.manual_seed(0)
@@ -69,12 +69,12 @@ def fit_precursor(
     optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
     x, target = _inputs(train, grid), _TARGET_SCALE * torch.from_numpy(train.truth)
     held_x, held_target = _inputs(validation, grid), _TARGET_SCALE * torch.from_numpy(validation.truth)
-    held_mask = torch.from_numpy(guesses(validation.truth, validation.host, known, rng)).float()
+    held_mask = torch.from_numpy(candidate_lists(validation.truth, validation.host, known, rng)).float()
     best, best_loss, best_epoch, epoch, steps = copy.deepcopy(network.state_dict()), np.inf, 0, 0, 0
     while steps < most_steps and epoch < _MOST_EPOCHS and epoch - best_epoch <= _PATIENCE:
         network.train()
         n = rng.integers(0, 11, size=len(train))
-        mask = torch.from_numpy(guesses(train.truth, train.host, known, rng, n_distractors=n)).float()
+        mask = torch.from_numpy(candidate_lists(train.truth, train.host, known, rng, n_distractors=n)).float()
         for rows in torch.from_numpy(rng.permutation(len(train))).split(_BATCH):
             loss = _masked_error(network(x[rows], mask[rows]), target[rows], mask[rows])
             optimizer.zero_grad()

@@ -1,0 +1,60 @@
+"""One model made ready to answer: fetched, its sums checked, loaded and warmed up."""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from defectnet.errors import ArtifactError
+from defectnet.model.predictor import BATCH_SIZE, Predictor
+from defectnet.models import ModelVersion
+from serving.models_source import ModelSource, weights_sha256
+
+__all__ = ["LoadedModel", "load_model"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to answer."""
+
+    predictor: Predictor
+    version: ModelVersion
+    weights_sha256: str
+    loaded_at: datetime
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def load_model(
+    source: ModelSource, version: ModelVersion, *, device: str = "cpu", batch_size: int = BATCH_SIZE
+) -> LoadedModel:
+    """Fetch, verify, load and warm up one version; its files are not kept.
+
+    Args:
+        source: where it comes from.
+        version: which one.
+        device, batch_size: as in `Predictor`.
+
+    Raises:
+        SettingsError: there is no such device.
+        ArtifactError: the files are incomplete or altered, or the model cannot answer.
+        RegistryError: the files cannot be fetched.
+    """
+    with tempfile.TemporaryDirectory(prefix="defectnet-model-") as folder:
+        try:
+            path = source.fetch(version, Path(folder))
+            predictor = Predictor.load(
+                path, name=version.name, version=version.version, device=device, batch_size=batch_size
+            )
+            digest = weights_sha256(path)
+        except ArtifactError as error:  # it names the copy, which means nothing to the reader
+            text = re.sub(rf"{re.escape(folder)}[^\s:;]*", f"version {version.version} of {version.name}", str(error))
+            raise ArtifactError(text) from error
+    try:
+        predictor.warm_up()
+    except Exception as error:  # whatever it is, a model that cannot answer must not be swapped in
+        raise ArtifactError(
+            f"version {version.version} of {version.name} fails on a plain spectrum ({error})"
+        ) from error
+    return LoadedModel(predictor, version, digest, datetime.now(UTC), source.metrics(version))

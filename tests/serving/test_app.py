@@ -1,0 +1,50 @@
+"""The Serve application, as far as it goes without Ray: what it is told, and what its processes claim."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from defectnet.errors import SettingsError
+from serving.app import build, with_http_options
+from serving.auth import hash_token
+from serving.replica import Model
+from serving.settings import DEFAULT_HOST, ServiceSettings
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
+def test_an_open_door_is_refused_by_the_application_itself(host: str):
+    assert with_http_options(ServiceSettings(), DEFAULT_HOST, None) == ServiceSettings()
+    with_http_options(ServiceSettings(tokens={"beamline": hash_token("t")}), host, None)
+    with pytest.raises(SettingsError, match=f"refusing to listen on {host}"):
+        with_http_options(ServiceSettings(), host, None)
+
+
+def test_a_deployed_application_has_the_time_limit_of_http_options():
+    assert with_http_options(ServiceSettings(), DEFAULT_HOST, 120.0).request_timeout_s == 120.0
+    assert with_http_options(ServiceSettings(request_timeout_s=5), DEFAULT_HOST, None).request_timeout_s == 5.0
+
+
+def test_replicas_share_a_gpu_where_they_are_given_one(artifact: Path):
+    def options(settings: ServiceSettings) -> dict[str, float]:
+        model = build(settings)._bound_deployment.init_args[1]._bound_deployment
+        return dict(model.ray_actor_options or {})
+
+    assert options(ServiceSettings(model=str(artifact)))["num_gpus"] == 0
+    assert options(ServiceSettings(model=str(artifact), gpus_per_replica=0.5))["num_gpus"] == 0.5
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_replica_with_a_gpu_computes_there(artifact: Path):
+    with pytest.raises(SettingsError, match="cuda"):
+        Model(ServiceSettings(gpus_per_replica=0.5), str(artifact))
+
+
+def test_a_replica_computes_as_many_together_as_it_is_told(artifact: Path):
+    """Once the predictor cut every batch at its own 64, whatever the settings said."""
+    model = Model(ServiceSettings(max_batch_size=200), str(artifact))
+    try:
+        assert model._swap.current is not None
+        assert model._swap.current.predictor.batch_size == 200
+    finally:
+        model._swap.stop()
