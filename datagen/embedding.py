@@ -47,7 +47,7 @@ Array = NDArray[np.float64]
 _STRAIN_STEP = 0.005
 # Of a costly potential: forces left after relaxation, eV/Å; and how far, in distances to the nearest, atoms count as a
 # dopant's neighbours, whose anharmonicity is not the host's.
-_COARSE = 5e-3
+_COARSE = 3e-3
 _FIRST_SHELL = 1.3
 
 
@@ -211,7 +211,7 @@ def compute_fragment(
         basis: the basis atom whose site the dopant takes, in the cell at the origin.
         element: the dopant.
         thrifty: displace atoms beyond the dopant's nearest neighbours to one side only, and take the host's
-            anharmonicity off; about a third fewer force calls. None leaves it to the potential (its attribute `costly`).
+            anharmonicity off: a third fewer force calls. None leaves it to the potential (its attribute `costly`).
 
     Raises:
         SimulationError: the potential does not know the element, or the atoms do not come to rest.
@@ -231,10 +231,11 @@ def compute_fragment(
     doped_phi = full_by_displacement(rest.atoms, counted, operations, one_sided=one_sided)
     excess = pressure_of(rest.stress) - host.pressure
     strain = -excess / host.pressure_per_strain if host.pressure_per_strain < 0 else 0.0
+    change = doped_phi - host.supercell.expand(host.compact)
     return Fragment(
         element=element,
         basis=basis,
-        change=(doped_phi - host.supercell.expand(host.compact)).astype(np.float32),
+        change=(0.5 * (change + change.T)).astype(np.float32),  # to the last digit: half of it is kept on disk
         strain_per_fraction=strain * host.supercell.n_atoms,
         force_calls=counted.calls,
         seconds=time.perf_counter() - started,

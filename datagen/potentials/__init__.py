@@ -36,7 +36,9 @@ def load_potential(spec: str) -> Potential:
         return NequixPotential(spec.partition(":")[2] or None, name="nequix" if spec == "nequix" else "")
     module_name, colon, call = spec.partition(":")
     if not colon:
-        raise PotentialError(f"{spec!r} names no potential; write nep89, nequix, nep:PATH, nequix:PATH or package.module:Calculator")
+        raise PotentialError(
+            f"{spec!r} names no potential; write nep89, nequix, nep:PATH, nequix:PATH or package.module:Calculator"
+        )
     name, _, arguments = call.partition("(")
     try:
         factory = getattr(importlib.import_module(module_name), name)

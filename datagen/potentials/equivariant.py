@@ -71,7 +71,7 @@ def coupling(l1: int, l2: int, l3: int) -> Array:
     """Clebsch–Gordan coefficients of even l1 + l2 + l3, shape (2l3+1, 2l1+1, 2l2+1), squares summing to 2l3+1.
 
     For even sums they are proportional to the integral of the three harmonics over the sphere, taken here by a
-    quadrature that is exact for its degree; the sign of the integral is the convention that the weights were trained in.
+    quadrature that is exact for its degree; its sign is the convention that the weights were trained in.
     """
     heights, weights = np.polynomial.legendre.leggauss(8)
     angles = np.arange(16) * (2 * np.pi / 16)
@@ -104,7 +104,7 @@ class Path:
 
 
 def _all_couplings() -> tuple[Array, dict[tuple[int, int, int], slice]]:
-    """Coefficients of every path, shape (rows, 16), which turn an edge's harmonics into its matrices, and their rows."""
+    """Coefficients of every path, shape (rows, 16), which turn an edge's harmonics into matrices, and their rows."""
     blocks: list[Array] = []
     rows: dict[tuple[int, int, int], slice] = {}
     start = 0
@@ -153,7 +153,7 @@ class Convolution(torch.autograd.Function):
     """Sum over neighbours of radial(r) × coupling(direction) × features of the sender, for every path and channel."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         paths: list[Path],
         senders: Tensor,
@@ -192,7 +192,7 @@ class Convolution(torch.autograd.Function):
         return tuple(outputs)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         senders, radial, couplings, *features = ctx.saved_tensors
         paths, mixing = ctx.paths, ctx.mixing
         to_radial, to_couplings = torch.zeros_like(radial), torch.zeros_like(couplings)
@@ -221,9 +221,7 @@ class Convolution(torch.autograd.Function):
         return None, None, to_radial, to_couplings, None, *to_features
 
 
-def _blocks(
-    paths: list[Path], senders: Tensor, features: Sequence[Tensor]
-) -> list[tuple[int, list[int], slice]]:
+def _blocks(paths: list[Path], senders: Tensor, features: Sequence[Tensor]) -> list[tuple[int, list[int], slice]]:
     """Blocks of nodes, each for all paths from one order: (l1, indices of paths, nodes)."""
     n, neighbours = senders.shape
     found = []
@@ -236,7 +234,7 @@ def _blocks(
 
 def _gather(x: Tensor, senders: Tensor) -> tuple[Tensor, Tensor]:
     """Features of the senders, shape (n, 2l+1, N, channels), and the rows of `x.view(-1, channels)` that they are."""
-    n, components, channels = x.shape
+    _, components, channels = x.shape
     rows = senders[:, None, :] * components + torch.arange(components, device=x.device)[:, None]
     rows = rows.flatten()
     return x.reshape(-1, channels).index_select(0, rows).view(len(senders), components, -1, channels), rows
@@ -298,21 +296,21 @@ class Layer:
 
     Attributes:
         paths: its tensor products.
+        gates: channels of order 0 that gate the channels of higher orders.
         mixing: for each path, shape (n_basis, channels): its radial functions from the basis.
         before: by order, shape (channels, channels): the linear map of the senders.
         after: by order, shape (channels of all paths, channels out): of the summed messages.
         skip: by order, shape (channels in, channels out): of the node's own features; fewer orders in the first layer.
         norm: by order, shape (channels out,): scales of the normalisation.
-        gates: channels of order 0 that gate the channels of higher orders.
     """
 
     paths: list[Path]
+    gates: int
     mixing: list[Tensor]
     before: list[Tensor]
     after: list[Tensor]
     skip: list[Tensor]
     norm: list[Tensor]
-    gates: int
 
 
 # Of the inverse norm; the original's.

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -156,7 +157,7 @@ class NequixPotential:
         senders = np.zeros((n, most), dtype=np.int64)
         vectors = np.zeros((n, most, 3))
         vectors[..., 2] = 2 * self._cutoff  # padding: out of reach
-        for one, start, stop in zip(batch, starts[:-1], starts[1:], strict=True):
+        for one, (start, stop) in zip(batch, pairwise(starts), strict=True):
             width = one.senders.shape[1]
             senders[start:stop] = start
             senders[start:stop, :width] += one.senders
@@ -175,7 +176,7 @@ class NequixPotential:
         offsets = self._network.offsets[species].double()
         totals = (energies.double() + offsets).cpu().numpy()
         pushed = forces.cpu().numpy()
-        found = [pushed[start:stop] for start, stop in zip(starts[:-1], starts[1:], strict=True)]
+        found = [pushed[start:stop] for start, stop in pairwise(starts)]
         summed = np.add.reduceat(virials, starts[:-1])
         volumes = np.array([one.volume for one in batch])[:, None, None]
         stresses = 0.5 * (summed + summed.transpose(0, 2, 1)) / volumes
@@ -341,8 +342,8 @@ def _network(
         norm = [read(c) for c in after_sizes]
         if number == 0:
             embedding, first_skip = before[0], skip[0]
-        lists = [[tensor(array) for array in arrays] for arrays in (before, after, skip, norm)]
-        layers.append(Layer(paths, [], *lists, gates))
+        tensors = ([tensor(array) for array in arrays] for arrays in (before, after, skip, norm))
+        layers.append(Layer(paths, gates, [], *tensors))
         inputs = outputs
     readout = read(inputs[0], 1)[:, 0] / math.sqrt(inputs[0]) * float(header["scale"])
     if embedding is None or first_skip is None:
