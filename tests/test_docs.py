@@ -7,14 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.markdown import blocks, broken_links
 
 from defectnet.cli.main import main
 
 PAGES = ("spectrum-to-answer.md", "fine-tuning.md", "cluster-to-promotion.md")
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -62,9 +59,7 @@ def test_the_architecture_names_what_is_there(repository: Path) -> None:
 
 def test_links_lead_somewhere(repository: Path) -> None:
     for path in (repository / "docs").glob("*.md"):
-        targets = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
-        missing = [t for t in targets if "://" not in t and not (path.parent / t).exists()]
-        assert missing == [], path.name
+        assert broken_links(path) == [], path.name
 
 
 @pytest.mark.slow

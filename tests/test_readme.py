@@ -7,12 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.markdown import blocks, broken_links
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "examples/README.md", "benchmarks/README.md", "CHANGELOG.md")
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
 def test_the_python_of_the_readme(repository: Path) -> None:
@@ -36,10 +33,7 @@ def test_the_commands_that_need_no_server(repository: Path, tmp_path: Path, docu
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(repository: Path, document: str) -> None:
-    path = repository / document
-    targets = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
-    local = [target for target in targets if "://" not in target]
-    assert [target for target in local if not (path.parent / target).exists()] == []
+    assert broken_links(repository / document) == []
 
 
 def test_make_help_shows_every_target(repository: Path) -> None:

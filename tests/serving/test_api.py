@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from local_api import Client, LocalBackend, refused
+from support.local_api import Client, LocalBackend, refused
 
 from defectnet.errors import BusyError, InputError
 from defectnet.query import Query

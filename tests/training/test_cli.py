@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from synthetic import synthetic_table
+from support.synthetic import synthetic_table
 from typer.testing import CliRunner, Result
 
 from defectnet.cli.evaluate import evaluate

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from local_api import Client, refused
+from support.local_api import Client, refused
 
 from defectnet.errors import InputError
 from defectnet.io.tables import PREDICTIONS_SCHEMA
