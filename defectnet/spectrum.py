@@ -17,7 +17,14 @@ from scipy.ndimage import gaussian_filter1d
 from defectnet.errors import SpectrumError
 from defectnet.units import FrequencyUnit, thz_per
 
-__all__ = ["FWHM_PER_SIGMA", "MODES_PER_ATOM", "Spectrum", "bin_centres_thz"]
+__all__ = [
+    "FWHM_PER_SIGMA",
+    "HIGHEST_PLAUSIBLE_THZ",
+    "LOWEST_PLAUSIBLE_TOP_THZ",
+    "MODES_PER_ATOM",
+    "Spectrum",
+    "bin_centres_thz",
+]
 
 MODES_PER_ATOM = 3.0
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
@@ -27,7 +34,11 @@ FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 _NEGATIVE_TOLERANCE = 0.05
 _MIN_POINTS = 8
 # The fastest phonon known is the H2 stretch at 125 THz; an axis far beyond it is in another unit than was said.
-_HIGHEST_PLAUSIBLE_THZ = 200.0
+HIGHEST_PLAUSIBLE_THZ = 200.0
+# The softest crystals (solid xenon, caesium) reach above 1 THz; an axis that ends below this is in another unit.
+LOWEST_PLAUSIBLE_TOP_THZ = 0.5
+# More imaginary modes than this no crystal has: the axis has energy gain and loss the wrong way round.
+_MAX_NEGATIVE_SHARE = 0.5
 
 
 def bin_centres_thz(n_bins: int, step_thz: float) -> NDArray[np.float64]:
@@ -45,7 +56,8 @@ class Spectrum:
 
     Raises:
         SpectrumError: empty or too short, unequal lengths, a value that is not finite, a frequency axis that does not
-            increase or does not reach positive frequencies, a negative density, or a density that is zero throughout.
+            increase or ends where no crystal's spectrum ends, a negative density, a density that is zero throughout or
+            lies mostly at negative frequencies.
     """
 
     frequency_thz: NDArray[np.float64]
@@ -67,10 +79,10 @@ class Spectrum:
             raise SpectrumError(
                 f"not increasing at point {where}", fix="sort the points and remove doubles", field="frequency"
             )
-        if frequency[-1] <= 0 or frequency[-1] > _HIGHEST_PLAUSIBLE_THZ:
+        if not LOWEST_PLAUSIBLE_TOP_THZ <= frequency[-1] <= HIGHEST_PLAUSIBLE_THZ:
             raise SpectrumError(
                 f"the axis ends at {frequency[-1]:.4g} THz",
-                fix=f"give phonon frequencies between 0 and {_HIGHEST_PLAUSIBLE_THZ:.0f} THz and check the unit",
+                fix=f"give phonon frequencies between 0 and {HIGHEST_PLAUSIBLE_THZ:.0f} THz and check the unit",
                 field="frequency",
             )
         top = float(dos.max())
@@ -83,6 +95,8 @@ class Spectrum:
                 fix="give a density of states, not a difference, and subtract less background",
                 field="dos",
             )
+        if frequency[0] < 0:
+            _check_side(frequency, dos)
         for name, array in (("frequency_thz", frequency), ("dos", dos)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
@@ -170,6 +184,17 @@ class Spectrum:
         """The frequency below which all modes but the share `tolerance` lie."""
         total = np.cumsum(np.maximum(self.dos, 0.0))
         return float(self.frequency_thz[int(np.searchsorted(total, (1.0 - tolerance) * total[-1]))])
+
+
+def _check_side(frequency: NDArray[np.float64], dos: NDArray[np.float64]) -> None:
+    weight = np.maximum(dos, 0.0) * np.gradient(frequency)
+    share = float(weight[frequency < 0].sum() / weight.sum())
+    if share > _MAX_NEGATIVE_SHARE:
+        raise SpectrumError(
+            f"{share:.0%} of the density is at negative frequencies",
+            fix="give the side of energy loss, with positive energies (or turn the sign of the axis)",
+            field="frequency",
+        )
 
 
 def _as_floats(values: Any, field: str) -> NDArray[np.float64]:

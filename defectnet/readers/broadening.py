@@ -1,0 +1,62 @@
+"""Whether one spectrum is the other, broadened: what unequal smoothing or resolution does is read as doping."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from defectnet.spectrum import FWHM_PER_SIGMA, Spectrum
+
+__all__ = ["Unequal", "unequal_broadening", "widened"]
+
+Array = NDArray[np.float64]
+
+_BINS = 512
+# Widths that are tried, in shares of the top frequency.
+_SIGMAS = np.concatenate([[0.0], np.geomspace(0.002, 0.08, 24)])
+
+
+@dataclass(frozen=True)
+class Unequal:
+    """The broadening that explains the difference between two spectra best.
+
+    Attributes:
+        sharper: "sample" or "reference": which of them, broadened, comes nearest to the other.
+        fwhm_thz: by how much.
+        explained: share of the difference (L1) that goes away with it.
+        difference: half the L1 distance of the two, in shares of all modes.
+    """
+
+    sharper: str
+    fwhm_thz: float
+    explained: float
+    difference: float
+
+
+def unequal_broadening(sample: Spectrum, reference: Spectrum) -> Unequal:
+    """Broaden each of two spectra by Gaussians until it comes nearest to the other, and keep the better of the two."""
+    top = max(sample.top_thz(), reference.top_thz())
+    step = top / _BINS
+    n = int(_BINS * 1.15)
+    a, b = (s.normalised().resampled(step, n).dos for s in (sample, reference))
+    at_zero = float(np.abs(a - b).sum())
+    best = Unequal("reference", 0.0, 0.0, 0.5 * at_zero * step / 3.0)
+    if at_zero == 0:
+        return best
+    for sharper, one, other in (("reference", b, a), ("sample", a, b)):
+        for share in _SIGMAS[1:]:
+            left = float(np.abs(gaussian_filter1d(one, share * _BINS, mode="reflect", truncate=5.0) - other).sum())
+            explained = 1.0 - left / at_zero
+            if explained > best.explained:
+                best = Unequal(sharper, FWHM_PER_SIGMA * share * top, explained, best.difference)
+    return best
+
+
+def widened(spectrum: Spectrum, sigma_thz: float) -> Spectrum:
+    """The spectrum broadened by a Gaussian on an even axis of its own fineness."""
+    steps = np.diff(spectrum.frequency_thz)
+    if not np.allclose(steps, steps[0], rtol=1e-3):
+        step = float(min(np.median(steps), sigma_thz / 3.0))
+        spectrum = spectrum.resampled(step)
+    return spectrum.broadened(sigma_thz=sigma_thz)
