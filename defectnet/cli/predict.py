@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from defectnet.errors import InputError, UnitError
+from defectnet.errors import InputError
 from defectnet.pages.verdict_table import verdict_table
 
 if TYPE_CHECKING:
@@ -43,6 +43,15 @@ def predict(
     candidates: Annotated[
         str | None, typer.Option(help="Only these elements are weighed, such as B,N,Al; without it, every one.")
     ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Name or number of the density, in a table of several columns.")
+    ] = None,
+    spectrum: Annotated[
+        str | None, typer.Option(help="Name or number of the spectrum, in a file of several.")
+    ] = None,
+    reference_unit: Annotated[
+        str | None, typer.Option(help="Unit of the reference, where its file does not say. [default: that of --unit]")
+    ] = None,
     kind: Annotated[
         str | None, typer.Option(help="vibrational or neutron. [default: what the file says, else vibrational]")
     ] = None,
@@ -53,7 +62,7 @@ def predict(
         int, typer.Option(min=0, help="Rank this many elements instead: a list for --candidates, without a verdict.")
     ] = 0,
     resolution: Annotated[
-        Path | None, typer.Option(help="Two columns, energy and FWHM: applied to what is computed, not to FILE.")
+        Path | None, typer.Option(help="Two columns, energy and FWHM: applied to a computed reference, not to FILE.")
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Simulate the answer, compare it with FILE and refine the concentrations.")
@@ -85,6 +94,7 @@ def predict(
     from defectnet.readers import is_parquet
 
     predictions: list[dict[str, Any]]
+    asked = None
     if is_parquet(file):
         given: dict[str, object] = {
             "--host": host,
@@ -92,6 +102,9 @@ def predict(
             "--reference": reference,
             "--candidates": candidates,
             "--kind": kind,
+            "--column": column,
+            "--spectrum": spectrum,
+            "--reference-unit": reference_unit,
         }
         given |= {"--structure": structure, "--resolution": resolution, "--similar": similar}
         for option, value in given.items():
@@ -113,7 +126,10 @@ def predict(
         table = read_spectra(file)
         predictions = _load(model).predict_table(table).to_pylist()
     else:
-        asked = _ask(file, host, unit, reference, structure, potential, candidates, kind, resolution)
+        asked = _ask(
+            file, host, unit, reference, structure, potential, candidates, kind, resolution,
+            column, spectrum, reference_unit, check,
+        )  # fmt: skip
         predictor = _load(model)
         query = replace(asked.query, prior=use_prior)
         if recommend:
@@ -150,12 +166,14 @@ def predict(
                 neighbours=[] if similar is None else nearest(query, read_spectra(similar), predictor.config.grid),
                 check=checked,
                 error=asked.reading.error,
-                source=f"{file.name} ({asked.reading.format})",
+                source=f"{file.name} ({asked.reading.summary})",
                 card=predictor.card,
             )
     if as_json:
         typer.echo(json.dumps(predictions, indent=2, ensure_ascii=False))
     else:
+        if asked is not None:
+            Console().print(f"{file.name}: {asked.reading.summary}", highlight=False, markup=False, style="dim")
         Console().print(verdict_table(predictions, every_element=candidates is not None))
         if "check" in predictions[0]:
             Console().print(predictions[0]["check"]["sentence"], highlight=False)
@@ -196,24 +214,26 @@ def _ask(
     candidates: str | None,
     kind: str | None,
     resolution_file: Path | None,
+    column: str | None,
+    which: str | None,
+    reference_unit: str | None,
+    check: bool,
 ) -> _Asked:
     from datagen.reference import from_library, from_structure
     from defectnet.host import Host
     from defectnet.neutron import read_resolution
     from defectnet.query import Query
-    from defectnet.readers import read_file
+    from defectnet.readers import compatible, read, read_like
 
     if host is None and structure is None:
         raise InputError("is missing", fix="give the pristine crystal's formula, such as --host Si", field="--host")
     if reference is not None and structure is not None:
         raise InputError("is one reference too many", fix="give --reference or --structure", field="--structure")
     crystal = None if host is None else Host(host)
-    reading = read_file(file, unit)
-    notes: list[str] = []
-    if kind == "vibrational" and reading.kind == "neutron":
-        notes.append(f"{file.name} says that it is weighted by neutron cross-sections, but was read as vibrational")
-    kind = kind or reading.kind or "vibrational"
+    reading = read(file, unit, column=column, spectrum=which)
+    notes = [f"{file.name}: {note}" for note in reading.notes]
     resolution = None if resolution_file is None else read_resolution(resolution_file, unit)
+    said, kind = kind, kind or reading.kind or "vibrational"
     pristine: Spectrum | None = None
     if structure is not None:
         made, found = from_structure(structure, potential, kind, resolution)
@@ -229,10 +249,18 @@ def _ask(
         pristine = made.spectrum
         notes.append(made.note)
     elif reference is not None:
-        try:
-            pristine = read_file(reference).spectrum
-        except UnitError:
-            pristine = read_file(reference, unit).spectrum  # it does not say, so it is taken to be like FILE
+        other = read_like(reference, reference_unit or unit, column=column, spectrum=which)
+        notes += [f"{Path(reference).name}: {note}" for note in other.notes]
+        pair = compatible(
+            reading, other, kind=said, n_elements=len(crystal.elements), resolution=resolution,
+            resolution_used=check, names=(file.name, Path(reference).name),
+        )  # fmt: skip
+        reading, pristine, kind = pair.sample, pair.reference.spectrum, pair.kind
+        notes += pair.notes
+    elif said is not None and reading.kind not in (None, said):
+        notes.append(f"{file.name} says that it is {reading.kind}, but was read as {said}")
+    if resolution is not None and pristine is None and not check:
+        raise InputError("has nothing to be applied to", fix="give a computed reference too", field="--resolution")
     query = Query(
         sample_id=file.stem,
         host=crystal,

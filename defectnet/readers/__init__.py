@@ -27,7 +27,7 @@ from defectnet.readers import (
 from defectnet.readers.content import Source, Wish, load
 from defectnet.readers.header import refuse_optical
 from defectnet.readers.not_read import NOT_READ
-from defectnet.readers.pair import Pair, compatible
+from defectnet.readers.pair import Pair, compatible, read_like
 from defectnet.readers.phonopy_files import load_phonopy
 from defectnet.readers.reading import AxisUnit, Broadening, Column, Reading
 from defectnet.readers.registry import Format
@@ -50,6 +50,7 @@ __all__ = [
     "parse_text",
     "read",
     "read_file",
+    "read_like",
     "read_spectrum",
 ]
 

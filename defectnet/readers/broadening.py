@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 _BINS = 512
 # Widths that are tried, in shares of the top frequency.
 _SIGMAS = np.concatenate([[0.0], np.geomspace(0.002, 0.08, 24)])
+# Points of an axis that is broadened: so many within a sigma, and no more than so many in all.
+_STEPS_PER_SIGMA, _MOST_POINTS = 10, 20_000
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,15 @@ def unequal_broadening(sample: Spectrum, reference: Spectrum) -> Unequal:
 
 
 def widened(spectrum: Spectrum, sigma_thz: float) -> Spectrum:
-    """The spectrum broadened by a Gaussian on an even axis of its own fineness."""
+    """The spectrum broadened by a Gaussian, on an even axis that is fine beside the Gaussian's width.
+
+    On an axis as coarse as phonopy's own 0.1 THz a Gaussian of 0.3 THz is not the one that phonopy adds up from modes.
+    """
     steps = np.diff(spectrum.frequency_thz)
-    if not np.allclose(steps, steps[0], rtol=1e-3):
-        step = float(min(np.median(steps), sigma_thz / 3.0))
-        spectrum = spectrum.resampled(step)
+    step = float(steps[0])
+    if not np.allclose(steps, step, rtol=1e-3) or step > sigma_thz / _STEPS_PER_SIGMA:
+        span = float(spectrum.frequency_thz[-1])
+        step = max(min(float(np.median(steps)), sigma_thz / _STEPS_PER_SIGMA), span / _MOST_POINTS)
+        n_bins = int(np.ceil((span + 4.0 * sigma_thz) / step))
+        spectrum = spectrum.resampled(step, n_bins)
     return spectrum.broadened(sigma_thz=sigma_thz)

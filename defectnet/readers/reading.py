@@ -95,7 +95,7 @@ class Reading:
     @property
     def summary(self) -> str:
         """One sentence for people: what was understood."""
-        parts = [self.format, f"axis in {self.unit.name} ({self.unit.said_by} says so)"]
+        parts = [self.format, f"axis in {self.unit.name} (says {self.unit.said_by})"]
         used = {column.role: column.name or f"column {column.number}" for column in self.columns}
         parts += [f"{role} {used[role]!r}" for role in ("density", "error") if role in used]
         parts.append(f"{self.spectrum.frequency_thz.size} points to {self.spectrum.frequency_thz[-1]:.4g} THz")

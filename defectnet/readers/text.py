@@ -96,6 +96,11 @@ def read_columns(table: Table, wish: Wish, where: str, what: str = "text") -> Re
 def parse_curve(text: str, unit: FrequencyUnit | str | None = None, *, where: str = "text") -> tuple[Row, Row]:
     """Two columns of text that are both frequencies, such as a resolution: both in THz, shape (n,) each.
 
+    Args:
+        text: the file's text.
+        unit: of both, where the text does not say: the caller's is about the spectrum first.
+        where: the file's name, for messages.
+
     Raises:
         UnitError, SpectrumError: as `parse_text`; a second column in another unit than the first.
     """
@@ -104,7 +109,8 @@ def parse_curve(text: str, unit: FrequencyUnit | str | None = None, *, where: st
     if values.shape[1] != 2:
         raise SpectrumError(f"{where} has {values.shape[1]} columns", fix="give energy and FWHM", field="file")
     names, units = find_names(table, 2)
-    axis = settle_unit(_said(table, names, units, Roles(0, (1,))), unit, where)
+    said = _said(table, names, units, Roles(0, (1,)))
+    axis = settle_unit(said, None if said else unit, where)
     for cell in [*(names or [])[1:], *units[1:]]:
         second = find_unit(cell)
         if second is not None and second.name != axis.name:
