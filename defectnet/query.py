@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from defectnet.elements import VOCABULARY, check_element
-from defectnet.errors import CompositionError, InputError
+from defectnet.errors import CompositionError, InputError, SpectrumError
 from defectnet.host import Host
-from defectnet.spectrum import Spectrum
+from defectnet.spectrum import LOWEST_PLAUSIBLE_TOP_THZ, Spectrum
 
 __all__ = ["KINDS", "Query", "iterate_rows"]
 
@@ -64,6 +64,11 @@ class Query:
                     field="kind",
                 )
             raise InputError(f"unknown kind of spectrum {self.kind!r}", fix=f"use {' or '.join(KINDS)}", field="kind")
+        for field, spectrum in (("frequency", self.spectrum), ("reference.frequency", self.reference)):
+            if spectrum is not None and spectrum.frequency_thz[-1] < LOWEST_PLAUSIBLE_TOP_THZ:
+                raise SpectrumError(
+                    f"the axis ends at {spectrum.frequency_thz[-1]:.2g} THz", fix="check the unit", field=field
+                )
         if self.candidates is not None:
             if not self.candidates:
                 raise CompositionError(

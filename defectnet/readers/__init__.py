@@ -6,6 +6,7 @@ this folder with its `FORMATS`; all of them give the same `Reading`, which says 
 whether a sample's and a reference's readings can be compared, and makes them so where it is known how.
 """
 
+import re
 from pathlib import Path
 
 from defectnet.errors import InputError, SpectrumError, TableError
@@ -148,8 +149,8 @@ def format_of(source: Source) -> Format:
     for known in NOT_READ:
         if known.recognises(source):
             refuse_optical(source.head[:4000].splitlines(), where)
-            what = f"is not text: it is {known.name}" if source.decoded is None else f"is {known.name}, which is not read"
-            raise SpectrumError(f"{where} {what}", fix=known.instead, field="file")
+            more = "" if re.search(r"\bno[nt]?e?\b", known.name) else ", which is not read"
+            raise SpectrumError(f"{where} is {known.name}{more}", fix=known.instead, field="file")
     return FORMATS[-1]
 
 

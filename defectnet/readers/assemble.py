@@ -77,11 +77,9 @@ def assemble(found: Found, unit: AxisUnit, what: str, where: str) -> Reading:
     error = None if found.error is None else _flat(found.error, where)
     partial = {name: _flat(values, where) for name, values in found.partial.items()}
     widths = None if found.widths is None else _flat(found.widths, where)
-    if x.size == y.size + 1:
+    if x.size == y.size + 1 > 2:
         widths, x = np.abs(np.diff(x)), 0.5 * (x[1:] + x[:-1])
-    if any(other.size != y.size for other in (x, *partial.values()) if other.size != y.size) or (
-        error is not None and error.size != y.size
-    ):
+    if any(other.size != y.size for other in (x, *partial.values(), *(() if error is None else (error,)))):
         raise SpectrumError(
             f"{y.size} densities for {x.size} frequencies in {where}", fix="give one density per point", field="dos"
         )

@@ -78,6 +78,9 @@ _UNIT_END = re.compile(
     r"(?:[/_ ]|\bin )\s*(?:thz|terahertz|mev|ev|cm\^?\{?-?1\}?|cm⁻¹|1/cm|a\.?u\.?|arb\.?(?:itrary)? ?u(?:nits?)?\.?|1/mev|1/thz|hz|ghz|ha|ry)\s*$",
     re.IGNORECASE,
 )
+_BARE_UNIT = re.compile(
+    r"[(\[]?\s*(?:thz|tera ?h(?:ert)?z|terahertz|[mµμu]?ev|(?:1 ?/ ?)?cm(?:\^?[{(]?[-−]1[)}]?|\*\*-1|⁻¹)?|ghz|hz|ha|hartree|ry|rad/ps|rad/s"
+    r"|2 ?(?:pi|π) ?\*?[ /]?thz|2 ?\*? ?(?:pi|π) ?\*? ?thz|nm)\s*[)\]]?", re.IGNORECASE)
 _ELEMENT = re.compile(r"([A-Z][a-z]?)[ _-]?\d*")
 _SYMBOLS = frozenset(VOCABULARY)
 _WIDE = re.compile(r"\s{2,}|\t")
@@ -196,6 +199,8 @@ def _merged(words: list[str], n: int) -> list[list[str]]:
 
 def _are_names(cells: Sequence[str]) -> bool:
     roles = [role_of(cell) for cell in cells]
+    # "unit: meV" names no column: a unit alone can only be the first.
+    roles = [Role.UNKNOWN if place and _is_unit(cell) else role for place, (role, cell) in enumerate(zip(roles, cells, strict=True))]
     return (Role.AXIS in roles or Role.LOW in roles) and not any(re.match(r"[+-]?\d(?!/)", cell) for cell in cells)
 
 
@@ -210,7 +215,9 @@ def _are_units(cells: Sequence[str]) -> bool:
 
 def _is_unit(word: str) -> bool:
     bare = word.strip()
-    return bool(bare) and len(bare) < 24 and role_of(bare) in (Role.AXIS, Role.UNKNOWN) and find_unit(bare) is not None
+    if not bare or len(bare) > 24:
+        return False
+    return _BARE_UNIT.fullmatch(bare) is not None
 
 
 def _is_number(cell: str) -> bool:

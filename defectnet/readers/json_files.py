@@ -54,9 +54,9 @@ def parse_json(
     found = list(_spectra(content, ""))
     if not found:
         name = content.get("@class") or content.get(NAME) if isinstance(content, Mapping) else None
-        what = f"a {name}" if isinstance(name, str) else "JSON of an unknown kind"
-        what = what if isinstance(content, Mapping) else "JSON without a spectrum"
-        raise SpectrumError(f"{where} is {what}", fix=f"give one of {_KNOWN}", field="file")
+        what = f"is a {name}" if isinstance(name, str) else "is JSON of an unknown kind"
+        what = what if isinstance(content, Mapping) else "holds no spectrum"
+        raise SpectrumError(f"{where} {what}", fix=f"give one of {_KNOWN}", field="file")
     chosen = _choose(found, wish, where)
     name = str(chosen.get("@class") or chosen.get(NAME) or "spectrum")
     try:

@@ -53,8 +53,8 @@ NOT_READ: tuple[NotRead, ...] = (
     _words("a crystal structure (CIF)", "give its spectrum; a structure belongs to --structure", r"^data_\S*\s*$[\s\S]*^_cell_length_a"),
     _words("a crystal structure", "give its spectrum; a structure belongs to --structure", r"\A.*\n\s*[\d.]+\s*\n(?:(?:\s+-?\d+\.\d+){3}\s*\n){3}\s*[A-Z]"),
     _words("VASP's OUTCAR", _DOS, r"\A\s*vasp\.\d"),
+    _words("a band structure, not a density of states", "give a mesh or a density", r"^(?:npath|segment_nqpoint)\s*:"),
     _words("phonopy's qpoints.yaml", _DOS, r"\Anqpoint\s*:"),
-    _words("phonopy's band.yaml, a band structure and not a density of states", _DOS, r"^(?:npath|segment_nqpoint)\s*:"),
     _words("phonopy's thermal_properties.yaml", _DOS, r"^thermal_properties\s*:"),
     _words("a namelist of Quantum ESPRESSO's bands (&plot)", "give the density that matdyn.x writes with dos=.true.", r"\A&plot\b", re.IGNORECASE),
     _words("Quantum ESPRESSO's dynamical matrices or force constants", "give the density that matdyn.x writes with dos=.true.", r"\A\s*Dynamical matrix file|\A\s*Dynamical\s+Matrix in"),
@@ -64,6 +64,6 @@ NOT_READ: tuple[NotRead, ...] = (
             lambda source: source.stem.endswith((".yaml", ".yml")) and re.search(r"(?m)^[A-Za-z_]+\s*:\s", source.head[:2000]) is not None
             and re.search(r"(?m)^\s*[-\d.]+[\s,;]+[-\d.]+", source.head) is None),
     NotRead("netCDF", _COLUMNS, lambda source: source.content.startswith(b"CDF")),
-    NotRead("a binary file of another program", _COLUMNS + ", NeXus, or a Parquet file of spectra",
+    NotRead("not text", "give columns of text, NeXus, or a Parquet file of spectra",
             lambda source: source.decoded is None and not source.content.startswith(b"\x89HDF")),
 )  # fmt: skip

@@ -93,10 +93,32 @@ class Reading:
         return self.spectrum.modes
 
     @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Names and values for people: what was understood, and who said it."""
+        f = self.spectrum.frequency_thz
+        known = 0 if self.error is None else int(np.isfinite(self.error).sum())
+        columns = [f"{column.number} {column.name!r}: {column.role}" for column in self.columns]
+        kind = self.kind or "not said (read as vibrational, without --kind)"
+        rows = [
+            ("format", self.format),
+            ("axis", f"{self.unit.name}, as says {self.unit.said_by}"),
+            ("columns", ", ".join(columns)),
+            ("points", f"{f.size}, from {f[0]:.4g} to {f[-1]:.4g} THz"),
+            ("top", f"{self.spectrum.top_thz():.4g} THz, below which all but a thousandth of the density lies"),
+            ("modes", f"{self.modes:.4g} above 0 THz (3 for each atom, where it is scaled so)"),
+            ("errors", f"for {known} of {f.size} points" if known else "none"),
+            ("weighting", f"{kind} ({self.weighting})" if self.weighting else kind),
+            ("broadening", str(self.broadening) if self.broadening else "not said"),
+            ("elements", ", ".join(self.partial)),
+            ("origin", self.origin or ""),
+        ]
+        return [(name, value) for name, value in rows if value]
+
+    @property
     def summary(self) -> str:
         """One sentence for people: what was understood."""
-        parts = [self.format, f"axis in {self.unit.name} (says {self.unit.said_by})"]
         used = {column.role: column.name or f"column {column.number}" for column in self.columns}
+        parts = [self.format, f"axis in {self.unit.name} (as says {self.unit.said_by})"]
         parts += [f"{role} {used[role]!r}" for role in ("density", "error") if role in used]
         parts.append(f"{self.spectrum.frequency_thz.size} points to {self.spectrum.frequency_thz[-1]:.4g} THz")
         parts.append(f"{self.modes:.4g} modes")

@@ -19,6 +19,8 @@ _NUMBER = re.compile(
 _NO_VALUE = frozenset({"", "nan", "+nan", "-nan", "na", "n/a", "#n/a", "#nv", "none", "null", "-nan(ind)", "1.#qnan", "--"})
 _DATA_START = re.compile(r"[\s\"']*[+-]?[.,]?\d", re.ASCII)
 _TRAILING_COMMENT = re.compile(r"\s[#%!].*$")
+# Lines from which the way of writing is learnt: so many of the first, and every so manieth of the others.
+_SAMPLE = 50
 _LEADING_ZERO = re.compile(r"[+-]?0\d+\Z", re.ASCII)
 _WORDS = re.compile(r"\"[^\"]*\"|\S+")
 _GIVE = "give two columns, frequency and density, or a third with the density's error"
@@ -109,20 +111,21 @@ def read_table(text: str, where: str) -> Table:
     Raises:
         SpectrumError: no numbers, a line that is none, or columns that change; names the line.
     """
-    lines = [(number, line) for number, line in enumerate(_LINE_END.split(text), start=1)]
-    body = [(number, _bare(line)) for number, line in lines if _is_data(line)]
+    lines = text.split("\n") if "\r" not in text else _LINE_END.split(text)
+    body = [line for line in lines if _is_data(line)]
     if not body:
         what = "holds no numbers" if text.strip() else "is empty"
         raise SpectrumError(f"{where} {what}", fix=_GIVE, field="file")
-    dialect = _dialect([line for _, line in body], where)
+    dialect = _dialect([_bare(line) for line in (*body[:_SAMPLE], *body[_SAMPLE::_SAMPLE])], where)
     table = Table([], [], [], dialect.separator, [])
     if dialect.decimal == ",":
         table.notes.append("its numbers have decimal commas")
     _fill(table, lines, dialect, where)
     _drop_empty_columns(table)
     if len(table.blocks[0].rows[0]) < 2:
-        raise SpectrumError(f"line {body[0][0]} of {where} has 1 column", fix=_GIVE, field="file")
-    _check_end(table, text, body, dialect, where)
+        raise SpectrumError(f"{where} has 1 column", fix=_GIVE, field="file")
+    if not text.endswith(("\n", "\r")) and len(body) > 3:
+        _check_end(table, [_bare(line) for line in body[-50:]], dialect, where)
     table.all_whole = all(
         value == int(value) if abs(value) < 1e15 else False for row in table.blocks[0].rows for value in row if value == value
     )
@@ -142,7 +145,7 @@ def _bare(line: str) -> str:
 
 def _dialect(lines: list[str], where: str) -> _Dialect:
     """How numbers and their separators are written: the first way in which most lines are numbers."""
-    sample = lines[:200] + lines[200::50]
+    sample = lines
     for separator in (";", "\t", ",", " "):
         if separator != " " and sum(separator in line for line in sample) < 0.5 * len(sample):
             continue
@@ -176,11 +179,22 @@ def _check_commas(lines: list[str], where: str) -> None:
         )
 
 
-def _fill(table: Table, lines: list[tuple[int, str]], dialect: _Dialect, where: str) -> None:
+def _fill(table: Table, lines: list[str], dialect: _Dialect, where: str) -> None:
     """Sort the lines into header, blocks and what belongs to neither."""
     block, labelled = Block(), 0
+    cut = None if dialect.separator == " " else dialect.separator
+    plain = dialect.decimal == "." and all(map(str.isascii, lines))
     waiting: list[tuple[int, str]] = []  # lines that may head the next block; 0 for those that may stand anywhere
-    for number, raw in lines:
+    for number, raw in enumerate(lines, start=1):
+        if plain and block.rows and not waiting and "_" not in raw:
+            try:
+                row = tuple(map(float, raw.split(cut)))
+            except ValueError:
+                pass
+            else:
+                if len(row) == len(block.rows[0]):
+                    block.rows.append(row)
+                    continue
         line = raw.strip(" \r\n\x1a\x00")  # a tab before the first name stands for an empty cell
         if not line.strip():
             if block.rows:
@@ -193,7 +207,7 @@ def _fill(table: Table, lines: list[tuple[int, str]], dialect: _Dialect, where: 
                 table.header.append(line.lstrip("#%!/;'").strip())
                 table.bare.append(False)
             continue
-        row = dialect.row(_bare(raw)) if _is_data(raw) else None
+        row: Row | None = dialect.row(_bare(raw)) if _is_data(raw) else None
         # Mantid writes a spectrum's number on a line of its own above its points.
         if row is None or (len(row) == 1 and line.isdigit()):
             if row is None and _is_data(raw) and (block.rows or _looks_damaged(dialect, line)):
@@ -249,12 +263,10 @@ def _drop_empty_columns(table: Table) -> None:
                 block.rows = [row[kept] for row in block.rows]
 
 
-def _check_end(table: Table, text: str, body: list[tuple[int, str]], dialect: _Dialect, where: str) -> None:
+def _check_end(table: Table, body: list[str], dialect: _Dialect, where: str) -> None:
     """A file that was cut within its last number would give a wrong one."""
-    if text.endswith(("\n", "\r")) or len(body) < 4:
-        return
-    last = dialect.cells(body[-1][1])[-1]
-    others = [dialect.cells(line)[-1] for _, line in body[-50:-1]]
+    last = dialect.cells(body[-1])[-1]
+    others = [dialect.cells(line)[-1] for line in body[:-1]]
 
     def decimals(cell: str) -> int:
         return len(cell.partition(dialect.decimal)[2])
@@ -262,7 +274,7 @@ def _check_end(table: Table, text: str, body: list[tuple[int, str]], dialect: _D
     same = {decimals(cell) for cell in others}
     if len(same) == 1 and decimals(last) < min(same):
         raise SpectrumError(
-            f"the last line of {where} is cut short ({body[-1][1][-40:]!r})", fix="write or copy it again", field="file"
+            f"the last line of {where} is cut short ({body[-1][-40:]!r})", fix="write or copy it again", field="file"
         )
     if len(last) < min(len(cell) for cell in others):
         table.notes.append("it ends within a line: its last number may be cut short")
