@@ -24,6 +24,10 @@ KINDS = ("vibrational", "neutron")
 
 _JSON_KEYS = frozenset({"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind"})
 _REFERENCE_KEYS = frozenset({"unit", "frequency", "dos"})
+# The same question as a row of the spectra table, which a JSON object may be too.
+_ROW_KEYS = frozenset({"sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates"})
+# Bins for each step of the axis that a row is made from, and the most of them.
+_BINS_PER_STEP, _MOST_BINS = 4, 1 << 14
 # Columns of the spectra table that hold one density a row; read without a detour through Python floats.
 _DENSITY_COLUMNS = ("dos", "reference_dos")
 
@@ -111,10 +115,14 @@ class Query:
             obj: {"id": text, "host": formula, "unit": "THz", "frequency": [...], "dos": [...],
                 "reference": {"unit", "frequency", "dos"} or null, "candidates": [...] or null, "kind": text};
                 `host`, `frequency` and `dos` are required, `unit` too: a guessed unit would be a silent error.
+                A row of the spectra table, {"sample_id", "host", "frequency_step_thz", "dos", …}, is read as well.
 
         Raises:
             InputError: not an object, an unknown or missing key, or an impossible value.
         """
+        if isinstance(obj, Mapping) and "frequency_step_thz" in obj:
+            required = ("host", "frequency_step_thz", "dos")
+            return cls.from_row(_object(obj, _ROW_KEYS, required=required, where="spectrum"))
         fields = _object(obj, _JSON_KEYS, required=("host", "unit", "frequency", "dos"), where="spectrum")
         spectrum = Spectrum.from_unit(fields["frequency"], fields["dos"], fields["unit"])
         reference = None
@@ -130,6 +138,24 @@ class Query:
             candidates=_candidates(fields.get("candidates")),
             kind="vibrational" if fields.get("kind") is None else fields["kind"],
         )
+
+    def to_row(self) -> dict[str, Any]:
+        """The query as a row of the spectra table, on bins fine enough to keep the spectra as they are."""
+        spectra = [spectrum for spectrum in (self.spectrum, self.reference) if spectrum is not None]
+        end_thz = max(float(1.5 * s.frequency_thz[-1] - 0.5 * s.frequency_thz[-2]) for s in spectra)
+        step_thz = min(float(np.diff(s.frequency_thz).min()) for s in spectra) / _BINS_PER_STEP
+        step_thz = max(step_thz, end_thz / _MOST_BINS)
+        n_bins = int(np.ceil(end_thz / step_thz - 1e-9))
+        densities = [np.maximum(s.resampled(step_thz, n_bins).dos, 0.0) for s in spectra]
+        return {
+            "sample_id": self.sample_id,
+            "host": self.host.formula,
+            "frequency_step_thz": step_thz,
+            "dos": densities[0],
+            "reference_dos": densities[1] if self.reference is not None else None,
+            "kind": self.kind,
+            "candidates": None if self.candidates is None else list(self.candidates),
+        }
 
 
 def iterate_rows(table: pa.Table, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
