@@ -87,6 +87,8 @@ _WIDE = re.compile(r"\s{2,}|\t")
 _MOST_WORDS, _MOST_COLUMNS = 12, 6
 # Parts that sum to a total do so but for the digits that were written.
 _SUM = 0.02
+# Edges that two neighbouring bins share agree but for the digits that were written: in shares of a bin's width.
+_SAME_EDGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,11 @@ def find_names(table: Table, n_columns: int) -> tuple[list[str] | None, list[str
     fallback: list[str] | None = None
     for position in range(len(table.header) - 1, -1, -1):
         line, bare = table.header[position], table.bare[position]
-        for names in _splits(line, n_columns, table.separator):
+        for names, sure in _splits(line, n_columns, table.separator):
             if _are_units(names):
                 units = units or names
                 break
-            if _are_names(names):
+            if _are_names(names, anywhere=sure):
                 return names, units
         if bare and fallback is None and not units:
             cells = split_cells(line, table.separator)
@@ -143,21 +145,21 @@ def find_names(table: Table, n_columns: int) -> tuple[list[str] | None, list[str
     return fallback, units
 
 
-def _splits(line: str, n: int, separator: str) -> list[list[str]]:
-    """The ways to cut a line into `n` names, the surest first."""
-    found = []
+def _splits(line: str, n: int, separator: str) -> list[tuple[list[str], bool]]:
+    """The ways to cut a line into `n` names, the surest first, and whether it is sure: by more than single blanks."""
+    found: list[tuple[list[str], bool]] = []
     for sign in dict.fromkeys((separator, ",", ";", "\t", "|")):
         if sign != " " and sign in line:
             cells = split_cells(line, sign)
             cells = cells[1:] if len(cells) == n + 1 and not cells[0] else cells
             cells = cells[:-1] if len(cells) == n + 1 and not cells[-1] else cells
-            found.append(_spread(cells, n))
-    found.append(_spread([cell for cell in _WIDE.split(line.strip()) if cell], n))
+            found.append((_spread(cells, n), True))
+    found.append((_spread([cell for cell in _WIDE.split(line.strip()) if cell], n), True))
     words = split_cells(_glue(line), " ")
     words = [word.replace("\x00", " ") for word in words]
-    found.append(_spread(words, n))
-    found += _merged(words, n)
-    return [cells for cells in found if len(cells) == n]
+    found.append((_spread(words, n), False))
+    found += [(cells, False) for cells in _merged(words, n)]
+    return [(cells, sure) for cells, sure in found if len(cells) == n]
 
 
 def _glue(line: str) -> str:
@@ -197,10 +199,13 @@ def _merged(words: list[str], n: int) -> list[list[str]]:
     return found
 
 
-def _are_names(cells: Sequence[str]) -> bool:
+def _are_names(cells: Sequence[str], anywhere: bool) -> bool:
+    """Whether cells name columns: one is an axis, the first where blanks alone part them ("density in 1/THz")."""
     roles = [role_of(cell) for cell in cells]
     # "unit: meV" names no column: a unit alone can only be the first.
     roles = [Role.UNKNOWN if place and _is_unit(cell) else role for place, (role, cell) in enumerate(zip(roles, cells, strict=True))]
+    if not anywhere:
+        roles = roles[:2] if roles[0] == Role.INDEX else roles[:1]
     return (Role.AXIS in roles or Role.LOW in roles) and not any(re.match(r"[+-]?\d(?!/)", cell) for cell in cells)
 
 
@@ -344,7 +349,14 @@ def _by_place(values: Array, table: Table, column: str | None, where: str) -> Ro
         first, n = 1, n - 1
         notes.append("its first column numbers the rows and was left out")
     high = None
-    if n > 2 and np.allclose(values[1:, first], values[:-1, first + 1], rtol=1e-9, atol=0) and values.shape[0] > 2:
+    if n > 2 and values.shape[0] > 2 and np.all(np.diff(values[:, first + 1]) > 0):
+        steps = np.diff(values[:, first])
+        if np.abs(values[1:, first] - values[:-1, first + 1]).max() > _SAME_EDGE * np.abs(steps).min():
+            raise SpectrumError(
+                f"columns {first + 1} and {first + 2} of {where} both rise like an axis",
+                fix="name the columns in a first line",
+                field="file",
+            )
         high = first + 1
         notes.append("its first two columns are the edges of bins")
     density = (high if high is not None else first) + 1
