@@ -81,6 +81,10 @@ _KNOWN: tuple[tuple[str, SaidUnit], ...] = (
     (r"hartrees?|(?<![a-z])ha|(?<![a-z])e_?h", SaidUnit("Ha", _HARTREE_MEV * _MEV)),
     (r"rydbergs?|(?<![a-z])ry", SaidUnit("Ry", 0.5 * _HARTREE_MEV * _MEV)),
     (r"(?<![a-z])h(?:ert)?z", SaidUnit("Hz", 1e-12)),
+    # The molar units by the Avogadro constant, the kelvin by Boltzmann's: both exact in the SI.
+    (r"kj\s*/\s*mol|kj\s*mol\^?-1", SaidUnit("kJ/mol", 2.5060692531)),
+    (r"kcal\s*/\s*mol|kcal\s*mol\^?-1", SaidUnit("kcal/mol", 10.4853937549)),
+    (r"[(\[]\s*k(?:elvin)?\s*[)\]]", SaidUnit("K", 0.02083661912)),
     (r"(?<![a-z])nm|nanomet(?:er|re)s?|(?<![a-z])[µμ]m|wavelength", SaidUnit("a wavelength", None, _WAVELENGTH)),
 )
 _PATTERNS = tuple((re.compile(f"(?:{words})(?![a-z0-9])", re.IGNORECASE), unit) for words, unit in _KNOWN)

@@ -51,10 +51,10 @@ _LOW = rf"{_EDGE}(?:lo|low|lower|left|min|minimum|start|from|begin)(?:[ _.-]*(?:
 _HIGH = rf"{_EDGE}(?:hi|high|upper|up|right|max|maximum|end|stop|to)(?:[ _.-]*(?:e|energy|edge|bound|limit|bin))?"
 _ERROR = r"(?:.*\b)?(?:err|error|errors|stderr|sigma|std|stdev|uncert.*|fehler|unsicherheit)(?:\b.*)?|.*err(?:or)?s?|.*uncertain.*|e|dy|de|ddos|dg|dgdos|di|δ.*|[±].*|[+]/-.*|y ?err.*"
 _DENSITY = (
-    r"(?:.*\b)?(?:g|v|ph|p|ph ?v|phonon|neutron|total|tot|raw|partial|generali[sz]ed|vibrational)?[ -]?dos(?:\b.*)?|.*densit(?:y|ies).*|.*dichte.*|.*état.*"
+    r"(?:.*\b)?(?:g|v|t|f|ph|p|ph ?v|phonon|neutron|total|tot|raw|partial|generali[sz]ed|vibrational)?[ -]?dos(?:\b.*)?|.*densit(?:y|ies).*|.*dichte.*|.*état.*"
     r"|g|rho|ρ|y|z|d|f|g ?exp|intensit(?:y|ies|ät|aet)|signal|values?|.*\bcounts?\b.*|states.*|.*\bstates\b.*|i|s|y ?values?|f2|alpha2f"
 )
-_TOTAL = r"(?:.*\b)?(?:total|tot|sum|summe|gesamt)(?:\b.*)?|.*total.*"
+_TOTAL = r"(?:.*\b)?(?:total|tot|sum|summe|gesamt)(?:\b.*)?|.*total.*|tdos"
 _PARTIAL = r"(?:.*\b)?(?:p[ -]?dos|pj ?dos|l[ -]?dos|pj[ -]?dos|partial|projected|atom.*|site.*)(?:\b.*)?|.*pj?dos.*|.*projected.*"
 _INTEGRAL = r"(?:int|integral|integrated|cumulative|cum|idos|i dos|n|int .*|int.?(?:ph|pj)?dos.*|integrated.*|cumulative.*)"
 _WIDTH = r"d ?x|x ?err(?:or)?s?|fwhm|resolution|bin ?widths?|widths?"
@@ -78,6 +78,10 @@ _UNIT_END = re.compile(
     r"(?:[/_ ]|\bin )\s*(?:thz|terahertz|mev|ev|cm\^?\{?-?1\}?|cm⁻¹|1/cm|a\.?u\.?|arb\.?(?:itrary)? ?u(?:nits?)?\.?|1/mev|1/thz|hz|ghz|ha|ry)\s*$",
     re.IGNORECASE,
 )
+# What spectra and other curves are plotted over that is neither a frequency nor an energy.
+_NO_FREQUENCY = re.compile(
+    r"\b(?:time|temp(?:erature)?|2? ?theta|angle|distance|radius|position|wave ?vector|momentum|q|wave ?length|channel|pressure|volume|mass"
+    r"|d[- ]?spacing|delay|lag|zeit|temperatur|wellenlänge|tof|magnetic field|kelvin)\b|θ|λ", re.IGNORECASE)
 _BARE_UNIT = re.compile(
     r"[(\[]?\s*(?:thz|tera ?h(?:ert)?z|terahertz|[mµμu]?ev|(?:1 ?/ ?)?cm(?:\^?[{(]?[-−]1[)}]?|\*\*-1|⁻¹)?|ghz|hz|ha|hartree|ry|rad/ps|rad/s"
     r"|2 ?(?:pi|π) ?\*?[ /]?thz|2 ?\*? ?(?:pi|π) ?\*? ?thz|nm)\s*[)\]]?", re.IGNORECASE)
@@ -87,6 +91,8 @@ _WIDE = re.compile(r"\s{2,}|\t")
 _MOST_WORDS, _MOST_COLUMNS = 12, 6
 # Parts that sum to a total do so but for the digits that were written.
 _SUM = 0.02
+# The median of a measured density's standard errors, in shares of it, beyond which nobody would publish it.
+_LARGEST_ERROR = 0.4
 # Edges that two neighbouring bins share agree but for the digits that were written: in shares of a bin's width.
 _SAME_EDGE = 0.05
 
@@ -151,6 +157,8 @@ def _splits(line: str, n: int, separator: str) -> list[tuple[list[str], bool]]:
     for sign in dict.fromkeys((separator, ",", ";", "\t", "|")):
         if sign != " " and sign in line:
             cells = split_cells(line, sign)
+            if len(cells) > n and re.search(r"[(\[]", line):  # "S(Q,E)" is one name
+                cells = [cell.strip() for cell in re.split(rf"{re.escape(sign)}(?![^(\[]*[)\]])", line)]
             cells = cells[1:] if len(cells) == n + 1 and not cells[0] else cells
             cells = cells[:-1] if len(cells) == n + 1 and not cells[-1] else cells
             found.append((_spread(cells, n), True))
@@ -264,7 +272,7 @@ def choose_roles(
         error = next((i for i in range(first) if roles[i] == Role.ERROR), None)
     partial = tuple((names[i], i) for i, role in enumerate(roles) if role == Role.PARTIAL and i != axis)
     counts = bool(re.search(r"\bcounts?\b", names[first], re.IGNORECASE)) or None
-    return Roles(axis, density, high, error, partial if first not in dict(partial).values() else (), notes, counts)
+    return Roles(axis, density, high, error, partial if len(density) > 1 or first not in dict(partial).values() else (), notes, counts)
 
 
 def _refined(names: list[str], values: Array) -> list[Role]:
@@ -291,7 +299,7 @@ def _axis(names: list[str], roles: list[Role], given: str | None, where: str) ->
     if Role.LOW in roles and Role.HIGH in roles and Role.AXIS not in roles:
         return roles.index(Role.LOW), roles.index(Role.HIGH), ()
     axes = [place for place, role in enumerate(roles) if role == Role.AXIS]
-    if not axes and len(names) == 2:
+    if not axes and len(names) == 2 and not _NO_FREQUENCY.search(names[0]):
         return 0, None, ()
     if not axes:
         raise SpectrumError(f"no column of {where} is named as the axis ({_list(names)})", fix=GIVE, field="file")
@@ -310,7 +318,7 @@ def _density(names: list[str], roles: list[Role], axis: int, high: int | None, w
     rest = [i for i in range(len(names)) if i not in taken and roles[i] not in (Role.INDEX, Role.INTEGRAL, Role.WIDTH)]
     totals = [i for i in rest if roles[i] == Role.TOTAL]
     dense = [i for i in rest if roles[i] == Role.DENSITY]
-    unknown = [i for i in rest if roles[i] in (Role.UNKNOWN, Role.LOW, Role.HIGH, Role.AXIS)]
+    unknown = [i for i in rest if roles[i] in (Role.UNKNOWN, Role.LOW, Role.HIGH)]
     parts = [i for i in rest if roles[i] == Role.PARTIAL]
     if len(totals) == 1 and not unknown:
         return (totals[0],)
@@ -379,7 +387,19 @@ def _by_place(values: Array, table: Table, column: str | None, where: str) -> Ro
             fix="name the columns in a first line, or write decimal points",
             field="file",
         )
+    _check_error(values[:, density], values[:, rest[0]], rest[0] + 1, where)
     return Roles(first, (density,), high, error=rest[0], notes=tuple(notes))
+
+
+def _check_error(density: Array, error: Array, number: int, where: str) -> None:
+    """A column without a name is no error where it is as large as the density: then it is a part, or another curve."""
+    large = density > 0.1 * np.nanmax(density)
+    if np.nanmedian(error[large] / density[large]) > _LARGEST_ERROR:
+        raise SpectrumError(
+            f"column {number} of {where} has no name and is too large for the density's error",
+            fix="name the columns in a first line, or leave it out",
+            field="file",
+        )
 
 
 def _list(names: list[str]) -> str:

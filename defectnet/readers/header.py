@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from defectnet.errors import InputError
+from defectnet.readers.columns import Role, role_of
 from defectnet.readers.reading import Broadening
 from defectnet.spectrum import FWHM_PER_SIGMA
 from defectnet.units import SaidUnit, find_unit, parse_unit, unit_named
@@ -12,17 +13,19 @@ __all__ = ["broadening_said", "refuse_optical", "unit_lines", "weighting_said"]
 
 # "unit: meV", "# Energy units = cm-1", "x unit: THz"; not "density units: 1/THz", which are another column's.
 _UNIT_LINE = re.compile(
-    r"^\W*(?:(?:the\s+)?(?:axis|x|x[- ]axis|energy|energies|frequency|frequencies|frequency[- ]axis|energy[- ]axis|energy transfer)\s+)?"
+    r"^\W*(?:the\s+)?(?:(?:axis|x|x[- _]axis|energy|energies|frequency|frequencies|frequency[- _]axis|energy[- _]axis|energy transfer)[\s_]+)?"
     r"units?(?:\s+of\s+(?:the\s+)?(?:axis|x|energy|energies|frequency|frequencies))?\s*(?:[:=]|\bis\b)\s*(?P<unit>.+)$",
     re.IGNORECASE,
 )
 # "column 1: energy (meV)", "x: energy transfer (meV)", "1: Frequency / THz"
 _AXIS_LINE = re.compile(r"^\W*(?:(?:column|col\.?|row)\s*1|1st column|first column|x|x[- ]axis)\s*[:=]\s*(?P<name>.+)$", re.IGNORECASE)
+_ARBITRARY = re.compile(r"a\.? ?u\.?|arb.*|counts?|none|-", re.IGNORECASE)
 _ANGULAR = re.compile(r"\bangular\s+frequenc|\bkreisfrequenz", re.IGNORECASE)
 _OPTICAL = re.compile(
     r"\braman\b(?!\s*(?:-?\s*inactive|activities))|\binfra-?red\b|\bft-?ir\b|\bir\s+(?:spectr|absor|intensit|data)|\babsorbance\b|\babsorption\b"
     r"|\babsorptance\b|\btransmittance\b|\btransmission\b|\breflectance\b|\breflectivity\b|\bextinktion\b|\bextinction\b"
-    r"|\bkubelka|\b(?:laser|excitation)\b[^a-z]*\d+(?:\.\d+)?\s*nm|\b\d{3,4}(?:\.\d+)?\s*nm\s+(?:laser|excitation)|#?laser\s*[=:(]|acq\.? time|\bstokes\b",
+    r"|\bkubelka|\b(?:laser|excitation)\b[^a-z]*\d+(?:\.\d+)?\s*nm|\b\d{3,4}(?:\.\d+)?\s*nm\s+(?:laser|excitation)|#?laser\s*[=:(]|acq\.? time|\bstokes\b"
+    r"|%\s*[TR]\b|\b[TR]\s*[(\[/]\s*%|\babs\b\.?|\A\W*wave\s+#?intensity\s*\Z",
     re.IGNORECASE,
 )
 _NEUTRON = re.compile(
@@ -47,9 +50,11 @@ def unit_lines(header: Sequence[str]) -> list[tuple[SaidUnit, str]]:
     for line in header:
         match = _UNIT_LINE.match(line)
         if match:
-            first = re.split(r"[,;|]|\s{2,}", match["unit"].strip())[0].strip()
-            unit = find_unit(first) or unit_named(parse_unit(first))
-            found.append((unit, f"its line {line.strip()[:40]!r}"))
+            first = re.split(r"[,;|]|\s{2,}", match["unit"].strip(" :="))[0].strip()
+            # Mantid's "X-axis unit is: Energy transfer" names the quantity; arbitrary units are the density's.
+            if role_of(first) == Role.AXIS and find_unit(first) is None or _ARBITRARY.fullmatch(first):
+                continue
+            found.append((find_unit(first) or unit_named(parse_unit(first)), f"its line {line.strip()[:40]!r}"))
         elif match := _AXIS_LINE.match(line):
             named = find_unit(re.split(r"[,;|]", match["name"])[0])
             if named is not None:

@@ -117,9 +117,10 @@ class Reading:
     @property
     def summary(self) -> str:
         """One sentence for people: what was understood."""
-        used = {column.role: column.name or f"column {column.number}" for column in self.columns}
         parts = [self.format, f"axis in {self.unit.name} (as says {self.unit.said_by})"]
-        parts += [f"{role} {used[role]!r}" for role in ("density", "error") if role in used]
+        for role in ("density", "error"):
+            used = [repr(c.name) if c.name else f"column {c.number}" for c in self.columns if c.role == role]
+            parts += [f"{role} {' + '.join(used)}"] if used else []
         parts.append(f"{self.spectrum.frequency_thz.size} points to {self.spectrum.frequency_thz[-1]:.4g} THz")
         parts.append(f"{self.modes:.4g} modes")
         if self.kind:
