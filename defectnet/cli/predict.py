@@ -46,9 +46,7 @@ def predict(
     column: Annotated[
         str | None, typer.Option(help="Name or number of the density, in a table of several columns.")
     ] = None,
-    spectrum: Annotated[
-        str | None, typer.Option(help="Name or number of the spectrum, in a file of several.")
-    ] = None,
+    spectrum: Annotated[str | None, typer.Option(help="Name or number of the spectrum, in a file of several.")] = None,
     reference_unit: Annotated[
         str | None, typer.Option(help="Unit of the reference, where its file does not say. [default: that of --unit]")
     ] = None,

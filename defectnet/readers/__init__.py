@@ -117,7 +117,9 @@ def read(
     form = format_of(source)
     for option, wanted in (("column", column), ("spectrum", spectrum)):
         if wanted is not None and option not in form.chooses:
-            raise InputError(f"{path} is {form.name}, without a {option} to choose", fix="leave it out", field=f"--{option}")
+            raise InputError(
+                f"{path} is {form.name}, without a {option} to choose", fix="leave it out", field=f"--{option}"
+            )
     try:
         return form.read(source)
     except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, MemoryError) as error:

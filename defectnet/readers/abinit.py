@@ -35,7 +35,9 @@ def _read_text(source: Source) -> Reading:
     header = "\n".join(table.header)
     match = _UNIT.search(header)
     unit = find_unit(match[1]) if match else None
-    axis = settle_unit([(unit, "its line 'Energy in'")] if unit else [], source.wish.unit, where, "ABINIT's default is Ha")
+    axis = settle_unit(
+        [(unit, "its line 'Energy in'")] if unit else [], source.wish.unit, where, "ABINIT's default is Ha"
+    )
     found = Found(
         values[:, 0],
         values[:, 1],

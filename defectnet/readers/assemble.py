@@ -7,6 +7,7 @@ line, a range that is cut off) becomes a note.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -144,9 +145,9 @@ def _to_densities(
     return y / widths, None if error is None else error / widths, {n: values / widths for n, values in partial.items()}
 
 
-def _kept(x: Array, y: Array, notes: list[str]) -> slice | Array:
+def _kept(x: Array, y: Array, notes: list[str]) -> Any:
     """Which points to keep, in rising order of the axis."""
-    order: Array | slice = slice(None)
+    order: Any = slice(None)
     known = np.isfinite(x) & ~np.isnan(y)
     if known.any() and not known.all():
         first, last = int(np.argmax(known)), int(known.size - np.argmax(known[::-1]))

@@ -56,7 +56,9 @@ _DENSITY = (
 )
 _TOTAL = r"(?:.*\b)?(?:total|tot|sum|summe|gesamt)(?:\b.*)?|.*total.*|tdos"
 _PARTIAL = r"(?:.*\b)?(?:p[ -]?dos|pj ?dos|l[ -]?dos|pj[ -]?dos|partial|projected|atom.*|site.*)(?:\b.*)?|.*pj?dos.*|.*projected.*"
-_INTEGRAL = r"(?:int|integral|integrated|cumulative|cum|idos|i dos|n|int .*|int.?(?:ph|pj)?dos.*|integrated.*|cumulative.*)"
+_INTEGRAL = (
+    r"(?:int|integral|integrated|cumulative|cum|idos|i dos|n|int .*|int.?(?:ph|pj)?dos.*|integrated.*|cumulative.*)"
+)
 _WIDTH = r"d ?x|x ?err(?:or)?s?|fwhm|resolution|bin ?widths?|widths?"
 _INDEX = r"|index|idx|unnamed: ?\d+|#|no|nr|row|point|points?|id|i|n|bin|bin ?(?:no|number|index)|zeile"
 _RULES = tuple(
@@ -81,10 +83,14 @@ _UNIT_END = re.compile(
 # What spectra and other curves are plotted over that is neither a frequency nor an energy.
 _NO_FREQUENCY = re.compile(
     r"\b(?:time|temp(?:erature)?|2? ?theta|angle|distance|radius|position|wave ?vector|momentum|q|wave ?length|channel|pressure|volume|mass"
-    r"|d[- ]?spacing|delay|lag|zeit|temperatur|wellenlänge|tof|magnetic field|kelvin)\b|θ|λ", re.IGNORECASE)
+    r"|d[- ]?spacing|delay|lag|zeit|temperatur|wellenlänge|tof|magnetic field|kelvin)\b|θ|λ",
+    re.IGNORECASE,
+)
 _BARE_UNIT = re.compile(
     r"[(\[]?\s*(?:thz|tera ?h(?:ert)?z|terahertz|[mµμu]?ev|(?:1 ?/ ?)?cm(?:\^?[{(]?[-−]1[)}]?|\*\*-1|⁻¹)?|ghz|hz|ha|hartree|ry|rad/ps|rad/s"
-    r"|2 ?(?:pi|π) ?\*?[ /]?thz|2 ?\*? ?(?:pi|π) ?\*? ?thz|nm)\s*[)\]]?", re.IGNORECASE)
+    r"|2 ?(?:pi|π) ?\*?[ /]?thz|2 ?\*? ?(?:pi|π) ?\*? ?thz|nm)\s*[)\]]?",
+    re.IGNORECASE,
+)
 _ELEMENT = re.compile(r"([A-Z][a-z]?)[ _-]?\d*")
 _SYMBOLS = frozenset(VOCABULARY)
 _WIDE = re.compile(r"\s{2,}|\t")
@@ -211,7 +217,10 @@ def _are_names(cells: Sequence[str], anywhere: bool) -> bool:
     """Whether cells name columns: one is an axis, the first where blanks alone part them ("density in 1/THz")."""
     roles = [role_of(cell) for cell in cells]
     # "unit: meV" names no column: a unit alone can only be the first.
-    roles = [Role.UNKNOWN if place and _is_unit(cell) else role for place, (role, cell) in enumerate(zip(roles, cells, strict=True))]
+    roles = [
+        Role.UNKNOWN if place and _is_unit(cell) else role
+        for place, (role, cell) in enumerate(zip(roles, cells, strict=True))
+    ]
     if not anywhere:
         roles = roles[:2] if roles[0] == Role.INDEX else roles[:1]
     return (Role.AXIS in roles or Role.LOW in roles) and not any(re.match(r"[+-]?\d(?!/)", cell) for cell in cells)
@@ -263,7 +272,7 @@ def choose_roles(
     roles = _refined(names, values)
     axis, high, notes = _axis(names, roles, given, where)
     if column is not None:
-        density = (_named_column(column, names, values.shape[1], where),)
+        density: tuple[int, ...] = (_named_column(column, names, values.shape[1], where),)
     else:
         density = _density(names, roles, axis, high, where)
     first = density[0]
@@ -272,7 +281,15 @@ def choose_roles(
         error = next((i for i in range(first) if roles[i] == Role.ERROR), None)
     partial = tuple((names[i], i) for i, role in enumerate(roles) if role == Role.PARTIAL and i != axis)
     counts = bool(re.search(r"\bcounts?\b", names[first], re.IGNORECASE)) or None
-    return Roles(axis, density, high, error, partial if len(density) > 1 or first not in dict(partial).values() else (), notes, counts)
+    return Roles(
+        axis,
+        density,
+        high,
+        error,
+        partial if len(density) > 1 or first not in dict(partial).values() else (),
+        notes,
+        counts,
+    )
 
 
 def _refined(names: list[str], values: Array) -> list[Role]:
@@ -295,7 +312,9 @@ def _refined(names: list[str], values: Array) -> list[Role]:
     return refined
 
 
-def _axis(names: list[str], roles: list[Role], given: str | None, where: str) -> tuple[int, int | None, tuple[str, ...]]:
+def _axis(
+    names: list[str], roles: list[Role], given: str | None, where: str
+) -> tuple[int, int | None, tuple[str, ...]]:
     if Role.LOW in roles and Role.HIGH in roles and Role.AXIS not in roles:
         return roles.index(Role.LOW), roles.index(Role.HIGH), ()
     axes = [place for place, role in enumerate(roles) if role == Role.AXIS]
@@ -330,10 +349,14 @@ def _density(names: list[str], roles: list[Role], axis: int, high: int | None, w
         return tuple(parts)
     if not (totals or dense or unknown or parts):
         raise SpectrumError(f"no column of {where} is a density ({_list(names)})", fix=GIVE, field="file")
-    choose = f"name the density with --column, such as --column {(dense or unknown)[0] + 1 if (dense or unknown) else 2}"
+    choose = (
+        f"name the density with --column, such as --column {(dense or unknown)[0] + 1 if (dense or unknown) else 2}"
+    )
     if len(names) == 3 and axis == 0 and roles[2] != Role.ERROR:
         raise SpectrumError(f"the third column of {where}, {names[2]!r}, is no error", fix=choose, field="file")
-    raise SpectrumError(f"which column of {where} is the density is not clear ({_list(names)})", fix=choose, field="file")
+    raise SpectrumError(
+        f"which column of {where} is the density is not clear ({_list(names)})", fix=choose, field="file"
+    )
 
 
 def _named_column(column: str, names: list[str] | None, n: int, where: str) -> int:
@@ -344,7 +367,9 @@ def _named_column(column: str, names: list[str] | None, n: int, where: str) -> i
     found = found or [i for i, name in enumerate(names or []) if wanted in name.lower()]
     if len(found) != 1:
         have = _list(names) if names else f"{n} columns without names"
-        raise InputError(f"{where} has no single column {column!r}", fix=f"give a number or a name: {have}", field="--column")
+        raise InputError(
+            f"{where} has no single column {column!r}", fix=f"give a number or a name: {have}", field="--column"
+        )
     return found[0]
 
 

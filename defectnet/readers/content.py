@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from defectnet.errors import InputError, SpectrumError
 from defectnet.units import FrequencyUnit
@@ -18,7 +18,7 @@ __all__ = ["Source", "Wish", "load", "text_of"]
 
 # What a compressed file may grow to: force constants of large cells take some hundred MB, a decompression bomb more.
 _MAX_BYTES = 1 << 29
-_COMPRESSED: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+_COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
     b"\xfd7zXZ\x00": lambda stream: lzma.LZMAFile(stream),
     b"BZh": lambda stream: bz2.BZ2File(stream),

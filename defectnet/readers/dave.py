@@ -33,7 +33,9 @@ def _read(source: Source) -> Reading:
         if rows.shape[2] not in (1, 2) or len(groups) != n_y:
             raise ValueError
     except (ValueError, IndexError):
-        raise SpectrumError(f"{where} is not a whole group file of DAVE", fix="write or copy it again", field="file") from None
+        raise SpectrumError(
+            f"{where} is not a whole group file of DAVE", fix="write or copy it again", field="file"
+        ) from None
     label = comments[2] if len(comments) > 2 else ""
     said = find_unit(label)
     unit = settle_unit([(said, f"its line {label[:40]!r}")] if said else [], source.wish.unit, where)

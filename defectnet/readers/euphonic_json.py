@@ -4,7 +4,7 @@ The weighting stands in the metadata, common or of each line, or shows in the un
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,7 @@ def read_euphonic(content: Mapping[str, Any], wish: Wish, where: str) -> Reading
         chosen, partial = _collection(lines, named, wish.spectrum, where)
     kinds = {_kind(weightings[i], str(content.get("y_data_unit") or "")) for i in chosen}
     if len(kinds) > 1:
-        raise SpectrumError(
-            f"{where} holds lines of several weightings", fix="name one with --spectrum", field="file"
-        )
+        raise SpectrumError(f"{where} holds lines of several weightings", fix="name one with --spectrum", field="file")
     found = Found(
         x,
         lines[chosen].sum(axis=0),
@@ -66,7 +64,7 @@ def _kind(weighting: str, unit: str) -> str | None:
 
 
 def _collection(
-    lines: NDArray[np.float64], named: list[Mapping[str, Any]], wanted: str | None, where: str
+    lines: NDArray[np.float64], named: Sequence[Mapping[str, Any]], wanted: str | None, where: str
 ) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
     """Which lines to add, and the elements' parts, of lines that are named by element or "Total"."""
     labels = [str(line.get("label") or line.get("species") or number) for number, line in enumerate(named, start=1)]
@@ -76,7 +74,9 @@ def _collection(
         if not found and wanted.isdigit() and 1 <= int(wanted) <= len(lines):
             found = [int(wanted) - 1]
         if len(found) != 1:
-            raise InputError(f"{where} has no single spectrum {wanted!r}", fix=f"name one of {listed}", field="--spectrum")
+            raise InputError(
+                f"{where} has no single spectrum {wanted!r}", fix=f"name one of {listed}", field="--spectrum"
+            )
         return found, {}
     totals = [i for i, line in enumerate(named) if str(line.get("label", "")).lower() == "total"]
     partial: dict[str, NDArray[np.float64]] = {}

@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from defectnet.errors import SpectrumError
+from defectnet.errors import SpectrumError, UnitError
 from defectnet.readers.assemble import Found, assemble
 from defectnet.readers.content import Source
 from defectnet.readers.reading import AxisUnit, Reading
 from defectnet.readers.registry import Format
 from defectnet.readers.table_text import read_table
 from defectnet.units import find_unit
-from defectnet.errors import UnitError
 
 __all__ = ["FORMATS"]
 

@@ -18,7 +18,9 @@ _UNIT_LINE = re.compile(
     re.IGNORECASE,
 )
 # "column 1: energy (meV)", "x: energy transfer (meV)", "1: Frequency / THz"
-_AXIS_LINE = re.compile(r"^\W*(?:(?:column|col\.?|row)\s*1|1st column|first column|x|x[- ]axis)\s*[:=]\s*(?P<name>.+)$", re.IGNORECASE)
+_AXIS_LINE = re.compile(
+    r"^\W*(?:(?:column|col\.?|row)\s*1|1st column|first column|x|x[- ]axis)\s*[:=]\s*(?P<name>.+)$", re.IGNORECASE
+)
 _ARBITRARY = re.compile(r"a\.? ?u\.?|arb.*|counts?|none|-", re.IGNORECASE)
 _ANGULAR = re.compile(r"\bangular\s+frequenc|\bkreisfrequenz", re.IGNORECASE)
 _OPTICAL = re.compile(
@@ -35,7 +37,8 @@ _NEUTRON = re.compile(
 )
 _NUMBER = r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)"
 _GAUSSIAN = re.compile(
-    rf"(?P<what>fwhm|sigma|σ|smearing|broadening)\b[^0-9+\-.]{{0,40}}{_NUMBER}\s*(?P<unit>[A-Za-zµμ^/⁻¹-]*\d?)", re.IGNORECASE
+    rf"(?P<what>fwhm|sigma|σ|smearing|broadening)\b[^0-9+\-.]{{0,40}}{_NUMBER}\s*(?P<unit>[A-Za-zµμ^/⁻¹-]*\d?)",
+    re.IGNORECASE,
 )
 _TETRAHEDRON = re.compile(r"tetrahedr", re.IGNORECASE)
 
@@ -52,7 +55,7 @@ def unit_lines(header: Sequence[str]) -> list[tuple[SaidUnit, str]]:
         if match:
             first = re.split(r"[,;|]|\s{2,}", match["unit"].strip(" :="))[0].strip()
             # Mantid's "X-axis unit is: Energy transfer" names the quantity; arbitrary units are the density's.
-            if role_of(first) == Role.AXIS and find_unit(first) is None or _ARBITRARY.fullmatch(first):
+            if (role_of(first) == Role.AXIS and find_unit(first) is None) or _ARBITRARY.fullmatch(first):
                 continue
             found.append((find_unit(first) or unit_named(parse_unit(first)), f"its line {line.strip()[:40]!r}"))
         elif match := _AXIS_LINE.match(line):

@@ -27,7 +27,9 @@ from defectnet.units import find_unit, unit_named
 
 __all__ = ["FORMATS", "parse_json"]
 
-_KNOWN = "Euphonic Spectrum1D or Spectrum1DCollection, pymatgen PhononDos or CompletePhononDos, or a frequency and a dos"
+_KNOWN = (
+    "Euphonic Spectrum1D or Spectrum1DCollection, pymatgen PhononDos or CompletePhononDos, or a frequency and a dos"
+)
 # Pairs of keys whose unit is known by the definition of who writes them.
 _DEFINED = {
     ("frequencies", "densities"): ("THz", "pymatgen's definition"),

@@ -100,7 +100,11 @@ def _nxdata(file: Any, source: Source) -> Reading:
         raise SpectrumError(f"{where} has {shapes}", fix="reduce it to one spectrum", field="file")
     long_name = attribute(group[axis], "long_name")
     refuse_optical([signal, axis, long_name, attribute(group[signal], "long_name"), attribute(group, "title")], where)
-    words = attribute(group[axis], "units") or (long_name if find_unit(long_name) else "") or (axis if find_unit(axis) else "")
+    words = (
+        attribute(group[axis], "units")
+        or (long_name if find_unit(long_name) else "")
+        or (axis if find_unit(axis) else "")
+    )
     unit = unit_words(words, source.wish.unit, where, "the axis's attribute")
     counts = "count" in (attribute(group[signal], "units") + signal).lower() and x.size == y.size + 1
     return assemble(Found(x, y, error=error, counts=counts, origin=None), unit, "NeXus", where)
@@ -122,7 +126,9 @@ def _signal(group: Any) -> str:
 
 def _axis(group: Any) -> str:
     if "axes" in group.attrs:
-        (name,) = [value.decode() if isinstance(value, bytes) else str(value) for value in np.atleast_1d(group.attrs["axes"])]
+        (name,) = [
+            value.decode() if isinstance(value, bytes) else str(value) for value in np.atleast_1d(group.attrs["axes"])
+        ]
         return name
     written = attribute(group[_signal(group)], "axes").strip("[] ")
     if written:

@@ -2,7 +2,6 @@
 
 import re
 
-from defectnet.readers.content import Source
 from defectnet.readers.registry import NotRead
 
 __all__ = ["NOT_READ"]

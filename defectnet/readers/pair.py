@@ -66,7 +66,7 @@ def read_like(
             if not chosen:
                 continue
             try:
-                return read(path, **chosen)  # type: ignore[arg-type]
+                return read(path, **chosen)
             except InputError as again:
                 error = again if isinstance(again, UnitError | SpectrumError) else error
         raise error from None
@@ -152,14 +152,14 @@ def _weighted(
 def _takes_resolution(reference: Reading, used: bool, name: str) -> bool:
     if reference.origin == "measured" and not used:
         raise InputError(
-            f"does nothing to {name}, which was measured", fix="leave it out, or give a computed one", field="--resolution"
+            f"does nothing to {name}, which was measured",
+            fix="leave it out, or give a computed one",
+            field="--resolution",
         )
     return reference.origin == "computed" or (reference.origin is None and not used)
 
 
-def _matched(
-    sample: Reading, reference: Reading, names: tuple[str, str], notes: list[str]
-) -> tuple[Reading, Reading]:
+def _matched(sample: Reading, reference: Reading, names: tuple[str, str], notes: list[str]) -> tuple[Reading, Reading]:
     """The sharper of two spectra broadened to the other's width, where both files say theirs."""
     widths = [None if reading.broadening is None else reading.broadening.sigma_thz for reading in (sample, reference)]
     if widths[0] is None or widths[1] is None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from defectnet.errors import SpectrumError
 from defectnet.readers.content import Source, load
 from defectnet.readers.modes import density_of_modes
-from defectnet.readers.reading import AxisUnit, Reading, settle_unit
+from defectnet.readers.reading import Reading, settle_unit
 from defectnet.readers.registry import Format
 from defectnet.units import unit_named
 
@@ -40,7 +40,9 @@ def _kind(source: Source) -> str | None:
     match = _TOP_LEVEL.search(source.head)
     if match is None or "\n" not in source.head:
         return None
-    if match[1] in ("npath", "segment_nqpoint") or re.search(r"^(npath|segment_nqpoint)\s*:", source.head, re.MULTILINE):
+    if match[1] in ("npath", "segment_nqpoint") or re.search(
+        r"^(npath|segment_nqpoint)\s*:", source.head, re.MULTILINE
+    ):
         return "band"
     return {"nqpoint": "qpoints"}.get(match[1], match[1])
 
@@ -85,7 +87,9 @@ def _read_mesh_hdf5(source: Source) -> Reading:
         if frequency.ndim != 2 or weight.shape != frequency.shape[:1]:
             raise ValueError
     except (OSError, KeyError, TypeError, ValueError, RuntimeError):
-        raise SpectrumError(f"{where} is not a whole mesh.hdf5 of phonopy", fix="write it again", field="file") from None
+        raise SpectrumError(
+            f"{where} is not a whole mesh.hdf5 of phonopy", fix="write it again", field="file"
+        ) from None
     n_points = _points(mesh, weight)
     return density_of_modes(
         frequency * unit.thz, weight, None, where, "phonopy mesh.hdf5", unit=unit, n_points=n_points
@@ -199,7 +203,9 @@ def _read_phonopy(source: Source) -> Reading:
         vectors = np.asarray(mesh.eigenvectors)  # (n_q, 3n, n_modes)
     except Exception as error:
         reason = str(error).splitlines()[0][:100] if str(error) else "no mesh"
-        raise SpectrumError(f"{source.where} gives no modes ({reason})", fix="check the calculation", field="file") from None
+        raise SpectrumError(
+            f"{source.where} gives no modes ({reason})", fix="check the calculation", field="file"
+        ) from None
     squares = (np.abs(vectors) ** 2).reshape(len(vectors), n, 3, -1).sum(axis=2)
     shares = _shares(np.swapaxes(squares, 1, 2), [str(symbol) for symbol in phonons.primitive.symbols])
     frequency, weight = np.asarray(mesh.frequencies), np.asarray(mesh.weights, dtype=float)

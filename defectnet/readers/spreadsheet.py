@@ -44,7 +44,9 @@ def _read(source: Source) -> Reading:
 def _text(sheet: Any) -> str:
     rows = []
     for row in sheet.iter_rows(values_only=True, max_row=_MAX_ROWS):
-        cells = ["" if cell is None else repr(float(cell)) if isinstance(cell, int | float) else str(cell) for cell in row]
+        cells = [
+            "" if cell is None else repr(float(cell)) if isinstance(cell, int | float) else str(cell) for cell in row
+        ]
         rows.append("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in cells).rstrip("\t"))
     return "\n".join(rows).strip("\n") + "\n"
 

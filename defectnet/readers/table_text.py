@@ -16,7 +16,9 @@ _COMMENT = ("#", "%", "!", "//", ";", "'#")
 _NUMBER = re.compile(
     r"(?P<mantissa>[+-]?(?:\d+[.,]?\d*|[.,]\d+))(?:[eEdDqQ](?P<exponent>[+-]?\d+)|(?P<bare>[+-]\d{2,3}))?", re.ASCII
 )
-_NO_VALUE = frozenset({"", "nan", "+nan", "-nan", "na", "n/a", "#n/a", "#nv", "none", "null", "-nan(ind)", "1.#qnan", "--"})
+_NO_VALUE = frozenset(
+    {"", "nan", "+nan", "-nan", "na", "n/a", "#n/a", "#nv", "none", "null", "-nan(ind)", "1.#qnan", "--"}
+)
 _DATA_START = re.compile(r"[\s\"']*[+-]?[.,]?\d", re.ASCII)
 _TRAILING_COMMENT = re.compile(r"\s[#%!].*$")
 # Lines from which the way of writing is learnt: so many of the first, and every so manieth of the others.
@@ -99,7 +101,9 @@ def split_cells(line: str, separator: str) -> list[str]:
         return [cell.strip("\"'") for cell in _WORDS.findall(line)]
     if '"' in line:
         try:
-            return [cell.strip() for cell in next(csv.reader([line.strip()], delimiter=separator, skipinitialspace=True))]
+            return [
+                cell.strip() for cell in next(csv.reader([line.strip()], delimiter=separator, skipinitialspace=True))
+            ]
         except (csv.Error, StopIteration):
             pass
     return [cell.strip().strip("'") for cell in line.split(separator)]
@@ -127,7 +131,10 @@ def read_table(text: str, where: str) -> Table:
     if not text.endswith(("\n", "\r")) and len(body) > 3:
         _check_end(table, [_bare(line) for line in body[-50:]], dialect, where)
     table.all_whole = all(
-        value == int(value) if abs(value) < 1e15 else False for row in table.blocks[0].rows for value in row if value == value
+        value == int(value) if abs(value) < 1e15 else False
+        for row in table.blocks[0].rows
+        for value in row
+        if value == value
     )
     return table
 
@@ -182,6 +189,7 @@ def _check_commas(lines: list[str], where: str) -> None:
 def _fill(table: Table, lines: list[str], dialect: _Dialect, where: str) -> None:
     """Sort the lines into header, blocks and what belongs to neither."""
     block, labelled = Block(), 0
+    row: Row | None
     cut = None if dialect.separator == " " else dialect.separator
     plain = dialect.decimal == "." and all(map(str.isascii, lines))
     waiting: list[tuple[int, str]] = []  # lines that may head the next block; 0 for those that may stand anywhere
@@ -207,7 +215,7 @@ def _fill(table: Table, lines: list[str], dialect: _Dialect, where: str) -> None
                 table.header.append(line.lstrip("#%!/;'").strip())
                 table.bare.append(False)
             continue
-        row: Row | None = dialect.row(_bare(raw)) if _is_data(raw) else None
+        row = dialect.row(_bare(raw)) if _is_data(raw) else None
         # Mantid writes a spectrum's number on a line of its own above its points.
         if row is None or (len(row) == 1 and line.isdigit()):
             if row is None and _is_data(raw) and (block.rows or _looks_damaged(dialect, line)):

@@ -141,9 +141,7 @@ def _block(blocks: Sequence[Block], wanted: str | None, where: str) -> Block:
     return found[0]
 
 
-def _said(
-    table: Table, names: list[str] | None, units: list[str], roles: Roles
-) -> list[tuple[SaidUnit, str]]:
+def _said(table: Table, names: list[str] | None, units: list[str], roles: Roles) -> list[tuple[SaidUnit, str]]:
     """The units that the axis's own name, the line of units and lines `unit: …` say."""
     said = []
     if names is not None and (found := find_unit(names[roles.axis])):

@@ -66,7 +66,9 @@ def _base(rng: Rng) -> _Base:
     step = float(rng.choice([0.1, 0.125, 0.2])) / thz_per(unit)
     x = np.round(np.arange(1, n + 1) * step, 5)
     centre = rng.uniform(0.3, 0.7, 2) * x[-1]
-    y = sum(np.exp(-0.5 * ((x - c) / (0.06 * x[-1])) ** 2) for c in centre) + 0.01 * (x / x[-1]) ** 2 * (x < 0.9 * x[-1])
+    y = sum(np.exp(-0.5 * ((x - c) / (0.06 * x[-1])) ** 2) for c in centre) + 0.01 * (x / x[-1]) ** 2 * (
+        x < 0.9 * x[-1]
+    )
     y = np.round(np.where(x < 0.95 * x[-1], y, 0.0), 6)
     return _Base(unit, x, y, np.round(0.05 * y + 0.001, 6))
 
@@ -93,14 +95,18 @@ def _text(kind: str, base: _Base, lines: list[str], end: str = "\n", encoding: s
 def separators(rng: Rng) -> Mutant:
     base = _base(rng)
     separator = str(rng.choice([",", ";", "\t", ", ", " ; ", "\t\t" if False else " , "]))
-    return _text("separators", base, _table(rng, base, separator, int(rng.integers(2, 4))), str(rng.choice(["\n", "\r\n", "\r"])))
+    return _text(
+        "separators", base, _table(rng, base, separator, int(rng.integers(2, 4))), str(rng.choice(["\n", "\r\n", "\r"]))
+    )
 
 
 def encodings(rng: Rng) -> Mutant:
     base = _base(rng)
     encoding = str(rng.choice(["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "latin-1", "cp1252", "utf-32"]))
     lines = [line.replace("ν", "f").replace("⁻¹", "-1") for line in _table(rng, base)]
-    return _text("encodings", base, ["# cell 5.43 Å, 20 °C" if encoding != "utf-32" else "# cell", *lines], encoding=encoding)
+    return _text(
+        "encodings", base, ["# cell 5.43 Å, 20 °C" if encoding != "utf-32" else "# cell", *lines], encoding=encoding
+    )
 
 
 def decimal_commas(rng: Rng) -> Mutant:
@@ -117,14 +123,23 @@ def decimal_commas_and_commas(rng: Rng) -> Mutant:
         rows = [f"{i},{y}" for i, y in enumerate((f"{y:.4f}" for y in base.y), start=1)]
     lines = [row.replace(".", ",") for row in rows]
     lines = lines if rng.random() < 0.4 else [head, *lines]
-    return Mutant("decimal commas and commas", "x.csv", "\n".join(lines).encode(), None, unit=base.unit if rng.random() < 0.5 else None)
+    return Mutant(
+        "decimal commas and commas",
+        "x.csv",
+        "\n".join(lines).encode(),
+        None,
+        unit=base.unit if rng.random() < 0.5 else None,
+    )
 
 
 def quotes(rng: Rng) -> Mutant:
     base = _base(rng)
     quote = str(rng.choice(['"', "'"]))
     separator = str(rng.choice([",", ";", "\t"]))
-    lines = [separator.join(f"{quote}{cell}{quote}" for cell in line.split(separator)) for line in _table(rng, base, separator)]
+    lines = [
+        separator.join(f"{quote}{cell}{quote}" for cell in line.split(separator))
+        for line in _table(rng, base, separator)
+    ]
     return _text("quotes", base, lines)
 
 
@@ -171,14 +186,25 @@ def edges_of_bins(rng: Rng) -> Mutant:
 
 def no_unit(rng: Rng) -> Mutant:
     base = _base(rng)
-    remark = str(rng.choice(["# instrument: Ei = 60 meV", "# resolution FWHM 5 cm-1", "# 300 K, 2 THz step", "# sample 4 meV away"]))
+    remark = str(
+        rng.choice(
+            ["# instrument: Ei = 60 meV", "# resolution FWHM 5 cm-1", "# 300 K, 2 THz step", "# sample 4 meV away"]
+        )
+    )
     lines = [*([remark] if rng.random() < 0.7 else []), "frequency,dos", *_rows(base, ",")]
     return Mutant("no unit", "x.csv", "\n".join([*lines, ""]).encode(), None)
 
 
 def remarks_with_units(rng: Rng) -> Mutant:
     base = _base(rng)
-    remarks = ["# instrument: Ei = 60 meV", "# FWHM 5 cm-1", "# step 0.1 THz", "# T = 300 K", "# cutoff (eV): 500", "# density in 1/THz"]
+    remarks = [
+        "# instrument: Ei = 60 meV",
+        "# FWHM 5 cm-1",
+        "# step 0.1 THz",
+        "# T = 300 K",
+        "# cutoff (eV): 500",
+        "# density in 1/THz",
+    ]
     head, *rows = _table(rng, base)
     lines = [*rng.choice(remarks, 2), f"# {head}", *rng.choice(remarks, int(rng.integers(0, 3))), *rows]
     return _text("remarks with units", base, [str(line) for line in lines])
@@ -195,14 +221,18 @@ def contradiction(rng: Rng) -> Mutant:
 
 def angular(rng: Rng) -> Mutant:
     base = _base(rng)
-    name = str(rng.choice(["omega (2pi THz)", "omega (rad/ps)", "angular frequency (THz)", "ω (2π THz)", "w (rad THz)"]))
+    name = str(
+        rng.choice(["omega (2pi THz)", "omega (rad/ps)", "angular frequency (THz)", "ω (2π THz)", "w (rad THz)"])
+    )
     unit = "THz" if rng.random() < 0.3 else None
     return Mutant("angular", "x.dat", "\n".join([f"# {name}   DOS", *_rows(base, " "), ""]).encode(), None, unit=unit)
 
 
 def other_units(rng: Rng) -> Mutant:
     base = _base(rng)
-    name, thz = [("eV", 241.79892420849), ("GHz", 1e-3), ("µeV", 0.241798924e-3), ("Ha", 6579.683920502)][int(rng.integers(0, 4))]
+    name, thz = [("eV", 241.79892420849), ("GHz", 1e-3), ("µeV", 0.241798924e-3), ("Ha", 6579.683920502)][
+        int(rng.integers(0, 4))
+    ]
     rows = [f"{x / thz:.10g},{y:.6f}" for x, y in zip(base.thz, base.y, strict=True)]
     return _text("other units", base, [f"Energy ({name}),DOS", *rows])
 
@@ -240,7 +270,9 @@ def lost_lines(rng: Rng) -> Mutant:
     base = _base(rng)
     head, *rows = _table(rng, base)
     keep = np.sort(rng.choice(base.x.size, base.x.size - int(rng.integers(1, 8)), replace=False))
-    return Mutant("lost lines", "x.csv", "\n".join([head, *(rows[i] for i in keep), ""]).encode(), base.thz[keep], base.y[keep])
+    return Mutant(
+        "lost lines", "x.csv", "\n".join([head, *(rows[i] for i in keep), ""]).encode(), base.thz[keep], base.y[keep]
+    )
 
 
 def doubled_lines(rng: Rng) -> Mutant:
@@ -282,14 +314,20 @@ def blanks_and_comments(rng: Rng) -> Mutant:
     base = _base(rng)
     lines = [f"# {_table(rng, base, '   ')[0]}", *_rows(base, "   ")]
     for _ in range(int(rng.integers(1, 6))):
-        lines.insert(int(rng.integers(1, len(lines))), str(rng.choice(["", "# a remark", "   ", "! another", "% 3 4 5"])))
+        lines.insert(
+            int(rng.integers(1, len(lines))), str(rng.choice(["", "# a remark", "   ", "! another", "% 3 4 5"]))
+        )
     return _text("blanks and comments", base, [f"  {line}  # ok" if rng.random() < 0.05 and not line.startswith(("#", "!", "%")) and line.strip() else line for line in lines])  # fmt: skip
 
 
 def trailing(rng: Rng) -> Mutant:
     base = _base(rng)
     separator = str(rng.choice([",", ";", "\t"]))
-    return _text("trailing separators", base, [line + separator * int(rng.integers(1, 3) if False else 1) for line in _table(rng, base, separator)])
+    return _text(
+        "trailing separators",
+        base,
+        [line + separator * int(rng.integers(1, 3) if False else 1) for line in _table(rng, base, separator)],
+    )
 
 
 def two_spectra(rng: Rng) -> Mutant:
@@ -319,7 +357,9 @@ def damaged_bytes(rng: Rng) -> Mutant:
     """Bytes of an archive or HDF5 file lost: whatever is read must have been there."""
     base = _base(rng)
     content = gzip.compress(("\n".join(_table(rng, base)) + "\n").encode()) if rng.random() < 0.4 else _nexus(base)
-    return Mutant("damaged bytes", "x.bin", content[: int(rng.integers(1, len(content)))], base.thz, base.y, more={"part": "yes"})
+    return Mutant(
+        "damaged bytes", "x.bin", content[: int(rng.integers(1, len(content)))], base.thz, base.y, more={"part": "yes"}
+    )
 
 
 def _nexus(base: _Base, **change: str) -> bytes:
@@ -334,8 +374,19 @@ def _nexus(base: _Base, **change: str) -> bytes:
 
 def nexus_units(rng: Rng) -> Mutant:
     base = _base(rng)
-    spellings = {"THz": ["THz", "terahertz", "TeraHz"], "meV": ["meV", "millielectron_volt", "MEV"], "cm-1": ["1/cm", "cm**-1", "1 / cm", "cm^-1", "cm⁻¹"]}
-    return Mutant("NeXus units", "x.nxs", _nexus(base, units=str(rng.choice(spellings[base.unit]))), base.thz, base.y, may_refuse=False)
+    spellings = {
+        "THz": ["THz", "terahertz", "TeraHz"],
+        "meV": ["meV", "millielectron_volt", "MEV"],
+        "cm-1": ["1/cm", "cm**-1", "1 / cm", "cm^-1", "cm⁻¹"],
+    }
+    return Mutant(
+        "NeXus units",
+        "x.nxs",
+        _nexus(base, units=str(rng.choice(spellings[base.unit]))),
+        base.thz,
+        base.y,
+        may_refuse=False,
+    )
 
 
 def mantid(rng: Rng) -> Mutant:
@@ -420,7 +471,9 @@ def judge(mutant: Mutant, folder: Path) -> tuple[str, str, float]:
         return "wrong", said, seconds
     f, dos = reading.spectrum.frequency_thz, reading.spectrum.dos
     at = np.clip(np.searchsorted(mutant.frequency_thz, f - 1e-9), 0, mutant.frequency_thz.size - 1)
-    at = np.where((at > 0) & (np.abs(mutant.frequency_thz[at - 1] - f) < np.abs(mutant.frequency_thz[at] - f)), at - 1, at)
+    at = np.where(
+        (at > 0) & (np.abs(mutant.frequency_thz[at - 1] - f) < np.abs(mutant.frequency_thz[at] - f)), at - 1, at
+    )
     step = np.diff(mutant.frequency_thz).min()
     same_axis = np.abs(mutant.frequency_thz[at] - f).max() < 0.01 * step
     truth = mutant.dos[at]
