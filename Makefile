@@ -26,7 +26,7 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo pipeline test test-cluster lint docs wheel-test house bench-potentials bench-sampling \
 	bench-physics bench-simulate ordered-pairs bench-dataset bench-model bench-curves bench-search bench-training \
-	bench-limit bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
+	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
 	bench-serve bench-serve-fuzz bench-faults bench-cluster capacity install clean
 
 help:  ## show this list
@@ -83,6 +83,9 @@ bench-simulate: $(STAMP)  ## cost of a doped spectrum beside the plain way, and 
 
 ordered-pairs: $(STAMP)  ## find the ordered alloys among the parents again (minutes)
 	$(RUN) -W ignore benchmarks/ordered_pairs.py $(PARENTS)
+
+springs: $(STAMP)  ## fit the model of a dopant's bonds again and judge it on left-out formulas (PARENTS=FILE; an hour)
+	$(RUN) -W ignore benchmarks/springs.py $(PARENTS)
 
 bench-dataset: $(STAMP)  ## what data/ holds
 	$(RUN) benchmarks/dataset.py data
