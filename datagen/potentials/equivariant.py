@@ -23,16 +23,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-__all__ = [
-    "L_MAX",
-    "Convolution",
-    "Graph",
-    "Layer",
-    "Network",
-    "RadialBasis",
-    "paths_between",
-    "spherical_harmonics",
-]
+__all__ = ["L_MAX", "Convolution", "Graph", "Layer", "Network", "RadialBasis", "paths_between", "spherical_harmonics"]
 
 Array = NDArray[np.float64]
 
