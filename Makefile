@@ -24,25 +24,30 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-cluster pipeline lint docs bench-potentials bench-sampling bench-model \
-	bench-curves bench-search bench-training bench-limit bench-score bench-beside bench-cluster capacity \
-	ordered-pairs bench-physics bench-simulate bench-dataset bench-serve bench-faults bench-serve-fuzz \
-	bench-readers bench-hosts bench-check bench-transfer bench-sige bench-mgb2 install clean
+.PHONY: help demo pipeline test test-cluster lint docs wheel-test house bench-potentials bench-sampling \
+	bench-physics bench-simulate ordered-pairs bench-dataset bench-model bench-curves bench-search bench-training \
+	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
+	bench-serve bench-serve-fuzz bench-faults bench-cluster capacity install clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+
+##@ To begin with
 
 demo: $(STAMP)  ## register, promote and serve the released model, and score the example spectra
 	$(RUN) examples/demo.py
+
+pipeline: $(STAMP)  ## the whole chain, small: simulate, train, evaluate, register, promote, serve, score
+	$(RUN) examples/pipeline.py
+
+##@ To work on it
 
 test: $(STAMP)  ## run the tests, but those of several nodes
 	$(RUN) -m pytest -m "not cluster"
 
 test-cluster: $(STAMP)  ## the tests of several nodes and killed processes (needs root for network namespaces; 20 minutes)
 	$(RUN) -m pytest -m cluster tests/cluster
-
-pipeline: $(STAMP)  ## the whole chain, small: simulate, train, evaluate, register, promote, serve, score
-	$(RUN) examples/pipeline.py
 
 lint: $(STAMP)  ## style, formatting, types and the import rules
 	$(RUN) -m ruff check .
@@ -53,6 +58,14 @@ lint: $(STAMP)  ## style, formatting, types and the import rules
 docs: $(STAMP)  ## the documentation as a site, in runs/site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet --config-file configs/docs.yaml
 
+wheel-test: $(STAMP)  ## a wheel in an empty environment: predicting needs neither Ray nor MLflow nor phonopy (minutes)
+	$(RUN) benchmarks/predict_only.py
+
+house: $(STAMP)  ## modules, imports, circles, sizes, what --help costs, a wheel in an empty environment (minutes)
+	$(RUN) benchmarks/house.py
+
+##@ Benchmarks of the simulation
+
 # Where the DFT parents lie; the README says where to get them.
 PARENTS ?= ../shared/data/phonondb_parents.parquet
 
@@ -61,6 +74,23 @@ bench-potentials: $(STAMP)  ## potentials against DFT force constants (PARENTS=F
 
 bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supercells beside the converged one
 	$(RUN) benchmarks/sampling.py
+
+bench-physics: $(STAMP)  ## simulated spectra beside DFT alloys, between engines, cells and configurations (an hour)
+	$(RUN) -W ignore benchmarks/physics.py $(PARENTS)
+
+bench-simulate: $(STAMP)  ## cost of a doped spectrum beside the plain way, and of one and two workers
+	$(RUN) -W ignore benchmarks/simulate.py
+
+ordered-pairs: $(STAMP)  ## find the ordered alloys among the parents again (minutes)
+	$(RUN) -W ignore benchmarks/ordered_pairs.py $(PARENTS)
+
+springs: $(STAMP)  ## fit the model of a dopant's bonds again and judge it on left-out formulas (PARENTS=FILE; an hour)
+	$(RUN) -W ignore benchmarks/springs.py $(PARENTS)
+
+bench-dataset: $(STAMP)  ## what data/ holds
+	$(RUN) benchmarks/dataset.py data
+
+##@ Benchmarks of the model
 
 bench-model: $(STAMP)  ## the released model, baselines and the precursor on unseen hosts, one table
 	$(RUN) -W ignore benchmarks/model.py
@@ -77,46 +107,6 @@ bench-training: $(STAMP)  ## training throughput with one worker and two; a kill
 bench-limit: $(STAMP)  ## spectra of two dopants of near-equal mass beside the scatter, by the simulator
 	$(RUN) -W ignore benchmarks/model_limit.py
 
-# Rows of each run of bench-score.
-ROWS ?= 10000 100000 1000000
-
-bench-score: $(STAMP)  ## batch scoring: rows/s, memory and share of the predictor's own speed (ROWS="10000" for a short one)
-	$(RUN) benchmarks/score.py --rows $(ROWS)
-
-bench-beside: $(STAMP)  ## latency of the service with and without two large batches beside it
-	$(RUN) benchmarks/beside_serving.py
-
-bench-cluster: $(STAMP)  ## what survives which fault, on three nodes (as test-cluster, with the figures written down)
-	$(RUN) -m pytest -s -m cluster tests/cluster --cluster-results benchmarks/results/cluster_faults.json
-
-capacity: $(STAMP)  ## nodes, hours and storage of large campaigns, from the measured figures
-	$(RUN) benchmarks/capacity.py
-
-ordered-pairs: $(STAMP)  ## find the ordered alloys among the parents again (minutes)
-	$(RUN) -W ignore benchmarks/ordered_pairs.py $(PARENTS)
-
-bench-physics: $(STAMP)  ## simulated spectra beside DFT alloys, between engines, cells and configurations (an hour)
-	$(RUN) -W ignore benchmarks/physics.py $(PARENTS)
-
-bench-simulate: $(STAMP)  ## cost of a doped spectrum beside the plain way, and of one and two workers
-	$(RUN) -W ignore benchmarks/simulate.py
-
-bench-dataset: $(STAMP)  ## what data/ holds
-	$(RUN) benchmarks/dataset.py data
-
-bench-serve: $(STAMP)  ## the service beside MLflow's server and plain FastAPI (needs wrk: apt install wrk)
-	@command -v wrk >/dev/null || { echo "bench-serve needs the load generator wrk: apt install wrk" >&2; exit 1; }
-	$(RUN) benchmarks/serve.py
-
-bench-faults: $(STAMP)  ## processes killed, models promoted and broken, replicas added and removed, under load
-	$(RUN) benchmarks/faults.py
-
-bench-serve-fuzz: $(STAMP)  ## ten thousand malformed requests: no 5xx, no hang, no leak
-	$(RUN) benchmarks/serve_fuzz.py
-
-bench-readers: $(STAMP)  ## small spectrum files read a second
-	$(RUN) benchmarks/readers.py
-
 bench-hosts: $(STAMP)  ## pristine crystals from elsewhere (NCrystal): is nothing found?
 	$(RUN) -W ignore benchmarks/hosts.py
 
@@ -132,6 +122,38 @@ bench-sige: $(STAMP)  ## a simulated composition series of SiGe as a spectromete
 bench-mgb2: $(STAMP)  ## the same of MgB2 with Al and with C
 	$(RUN) -W ignore benchmarks/mgb2.py
 
+##@ Benchmarks of reading, scoring and serving
+
+bench-readers: $(STAMP)  ## small spectrum files read a second
+	$(RUN) benchmarks/readers.py
+
+# Rows of each run of bench-score.
+ROWS ?= 10000 100000 1000000
+
+bench-score: $(STAMP)  ## batch scoring: rows/s, memory and share of the predictor's own speed (ROWS="10000" for a short one)
+	$(RUN) benchmarks/score.py --rows $(ROWS)
+
+bench-beside: $(STAMP)  ## latency of the service with and without two large batches beside it
+	$(RUN) benchmarks/beside_serving.py
+
+bench-serve: $(STAMP)  ## the service beside MLflow's server, BentoML and plain FastAPI (needs wrk: apt install wrk)
+	@command -v wrk >/dev/null || { echo "bench-serve needs the load generator wrk: apt install wrk" >&2; exit 1; }
+	$(RUN) benchmarks/serve.py
+
+bench-serve-fuzz: $(STAMP)  ## ten thousand malformed requests: no 5xx, no hang, no leak
+	$(RUN) benchmarks/serve_fuzz.py
+
+bench-faults: $(STAMP)  ## processes killed, models promoted and broken, replicas added and removed, under load
+	$(RUN) benchmarks/faults.py
+
+bench-cluster: $(STAMP)  ## what survives which fault, on three nodes (as test-cluster, with the figures written down)
+	$(RUN) -m pytest -s -m cluster tests/cluster --cluster-results benchmarks/results/cluster_faults.json
+
+capacity: $(STAMP)  ## nodes, hours and storage of large campaigns, from the measured figures
+	$(RUN) benchmarks/capacity.py
+
+##@ The environment
+
 install: $(STAMP)  ## make .venv with the pinned dependencies (the other targets do it when it is missing)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -140,7 +162,7 @@ $(STAMP): pyproject.toml constraints.txt
 	       "Name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[nep,docs,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,nep,docs,dev]'
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(NEP89_WHEEL)
 	@touch $(STAMP)
 

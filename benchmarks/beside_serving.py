@@ -70,8 +70,16 @@ def start(folder: Path, name: str, niceness: int, address: str) -> "subprocess.P
     """Start a batch on the Ray at `address`."""
     config = folder / f"{name}.yaml"
     config.write_text(yaml.safe_dump({"workers": 2, "niceness": niceness, "shard_rows": 512}), encoding="utf-8")
-    code = "from defectnet.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "score", str(folder / "in"), str(folder / name), "--config", str(config)]
+    command = [
+        sys.executable,
+        "-m",
+        "defectnet",
+        "score",
+        str(folder / "in"),
+        str(folder / name),
+        "--config",
+        str(config),
+    ]
     environment = os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen([*command, "--model", str(released_model())], env=environment)
 

@@ -15,12 +15,13 @@ import NCrystal
 import numpy as np
 from writing import write_result
 
-from datagen.reference import from_library
 from defectnet.errors import InputError
 from defectnet.host import Host
+from defectnet.model.calibration import OOD_LIMIT
 from defectnet.model.predictor import Predictor
 from defectnet.neutron import counted
 from defectnet.query import Query
+from defectnet.references import library_reference
 from defectnet.released import released_model
 from defectnet.spectrum import Spectrum
 
@@ -50,7 +51,7 @@ def main() -> None:
             noisy, other = (counted(spectrum, NOISE, rng)[0] for _ in range(2))
             references: dict[str, Spectrum | None] = {"without_reference": None, "own_reference": other}
             with contextlib.suppress(InputError):
-                references["library_reference"] = from_library(host, "vibrational").spectrum
+                references["library_reference"] = library_reference(host).spectrum
             row: dict[str, object] = {"file": name, "host": host.formula}
             for mode, reference in references.items():
                 (answer,) = predictor.predict([Query(name, host, noisy, reference)])
@@ -96,7 +97,7 @@ def _summary(rows: list[dict[str, object]]) -> dict[str, object]:
     for mode in ("without_reference", "own_reference", "library_reference"):
         answers = [row[mode] for row in rows if mode in row]
         alarms = [bool(answer["found"]) for answer in answers]  # type: ignore[index]
-        warned = [answer["ood_score"] > 0.5 for answer in answers]  # type: ignore[index]
+        warned = [answer["ood_score"] > OOD_LIMIT for answer in answers]  # type: ignore[index]
         unwarned = [alarm and not warning for alarm, warning in zip(alarms, warned, strict=True)]
         summary[mode] = {
             "crystals": len(answers),

@@ -60,7 +60,7 @@ def main() -> None:
 def _command(output: Path, workers: int) -> list[str]:
     arguments = ["train", str(output.parent / "data"), "--config", str(ROOT / "configs" / "model.yaml")]
     arguments += ["--epochs", str(EPOCHS), "--workers", str(workers), "--output", str(output)]
-    return [sys.executable, "-c", "from defectnet.cli.main import main; main()", *arguments]
+    return [sys.executable, "-m", "defectnet", *arguments]
 
 
 def _rate(output: Path, workers: int, environment: dict[str, str]) -> float:

@@ -128,8 +128,7 @@ def _predict(folder: str, barrier: object, queue: object) -> None:
 
 def score(source: Path, target: Path, n_rows: int) -> dict[str, float]:
     """Run `defectnet score`; its rows/s, the processor seconds a row and the peak memory of all its processes."""
-    code = "from defectnet.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "score", str(source), str(target), "--model", str(released_model())]
+    command = [sys.executable, "-m", "defectnet", "score", str(source), str(target), "--model", str(released_model())]
     process = subprocess.Popen([*command, "--workers", str(WORKERS)], stdout=subprocess.DEVNULL)
     watch = _Watch(process.pid)
     watch.start()

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datagen.reference import as_measured, cache_folder, parent_of_structure
+from datagen.reference import cache_folder, parent_of_structure
 from defectnet.check import Check, Simulate, Simulated, check_answer
 from defectnet.errors import DefectNetError, InputError, SimulationError
-from defectnet.host import Host
-from defectnet.model.predictor import Prediction
-from defectnet.neutron import Resolution
+from defectnet.host import Host, nearest_host_element
+from defectnet.neutron import Resolution, as_measured
+from defectnet.prediction import Prediction
 from defectnet.query import Query
-from defectnet.readers.labels import nearest_host_element
 from defectnet.spectrum import Spectrum
 
 if TYPE_CHECKING:

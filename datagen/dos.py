@@ -26,7 +26,9 @@ __all__ = [
     "chebyshev_dos",
     "choose_bins",
     "corrected",
+    "dense_mesh",
     "density_by_element",
+    "density_by_site",
     "doped_dos",
     "folded_q",
     "is_solved",
@@ -107,11 +109,21 @@ def _histogram(frequencies: Array, weights: Array, bins: Bins) -> Array:
 
 def pristine_dos(parent: Parent, bins: Bins) -> ElementDos:
     """Converged density of states of the pristine host, by element, from a dense mesh with the dipole term."""
+    return density_by_element(parent.primitive, *parent.frequencies_and_weights(dense_mesh(parent)), bins)
+
+
+def density_by_site(parent: Parent, bins: Bins) -> list[Array]:
+    """The converged density of each basis atom, 3 modes per atom, from the same mesh as `pristine_dos`."""
+    frequencies, weights = parent.frequencies_and_weights(dense_mesh(parent))
+    n_q = len(frequencies)
+    return [_histogram(frequencies.ravel(), (weights[:, k] / n_q).ravel(), bins) for k in range(len(parent.primitive))]
+
+
+def dense_mesh(parent: Parent) -> Array:
     n = len(parent.primitive)
     lengths = np.linalg.norm(np.linalg.inv(np.asarray(parent.primitive.cell)).T, axis=1)
     density = (_DENSE_MODES / (3 * n) / np.prod(lengths)) ** (1 / 3)
-    divisions = np.maximum(np.rint(density * lengths), 2).astype(int)
-    return density_by_element(parent.primitive, *parent.frequencies_and_weights(shifted_mesh(tuple(divisions))), bins)
+    return shifted_mesh(tuple(np.maximum(np.rint(density * lengths), 2).astype(int)))
 
 
 def pristine_dos_on_mesh(parent: Parent, compact: Array, supercell: Supercell, bins: Bins) -> ElementDos:

@@ -3,6 +3,7 @@
 Φ(doped) = Φ_DFT(host) + Σ_sites [Φ_pot(host with one dopant) − Φ_pot(host)] + strain × dΦ_pot(host)/dstrain
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,16 @@ from numpy.typing import NDArray
 
 from datagen.force_constants import (
     Equivalence,
+    OneSided,
+    Operations,
+    Rest,
     Stiffness,
+    compact_and_even,
     compact_by_displacement,
+    compact_operations,
     full_by_displacement,
     relax,
+    settle,
     strained,
     symmetry_operations,
 )
@@ -24,12 +31,24 @@ from datagen.potentials import Potential
 from datagen.supercells import Supercell
 from defectnet.errors import PotentialError, UnstableError
 
-__all__ = ["Fragment", "PotentialHost", "Site", "compute_fragment", "compute_potential_host", "superpose"]
+__all__ = [
+    "Fragment",
+    "PotentialHost",
+    "Site",
+    "compute_fragment",
+    "compute_potential_host",
+    "pressure_of",
+    "superpose",
+]
 
 Array = NDArray[np.float64]
 
 # For the derivative of force constants and pressure by strain: well above noise, well below anharmonic.
 _STRAIN_STEP = 0.005
+# Of a costly potential: forces left after relaxation, eV/Å; and how far, in distances to the nearest, atoms count as a
+# dopant's neighbours, whose anharmonicity is not the host's.
+_COARSE = 3e-3
+_FIRST_SHELL = 1.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +65,7 @@ class PotentialHost:
         compact_per_strain: their derivative by linear isotropic strain.
         pressure: mean pressure there, eV/Å³; subtracted everywhere.
         pressure_per_strain: its derivative by linear isotropic strain, −3 times the bulk modulus.
+        even: even part of the forces of displaced atoms, shape of `compact`, eV/Å (see `compact_and_even`).
     """
 
     supercell: Supercell
@@ -56,6 +76,7 @@ class PotentialHost:
     compact_per_strain: Array
     pressure: float
     pressure_per_strain: float
+    even: Array
 
     def atoms_in(self, supercell: Supercell) -> Atoms:
         """Any supercell of the pristine host with the atoms where the potential is asked about it."""
@@ -75,12 +96,16 @@ class Fragment:
         basis: the basis atom whose site it takes, in the cell at the origin.
         change: change of the full force constants of the fragments' cell, shape (3 n_atoms, 3 n_atoms), eV/Å².
         strain_per_fraction: linear strain of the crystal for each unit of the dopant's share of all atoms.
+        force_calls: structures of which forces were asked.
+        seconds: what it cost.
     """
 
     element: str
     basis: int
     change: NDArray[np.float32]
     strain_per_fraction: float
+    force_calls: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, order=True)
@@ -110,13 +135,14 @@ def compute_potential_host(
     if unknown:
         raise PotentialError(f"{potential.name} does not know {', '.join(unknown)}")
     offsets = np.zeros((supercell.n_basis, 3))
-    compact, imaginary = _host_constants(potential, supercell, offsets)
+    operations = compact_operations(supercell)
+    compact, even, imaginary = _host_constants(potential, supercell, offsets, operations)
     if imaginary > max_imaginary:
         # A third of the hosts that fail on the DFT structure are stable at the potential's own positions of rest.
         rest = relax(supercell.atoms, potential, np.zeros((supercell.n_atoms, 3)))
         moved = (rest.positions - supercell.atoms.positions).reshape(supercell.n_points, -1, 3)
         offsets = moved.mean(axis=0)
-        compact, imaginary = _host_constants(potential, supercell, offsets)
+        compact, even, imaginary = _host_constants(potential, supercell, offsets, operations)
         if imaginary > max_imaginary:
             raise UnstableError(f"{parent.parent_id}: {potential.name} fails its gate on the pristine host")
     atoms = _shifted(supercell, offsets)
@@ -126,9 +152,9 @@ def compute_potential_host(
     everywhere = np.tile(residual, (supercell.n_points, 1))
     at_strain, pressures = [], []
     for strain in (_STRAIN_STEP, -_STRAIN_STEP):
-        scaled = relax(strained(atoms, strain), potential, everywhere, stiffness)
-        at_strain.append(compact_by_displacement(supercell, scaled, potential))
-        pressures.append(pressure_of(potential.evaluate([scaled])[1][0]))
+        scaled = settle(strained(atoms, strain), potential, everywhere, stiffness)
+        at_strain.append(compact_by_displacement(supercell, scaled.atoms, potential, operations))
+        pressures.append(pressure_of(scaled.stress))
     return PotentialHost(
         supercell=supercell,
         stiffness=stiffness,
@@ -138,6 +164,7 @@ def compute_potential_host(
         compact_per_strain=(at_strain[0] - at_strain[1]) / (2 * _STRAIN_STEP),
         pressure=pressure_of(stresses[0]),
         pressure_per_strain=(pressures[0] - pressures[1]) / (2 * _STRAIN_STEP),
+        even=even,
     )
 
 
@@ -147,35 +174,81 @@ def _shifted(supercell: Supercell, offsets: Array) -> Atoms:
     return atoms
 
 
-def _host_constants(potential: Potential, supercell: Supercell, offsets: Array) -> tuple[Array, float]:
-    compact = compact_by_displacement(supercell, _shifted(supercell, offsets), potential)
+def _host_constants(
+    potential: Potential, supercell: Supercell, offsets: Array, operations: Operations
+) -> tuple[Array, Array, float]:
+    compact, even = compact_and_even(supercell, _shifted(supercell, offsets), potential, operations)
     if not np.isfinite(compact).all():
         raise PotentialError(f"{supercell.atoms.get_chemical_formula()}: {potential.name} gives forces not finite")
     frequencies, _ = compact_solve(compact, supercell, supercell.commensurate_q())
-    return compact, float((frequencies < IMAGINARY_THZ).mean())
+    return compact, even, float((frequencies < IMAGINARY_THZ).mean())
 
 
-def compute_fragment(host: PotentialHost, potential: Potential, basis: int, element: str) -> Fragment:
+class _Counted:
+    """A potential that counts the structures it is asked about."""
+
+    def __init__(self, potential: Potential) -> None:
+        self._potential = potential
+        self.name, self.fingerprint = potential.name, potential.fingerprint
+        self.calls = 0
+
+    def knows(self, symbol: str) -> bool:
+        return self._potential.knows(symbol)
+
+    def evaluate(self, structures: Sequence[Atoms]) -> tuple[list[Array], Array]:
+        self.calls += len(structures)
+        return self._potential.evaluate(structures)
+
+
+def compute_fragment(
+    host: PotentialHost, potential: Potential, basis: int, element: str, *, thrifty: bool | None = None
+) -> Fragment:
     """Put one dopant on a site of the fragments' cell, relax it and take the change of the force constants.
+
+    Args:
+        host: the potential's view of the host.
+        potential: the same potential.
+        basis: the basis atom whose site the dopant takes, in the cell at the origin.
+        element: the dopant.
+        thrifty: displace atoms beyond the dopant's nearest neighbours to one side only, and take the host's
+            anharmonicity off: a third fewer force calls. None leaves it to the potential (its attribute `costly`).
 
     Raises:
         SimulationError: the potential does not know the element, or the atoms do not come to rest.
     """
     if not potential.knows(element):
         raise PotentialError(f"{potential.name} does not know {element}")
+    started = time.perf_counter()
+    counted = _Counted(potential)
+    thrifty = bool(getattr(potential, "costly", False)) if thrifty is None else thrifty
     doped = host.atoms_in(host.supercell)
     doped.symbols[basis] = element
     operations = symmetry_operations(doped)
-    relaxed = relax(doped, potential, host.residual_in(host.supercell), host.stiffness)
-    doped_phi = full_by_displacement(relaxed, potential, operations)
-    excess = pressure_of(potential.evaluate([relaxed])[1][0]) - host.pressure
+    rest = settle(
+        doped, counted, host.residual_in(host.supercell), host.stiffness, **({"tolerance": _COARSE} if thrifty else {})
+    )
+    one_sided = _one_sided(host, rest, basis) if thrifty else None
+    doped_phi = full_by_displacement(rest.atoms, counted, operations, one_sided=one_sided)
+    excess = pressure_of(rest.stress) - host.pressure
     strain = -excess / host.pressure_per_strain if host.pressure_per_strain < 0 else 0.0
+    change = doped_phi - host.supercell.expand(host.compact)
     return Fragment(
         element=element,
         basis=basis,
-        change=(doped_phi - host.supercell.expand(host.compact)).astype(np.float32),
+        change=(0.5 * (change + change.T)).astype(np.float32),  # to the last digit: half of it is kept on disk
         strain_per_fraction=strain * host.supercell.n_atoms,
+        force_calls=counted.calls,
+        seconds=time.perf_counter() - started,
     )
+
+
+def _one_sided(host: PotentialHost, rest: Rest, basis: int) -> OneSided:
+    supercell = host.supercell
+    n = supercell.n_atoms
+    even = supercell.expand(host.even).reshape(n, 3, n, 3)
+    distances = supercell.atoms.get_distances(basis, np.arange(n), mic=True)
+    nearest = np.partition(distances, 1)[1] if n > 1 else 0.0
+    return OneSided(rest.forces, even, distances <= _FIRST_SHELL * nearest)
 
 
 def place(fragment: Fragment, source: Supercell, target: Supercell, equivalence: Equivalence) -> NDArray[np.float32]:

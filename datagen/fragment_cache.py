@@ -40,16 +40,21 @@ class FragmentCache:
         found = _read(path, element, basis)
         if found is None:
             found = compute_fragment(host, potential, basis, element)
-            _write(path, found)
+            _write(path, found, host, potential)
         return found
 
 
 def _key(host: PotentialHost, potential: Potential, basis: int, element: str) -> str:
     primitive = host.supercell.primitive
     digest = hashlib.sha256(f"{_VERSION}/{potential.fingerprint}/{basis}/{element}".encode())
-    # The potential's force constants and residual forces follow from the rest, and stand for how they were asked for.
-    arrays = (primitive.numbers, primitive.cell[:], primitive.positions, host.supercell.matrix, host.offsets)
-    for array in (*arrays, host.residual.round(6), host.compact.round(4)):
+    arrays = [primitive.numbers, primitive.cell[:], primitive.positions, host.supercell.matrix]
+    if getattr(potential, "costly", False):
+        # Single precision: another machine's forces differ in the last digits, and its fragments are as good.
+        arrays.append(np.any(host.offsets))
+    else:
+        # Force constants and residual forces follow from the rest, and stand for how they were asked for.
+        arrays += [host.offsets, host.residual.round(6), host.compact.round(4)]
+    for array in arrays:
         digest.update(np.ascontiguousarray(array + 0.0).tobytes())  # -0.0 is 0.0
     return digest.hexdigest()[:32]
 
@@ -59,12 +64,36 @@ def _read(path: Path, element: str, basis: int) -> Fragment | None:
     try:
         # Opened here, for of a torn file numpy would leave it open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            return Fragment(element, basis, kept["change"], float(kept["strain_per_fraction"]))
+            strain = float(kept["strain_per_fraction"])
+            if "change" in kept:  # as versions before the upper triangle wrote it
+                return Fragment(element, basis, kept["change"], strain)
+            n = 3 * int(kept["n_atoms"])
+            change = np.zeros((n, n), dtype=np.float32)
+            change[np.triu_indices(n)] = kept["upper"]
+            change = np.triu(change) + np.triu(change, 1).T
+            return Fragment(element, basis, change, strain, int(kept["force_calls"]), float(kept["seconds"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _write(path: Path, fragment: Fragment) -> None:
+def _write(path: Path, fragment: Fragment, host: PotentialHost, potential: Potential) -> None:
+    """Keep a fragment, and beside it what a reader without the host needs to lay it over a crystal."""
     content = io.BytesIO()
-    np.savez(content, change=fragment.change, strain_per_fraction=fragment.strain_per_fraction)
+    supercell = host.supercell
+    np.savez_compressed(
+        content,
+        upper=fragment.change[np.triu_indices(len(fragment.change))],  # it is symmetric
+        strain_per_fraction=fragment.strain_per_fraction,
+        element=fragment.element,
+        basis=fragment.basis,
+        n_atoms=supercell.n_atoms,
+        matrix=supercell.matrix,
+        cell=supercell.primitive.cell[:],
+        positions=supercell.primitive.positions,
+        numbers=supercell.primitive.numbers,
+        potential=potential.name,
+        fingerprint=potential.fingerprint,
+        force_calls=fragment.force_calls,
+        seconds=fragment.seconds,
+    )
     Location.of(path).write(content.getvalue())

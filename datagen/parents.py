@@ -30,6 +30,8 @@ from defectnet.io.storage import Location, reason
 __all__ = [
     "IMAGINARY_THZ",
     "Parent",
+    "compact_solve",
+    "frequencies_thz",
     "from_folder",
     "from_phonopy",
     "from_row",
@@ -39,6 +41,7 @@ __all__ = [
     "packaged_folder",
     "parent_columns",
     "read_parents",
+    "shifted_mesh",
 ]
 
 Array = NDArray[np.float64]

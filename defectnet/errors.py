@@ -13,6 +13,7 @@ DefectNetError                    anything this project raises on purpose
 │   └── UnstableError             a crystal is not dynamically stable
 ├── RegistryError                 the model registry refused or cannot be reached
 ├── StorageError                  a disk or object store is full, refuses or cannot be reached
+├── MissingExtraError             part of the installation is missing; an ImportError too, and names the extra
 └── ServiceError                  the HTTP service refused, failed or cannot be reached
     └── BusyError                 too much waits; says when to come back
 
@@ -28,6 +29,7 @@ __all__ = [
     "CompositionError",
     "DefectNetError",
     "InputError",
+    "MissingExtraError",
     "PotentialError",
     "RegistryError",
     "ServiceError",
@@ -114,6 +116,10 @@ class RegistryError(DefectNetError):
 
 class StorageError(DefectNetError):
     """A disk or an object store is full, refuses, or cannot be reached."""
+
+
+class MissingExtraError(DefectNetError, ImportError):
+    """Part of the installation is missing (`defectnet.extras`)."""
 
 
 class ServiceError(DefectNetError):

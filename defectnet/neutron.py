@@ -8,14 +8,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
-from defectnet.errors import CompositionError, InputError, SpectrumError
-from defectnet.readers.text import parse_curve
+from defectnet.errors import CompositionError
 from defectnet.spectrum import FWHM_PER_SIGMA, Spectrum
 from defectnet.units import FrequencyUnit, thz_per
 
@@ -23,10 +21,10 @@ __all__ = [
     "ARCS",
     "ChopperSpectrometer",
     "Resolution",
+    "as_measured",
     "counted",
     "neutron_weight",
     "neutron_weighted",
-    "read_resolution",
     "resolved",
 ]
 
@@ -118,26 +116,6 @@ class ChopperSpectrometer:
 ARCS = ChopperSpectrometer(11.61, 2.0, 3.0, 5.0, 10.0, 100.0)
 
 
-def read_resolution(path: str | Path, unit: FrequencyUnit | str | None = None) -> Resolution:
-    """Read a resolution curve: two columns of text, energy transfer and FWHM, both in the file's unit.
-
-    Between the points the width is interpolated, beyond them it stays as at the ends.
-
-    Raises:
-        InputError, UnitError, SpectrumError: no such file, no unit, or no curve of widths.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"cannot read {path} as text", fix="check the path", field="resolution") from None
-    frequency, width = (np.array(column) for column in parse_curve(text, unit, where=str(path)))
-    if not (np.isfinite(width).all() and (width >= 0).all() and (np.diff(frequency) > 0).all()):
-        raise SpectrumError(
-            f"{path} is no resolution curve", fix="give FWHMs over increasing energies", field="resolution"
-        )
-    return lambda frequency_thz: np.asarray(np.interp(frequency_thz, frequency, width))
-
-
 def resolved(spectrum: Spectrum, resolution: Resolution) -> Spectrum:
     """The spectrum as an instrument of this resolution sees it; no mode is lost at 0 THz or at the end.
 
@@ -152,6 +130,25 @@ def resolved(spectrum: Spectrum, resolution: Resolution) -> Spectrum:
     spread /= np.maximum(spread.sum(axis=1, keepdims=True), 1e-12)
     cells = np.diff(edges)
     return Spectrum(f, (spectrum.dos * cells) @ spread / cells)
+
+
+def as_measured(
+    spectrum: Spectrum, partial: Mapping[str, ArrayLike], kind: str, resolution: Resolution | None = None
+) -> Spectrum:
+    """A computed density as the sample's measurement would show it: its weights and its resolution.
+
+    Args:
+        spectrum: the vibrational density.
+        partial: element → shape (n,), its part of the density on the same axis.
+        kind: "neutron" weighs the elements' parts by their cross-sections, "vibrational" does not.
+        resolution: the spectrometer's; None leaves the density as it is.
+
+    Raises:
+        CompositionError: a neutron density is asked for, and an element has no tabulated cross-section.
+    """
+    if kind == "neutron":
+        spectrum = neutron_weighted(partial, spectrum.frequency_thz)
+    return spectrum if resolution is None else resolved(spectrum, resolution)
 
 
 def counted(spectrum: Spectrum, relative_error: float, rng: np.random.Generator) -> tuple[Spectrum, Array]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from defectnet.elements import VOCABULARY, check_element
 from defectnet.errors import CompositionError, InputError
 from defectnet.host import Host
+from defectnet.io.tables import DENSITY_COLUMNS
 from defectnet.spectrum import Spectrum
 
 __all__ = ["KINDS", "QUERY_COLUMNS", "Query", "iterate_rows"]
@@ -27,8 +28,6 @@ QUERY_COLUMNS = ("sample_id", "host", "frequency_step_thz", "dos", "reference_do
 
 _JSON_KEYS = frozenset({"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind", "prior"})
 _REFERENCE_KEYS = frozenset({"unit", "frequency", "dos"})
-# Columns of the spectra table that hold one density a row; read without a detour through Python floats.
-_DENSITY_COLUMNS = ("dos", "reference_dos")
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def iterate_rows(table: pa.Table, columns: Sequence[str] | None = None) -> Itera
     readers = []
     for name in names:
         column = table[name].combine_chunks()
-        readers.append(_density_reader(column) if name in _DENSITY_COLUMNS else _plain_reader(column))
+        readers.append(_density_reader(column) if name in DENSITY_COLUMNS else _plain_reader(column))
     for index in range(table.num_rows):
         yield {name: read(index) for name, read in zip(names, readers, strict=True)}
 

@@ -1,1 +1,5 @@
 """The DefectNet HTTP service and batch scoring."""
+
+from defectnet.extras import require
+
+require("serve", "serving a model")

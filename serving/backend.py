@@ -16,7 +16,7 @@ from defectnet.query import Query
 from serving.settings import ServiceSettings
 from serving.shadow import Shadowing
 
-__all__ = ["Backend", "DataPlane", "Item", "check", "first_error"]
+__all__ = ["Backend", "DataPlane", "Item", "first_error", "read_each"]
 
 # Checking a spectrum takes some 0.1 ms; after so many the event loop gets a turn, for the other requests.
 _YIELD_EVERY = 16
@@ -59,7 +59,7 @@ class Item:
     host: str = ""
 
 
-async def check(raw: Sequence[Any] | Iterator[Any], read: Callable[[Any], Item]) -> list[Item]:
+async def read_each(raw: Sequence[Any] | Iterator[Any], read: Callable[[Any], Item]) -> list[Item]:
     """Read the items of a request one by one, letting other requests pass between them."""
     items = []
     for index, value in enumerate(raw):

@@ -53,6 +53,12 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def examples(repository: Path) -> Path:
+    """The example spectra."""
+    return repository / "examples"
+
+
+@pytest.fixture(scope="session")
 def bucket() -> "Iterator[str]":
     """The URI of a bucket in a stand-in for S3, which the environment points to until the end."""
     import boto3

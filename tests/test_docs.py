@@ -7,14 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.markdown import blocks, broken_links
 
 from defectnet.cli.main import main
 
 PAGES = ("spectrum-to-answer.md", "fine-tuning.md", "cluster-to-promotion.md")
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -50,11 +47,19 @@ def test_the_pages_of_the_site_are_there(repository: Path) -> None:
     assert set(PAGES) <= listed <= pages
 
 
+def test_the_architecture_names_what_is_there(repository: Path) -> None:
+    """Each question of the table has its file, and each file that is named exists."""
+    text = (repository / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (… .*\?) \| (.*) \|$", text, flags=re.M)
+    assert len(rows) >= 15
+    assert all("`" in answer for _, answer in rows)
+    named = re.findall(r"`((?:defectnet|datagen|training|serving|tests)/[\w./]*)`", text)
+    assert [path for path in named if not (repository / path).exists()] == []
+
+
 def test_links_lead_somewhere(repository: Path) -> None:
     for path in (repository / "docs").glob("*.md"):
-        targets = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
-        missing = [t for t in targets if "://" not in t and not (path.parent / t).exists()]
-        assert missing == [], path.name
+        assert broken_links(path) == [], path.name
 
 
 @pytest.mark.slow

@@ -98,6 +98,12 @@ def test_no_file_is_long(repository: Path) -> None:
     assert {path: lines for path, lines in lengths.items() if lines > MAX_LINES} == {}
 
 
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "defectnet", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert all(verb in done.stdout for verb in VERBS)
+
+
 def test_the_verbs() -> None:
     assert {"simulate", "train", "evaluate", "promote", "serve", "score", "predict", "plot"} <= set(VERBS)
 

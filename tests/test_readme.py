@@ -7,12 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.markdown import blocks, broken_links
 
-DOCUMENTS = ("README.md", "examples/README.md", "CHANGELOG.md", "docs/serving.md")
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "examples/README.md", "benchmarks/README.md", "CHANGELOG.md")
 
 
 def test_the_python_of_the_readme(repository: Path) -> None:
@@ -36,13 +33,26 @@ def test_the_commands_that_need_no_server(repository: Path, tmp_path: Path, docu
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(repository: Path, document: str) -> None:
-    path = repository / document
-    targets = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
-    local = [target for target in targets if "://" not in target]
-    assert [target for target in local if not (path.parent / target).exists()] == []
+    assert broken_links(repository / document) == []
 
 
-def test_the_targets_of_the_makefile_are_listed(repository: Path) -> None:
-    listed = subprocess.run(["make", "-C", repository], capture_output=True, text=True, check=True).stdout
-    for target in set(re.findall(r"`make (\w+)`", (repository / "README.md").read_text(encoding="utf-8"))):
-        assert f"make {target} " in listed
+def test_make_help_shows_every_target(repository: Path) -> None:
+    makefile = (repository / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)$", makefile, flags=re.M)
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, flags=re.M))
+    assert targets == set(phony.replace("\\", " ").split())
+    shown = subprocess.run(["make", "-C", repository], capture_output=True, text=True, check=True).stdout
+    assert {line.split()[1] for line in shown.splitlines() if line.startswith("  make ")} == targets
+    named = set(re.findall(r"`make ([a-z0-9-]+)`", (repository / "README.md").read_text(encoding="utf-8")))
+    assert named <= targets
+
+
+def test_every_benchmark_is_in_the_index(repository: Path) -> None:
+    folder = repository / "benchmarks"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    programs = {path.name for path in folder.glob("*.py")}
+    assert programs == set(re.findall(r"`(\w+\.py)`", index))
+    results = {path.name for path in (folder / "results").glob("*.json")}
+    assert results <= set(re.findall(r"`(\w+\.json)`", index))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (repository / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    assert set(re.findall(r"`make ([a-z0-9-]+)`", index)) <= targets

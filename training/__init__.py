@@ -1,1 +1,5 @@
 """Training, evaluation, registry and promotion of the DefectNet model."""
+
+from defectnet.extras import require
+
+require("train", "training a model")

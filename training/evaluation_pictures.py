@@ -12,9 +12,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pymatgen.core.periodic_table import Element
 
-from defectnet.elements import VOCABULARY
+from defectnet.elements import VOCABULARY, element
 from defectnet.metrics import HEADLINE_PERCENT, Judged, score_range
 from defectnet.model.artifact import ModelConfig
 from defectnet.model.explain import attention_map
@@ -217,10 +216,15 @@ def plot_attention(
 
 def _place(symbol: str) -> tuple[int, int]:
     """Row and column of an element on the periodic table, lanthanides and actinides below it."""
-    element = Element(symbol)
-    if element.is_lanthanoid or element.is_actinoid:
-        return (8 if element.is_lanthanoid else 9), 2 + element.Z - (57 if element.is_lanthanoid else 89)
-    return element.row - 1, element.group - 1
+    number = VOCABULARY.index(symbol) + 1
+    for row, (first, last) in _SERIES.items():
+        if first <= number <= last:
+            return row, 2 + number - first
+    return element(symbol).period - 1, element(symbol).group - 1
+
+
+# Rows in which lanthanides and actinides are drawn: atomic numbers of the first and the last.
+_SERIES = {8: (57, 71), 9: (89, 103)}
 
 
 def _save(figure: Figure, path: str | Path) -> None:

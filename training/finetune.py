@@ -140,17 +140,7 @@ def finetune(
     _merge(network)
     network.eval()
 
-    described = config.trained_on.model_copy(
-        update={
-            "dopants": tuple(symbol for symbol, one in zip(VOCABULARY, known, strict=True) if one),
-            "host_elements": tuple(
-                s for s in VOCABULARY if s in {*config.trained_on.host_elements, *data.host_elements}
-            ),
-            "n_spectra": config.trained_on.n_spectra + len(data),
-            "git_revision": git_revision(),
-        }
-    )
-    tuned = config.model_copy(update={"trained_on": described})
+    tuned = _described(config, data, known)
     forgetting = None
     if benchmark is not None:
         forgetting = _forgetting(base, network, tuned, SpectraArrays.from_table(benchmark, config.grid))
@@ -168,6 +158,20 @@ def finetune(
     }
     (output / "finetune.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return result
+
+
+def _described(config: ModelConfig, data: SpectraArrays, known: NDArray[np.bool_]) -> ModelConfig:
+    """The base's config, with the measurements among what it was trained on."""
+    hosts = {*config.trained_on.host_elements, *data.host_elements}
+    described = config.trained_on.model_copy(
+        update={
+            "dopants": tuple(symbol for symbol, one in zip(VOCABULARY, known, strict=True) if one),
+            "host_elements": tuple(symbol for symbol in VOCABULARY if symbol in hosts),
+            "n_spectra": config.trained_on.n_spectra + len(data),
+            "git_revision": git_revision(),
+        }
+    )
+    return config.model_copy(update={"trained_on": described})
 
 
 def folds(formula: NDArray[np.str_], seed: int) -> NDArray[np.intp]:

@@ -4,6 +4,8 @@ A potential is named by one line of text:
 
 - `nep89`: NEP89 as it lies inside the `neptrainkit` wheel, run by `nep-adapters` (both GPL-3.0, both optional);
 - `nep:PATH`: a NEP model file, run by `nep-adapters`;
+- `nequix`: Nequix, fine-tuned on phonons (MIT), run by torch; its weights are looked for in two caches;
+- `nequix:PATH`: a Nequix weights file;
 - `package.module:Calculator` or `package.module:Calculator(key=value, …)`: any ASE calculator, by import path.
 """
 
@@ -27,9 +29,16 @@ def load_potential(spec: str) -> Potential:
         return NepPotential(packaged_nep89(), name="nep89")
     if spec.startswith("nep:"):
         return NepPotential(spec.removeprefix("nep:"))
+    if spec == "nequix" or spec.startswith("nequix:"):
+        # Torch takes a second to import, which a run without this potential should not pay.
+        from datagen.potentials.nequix import NequixPotential
+
+        return NequixPotential(spec.partition(":")[2] or None, name="nequix" if spec == "nequix" else "")
     module_name, colon, call = spec.partition(":")
     if not colon:
-        raise PotentialError(f"{spec!r} names no potential; write nep89, nep:PATH or package.module:Calculator")
+        raise PotentialError(
+            f"{spec!r} names no potential; write nep89, nequix, nep:PATH, nequix:PATH or package.module:Calculator"
+        )
     name, _, arguments = call.partition("(")
     try:
         factory = getattr(importlib.import_module(module_name), name)

@@ -1,77 +1,46 @@
 """`defectnet predict`: one spectrum (or a small Parquet of them) to a verdict, without a server."""
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
-from defectnet.errors import InputError, UnitError
-from defectnet.pages.verdict_table import verdict_table
+import defectnet
+from defectnet.cli import options
+from defectnet.cli.answers import show_answers
+from defectnet.errors import InputError
+from defectnet.models import RELEASED, ModelReference
 
 if TYPE_CHECKING:
-    from defectnet.model.predictor import Predictor
+    from defectnet import Check, Prediction, Predictor, PristineHost, Query
     from defectnet.neutron import Resolution
-    from defectnet.query import Query
-    from defectnet.readers import Reading
-    from defectnet.spectrum import Spectrum
 
 __all__ = ["predict"]
 
 
 def predict(
-    file: Annotated[Path, typer.Argument(help="A spectrum in any format that is read, or a Parquet of spectra.")],
-    host: Annotated[
-        str | None, typer.Option(help="Formula of the pristine crystal, such as Si or Ga0.9Al0.1As.")
-    ] = None,
-    unit: Annotated[
-        str | None, typer.Option(help="THz, meV or cm-1: the frequency axis, where the file does not say.")
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            help="Spectrum of the pristine crystal: a file like FILE; makes the answer better. "
-            "`library`, or a name in it such as mp-149, takes a computed one."
-        ),
-    ] = None,
-    structure: Annotated[
-        Path | None, typer.Option(help="CIF or POSCAR of the pristine crystal, to compute its spectrum from.")
-    ] = None,
-    potential: Annotated[str, typer.Option(help="Interatomic potential for --structure and --check.")] = "nep89",
-    candidates: Annotated[
-        str | None, typer.Option(help="Only these elements are weighed, such as B,N,Al; without it, every one.")
-    ] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="vibrational or neutron. [default: what the file says, else vibrational]")
-    ] = None,
-    use_prior: Annotated[
-        bool, typer.Option("--prior/--no-prior", help="Use what a chemist expects of this host beside the spectrum.")
-    ] = True,
-    recommend: Annotated[
-        int, typer.Option(min=0, help="Rank this many elements instead: a list for --candidates, without a verdict.")
-    ] = 0,
-    resolution: Annotated[
-        Path | None, typer.Option(help="Two columns, energy and FWHM: applied to what is computed, not to FILE.")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Simulate the answer, compare it with FILE and refine the concentrations.")
-    ] = False,
-    parents: Annotated[
-        str, typer.Option(help="Where --check finds the host's force constants: packaged, a folder or a Parquet.")
-    ] = "packaged",
-    similar: Annotated[
-        Path | None, typer.Option(help="A Parquet (or folder) of simulated spectra; the nearest go into the report.")
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="A model artifact folder. [default: the released one]", show_default=False)
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Also draw the spectrum beside its verdict into this PNG.")] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Also write one HTML page with everything, for a logbook.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    context: typer.Context,
+    file: options.File,
+    host: options.HostFormula = None,
+    unit: options.Unit = None,
+    reference: options.Reference = None,
+    structure: options.Structure = None,
+    potential: options.Potential = "nep89",
+    candidates: options.Candidates = None,
+    kind: options.Kind = None,
+    use_prior: options.Prior = True,
+    recommend: options.Recommend = 0,
+    resolution: options.ResolutionFile = None,
+    check: options.Simulated = False,
+    parents: options.Parents = "packaged",
+    similar: options.Similar = None,
+    model: options.Model = None,
+    device: options.Device = "cpu",
+    plot: options.Plot = None,
+    report: options.Report = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Say which foreign elements sit in a crystal, and how much of each. Works without a server.
 
@@ -81,164 +50,72 @@ def predict(
 
     Example: defectnet predict examples/Si.csv --host Si --reference examples/Si-pristine.csv --plot verdict.png
     """
-    from defectnet.io.tables import read_spectra
-    from defectnet.readers import is_parquet
-
-    predictions: list[dict[str, Any]]
-    if is_parquet(file):
-        given: dict[str, object] = {
-            "--host": host,
-            "--unit": unit,
-            "--reference": reference,
-            "--candidates": candidates,
-            "--kind": kind,
-        }
-        given |= {"--structure": structure, "--resolution": resolution, "--similar": similar}
-        for option, value in given.items():
-            if value is not None:
-                raise InputError("each row of a Parquet file brings its own", fix="leave it out", field=option)
-        if recommend or not use_prior:
-            option = "--recommend" if recommend else "--no-prior"
-            raise InputError("reads one spectrum, not a table", fix="give a text file", field=option)
-        if plot is not None:
-            raise InputError(
-                "draws one spectrum, not a table", fix="use `defectnet plot` on the Parquet file", field="--plot"
-            )
-        if report is not None or check:
-            raise InputError(
-                "is about one spectrum, not a table",
-                fix="give one spectrum in a file",
-                field="--check" if check else "--report",
-            )
-        table = read_spectra(file)
-        predictions = _load(model).predict_table(table).to_pylist()
-    else:
-        asked = _ask(file, host, unit, reference, structure, potential, candidates, kind, resolution)
-        predictor = _load(model)
-        query = replace(asked.query, prior=use_prior)
-        if recommend:
-            for rank, verdict in enumerate(predictor.recommend(query, recommend), start=1):
-                typer.echo(f"{rank:3d}  {verdict.element:2s}  {verdict.probability:.3f}")
-            return
-        (prediction,) = predictor.predict([query])
-        if prediction.error is not None:
-            raise InputError(f"no answer for {file} ({prediction.error})", fix="check the spectrum", field="file")
-        prediction = replace(prediction, warnings=(*prediction.warnings, *asked.notes))
-        predictions = [prediction.to_dict()]
-        checked = None
-        if check:
-            from datagen.answer_check import check_prediction
-
-            checked = check_prediction(
-                query, prediction, resolution=asked.resolution, structure=structure,
-                potential=potential, parents=parents,
-            )  # fmt: skip
-            predictions[0]["check"] = checked.to_dict()
-        if plot is not None:
-            from defectnet.pages.plots import plot_prediction
-
-            plot_prediction(query, prediction, plot)
-        if report is not None:
-            from defectnet.model.explain import explain, nearest
-            from defectnet.pages.report import write_report
-
-            write_report(
-                report,
-                query,
-                prediction,
-                explanation=explain(predictor, query, prediction),
-                neighbours=[] if similar is None else nearest(query, read_spectra(similar), predictor.config.grid),
-                check=checked,
-                error=asked.reading.error,
-                source=f"{file.name} ({asked.reading.format})",
-                card=predictor.card,
-            )
-    if as_json:
-        typer.echo(json.dumps(predictions, indent=2, ensure_ascii=False))
-    else:
-        Console().print(verdict_table(predictions, every_element=candidates is not None))
-        if "check" in predictions[0]:
-            Console().print(predictions[0]["check"]["sentence"], highlight=False)
-    failed = [prediction for prediction in predictions if prediction["error"]]
-    if failed:
-        raise InputError(
-            f"{len(failed)} of {len(predictions)} rows have no answer, first {failed[0]['sample_id']!r} "
-            f"({failed[0]['error']})",
-            fix="repair them; the others were answered",
-            field="file",
-        )
-
-
-def _load(model: Path | None) -> "Predictor":
-    from defectnet.model.predictor import Predictor
-    from defectnet.released import released_model
-
-    return Predictor.load(model) if model is not None else Predictor.load(released_model(), version="released")
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """The question, what the file held beside it, and what the user should know of how it was put."""
-
-    query: "Query"
-    reading: "Reading"
-    resolution: "Resolution | None"
-    notes: tuple[str, ...]
-
-
-def _ask(
-    file: Path,
-    host: str | None,
-    unit: str | None,
-    reference: str | None,
-    structure: Path | None,
-    potential: str,
-    candidates: str | None,
-    kind: str | None,
-    resolution_file: Path | None,
-) -> _Asked:
-    from datagen.reference import from_library, from_structure
-    from defectnet.host import Host
-    from defectnet.neutron import read_resolution
-    from defectnet.query import Query
-    from defectnet.readers import read_file
-
+    if defectnet.is_parquet(file):
+        options.refuse_for_tables(context)
+        table = defectnet.read_spectra(file)
+        show_answers(_load(model, device).predict_table(table).to_pylist(), as_json=as_json)
+        return
     if host is None and structure is None:
         raise InputError("is missing", fix="give the pristine crystal's formula, such as --host Si", field="--host")
-    if reference is not None and structure is not None:
-        raise InputError("is one reference too many", fix="give --reference or --structure", field="--structure")
-    crystal = None if host is None else Host(host)
-    reading = read_file(file, unit)
-    notes: list[str] = []
-    if kind == "vibrational" and reading.kind == "neutron":
-        notes.append(f"{file.name} says that it is weighted by neutron cross-sections, but was read as vibrational")
-    kind = kind or reading.kind or "vibrational"
-    resolution = None if resolution_file is None else read_resolution(resolution_file, unit)
-    pristine: Spectrum | None = None
-    if structure is not None:
-        made, found = from_structure(structure, potential, kind, resolution)
-        if crystal is not None and found != crystal:
-            raise InputError(
-                f"{structure} is {found.formula}, not {crystal.formula}", fix="make them agree", field="--structure"
-            )
-        crystal, pristine = found, made.spectrum
-        notes.append(made.note)
-    assert crystal is not None
-    if reference is not None and not Path(reference).exists() and (reference == "library" or reference[:3] == "mp-"):
-        made = from_library(crystal, kind, resolution, None if reference == "library" else reference)
-        pristine = made.spectrum
-        notes.append(made.note)
-    elif reference is not None:
-        try:
-            pristine = read_file(reference).spectrum
-        except UnitError:
-            pristine = read_file(reference, unit).spectrum  # it does not say, so it is taken to be like FILE
-    query = Query(
-        sample_id=file.stem,
-        host=crystal,
-        spectrum=reading.spectrum,
-        reference=pristine,
-        candidates=None if candidates is None else tuple(s.strip() for s in candidates.split(",") if s.strip()),
+    width = None if resolution is None else defectnet.read_resolution(resolution, unit)
+    asked = defectnet.read_query(
+        file,
+        host,
+        unit=unit,
+        reference=reference if structure is None else _from_structure(structure, potential, reference),
+        candidates=None if candidates is None else [name.strip() for name in candidates.split(",") if name.strip()],
         kind=kind,
+        resolution=width,
+        prior=use_prior,
     )
-    return _Asked(query, reading, resolution, tuple(notes))
+    predictor = _load(model, device)
+    if recommend:
+        for rank, verdict in enumerate(predictor.recommend(asked.query, recommend), start=1):
+            typer.echo(f"{rank:3d}  {verdict.element:2s}  {verdict.probability:.3f}")
+        return
+    (prediction,) = predictor.predict([asked.query])
+    if prediction.error is not None:
+        raise InputError(f"no answer for {file} ({prediction.error})", fix="check the spectrum", field="file")
+    prediction = replace(prediction, warnings=(*prediction.warnings, *asked.notes))
+    checked = None if not check else _check(asked.query, prediction, width, structure, potential, parents)
+    if plot is not None:
+        defectnet.plot_prediction(asked.query, prediction, plot)
+    if report is not None:
+        defectnet.report_answer(report, predictor, asked, prediction, check=checked, similar=similar)
+    beside = {} if checked is None else {"check": checked.to_dict()}
+    show_answers([prediction.to_dict() | beside], as_json=as_json, every_element=candidates is not None)
+
+
+def _load(model: str | None, device: str) -> "Predictor":
+    reference = ModelReference.parse(model or RELEASED)
+    if reference.folder is not None:
+        version = RELEASED if model in (None, RELEASED) else "local"
+        return defectnet.Predictor.load(reference.folder, version=version, device=device)
+    from training.registry import fetch
+
+    with TemporaryDirectory() as copy:
+        folder, number = fetch(reference, copy)
+        return defectnet.Predictor.load(folder, name=reference.name, version=number, device=device)
+
+
+def _from_structure(structure: Path, potential: str, reference: str | None) -> "PristineHost":
+    from datagen.reference import reference_from_structure
+
+    if reference is not None:
+        raise InputError("is one reference too many", fix="give --reference or --structure", field="--structure")
+    return reference_from_structure(structure, potential)
+
+
+def _check(
+    query: "Query",
+    prediction: "Prediction",
+    resolution: "Resolution | None",
+    structure: Path | None,
+    potential: str,
+    parents: str,
+) -> "Check":
+    from datagen.answer_check import check_prediction
+
+    return check_prediction(
+        query, prediction, resolution=resolution, structure=structure, potential=potential, parents=parents
+    )

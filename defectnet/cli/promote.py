@@ -38,7 +38,7 @@ def promote(
     Example: defectnet promote --rollback
     """
     from defectnet.errors import InputError, RegistryError
-    from defectnet.models import MODEL_NAME, ModelReference
+    from defectnet.models import MODEL_NAME
     from training import promotion, registry
 
     if [version is not None, artifact is not None, back].count(True) != 1:
@@ -49,19 +49,7 @@ def promote(
     if back:
         console.print(f"champion: {MODEL_NAME}/{registry.rollback()}", highlight=False)
         return
-    if artifact is not None:
-        folder = ModelReference.parse(artifact, field="--artifact").folder
-        if folder is None:
-            raise InputError(f"{artifact} is registered already", fix="give it without --artifact", field="--artifact")
-        version = registry.register(folder)
-    else:
-        assert version is not None  # exactly one was given
-        reference = ModelReference.parse(version, field="version")
-        if not reference.registered or reference.name != MODEL_NAME:
-            raise InputError(
-                f"{version} is no version of {MODEL_NAME}", fix="give its number, or --artifact FOLDER", field="version"
-            )
-        version = registry.version_of(reference)
+    version = _registered(version, artifact)
     gate = promotion.promote(version, benchmark, force=force)
     if gate.checks:
         console.print(Markdown(promotion.markdown(gate)))
@@ -71,3 +59,22 @@ def promote(
             "--force REASON"
         )
     console.print(f"champion: {MODEL_NAME}/{version}", highlight=False)
+
+
+def _registered(version: str | None, artifact: str | None) -> str:
+    """The number of the version that is meant; an artifact folder is registered first. Exactly one is given."""
+    from defectnet.errors import InputError
+    from defectnet.models import MODEL_NAME, ModelReference
+    from training import registry
+
+    if artifact is not None:
+        folder = ModelReference.parse(artifact, field="--artifact").folder
+        if folder is None:
+            raise InputError(f"{artifact} is registered already", fix="give it without --artifact", field="--artifact")
+        return registry.register(folder)
+    reference = ModelReference.parse(version or "", field="version")
+    if not reference.registered or reference.name != MODEL_NAME:
+        raise InputError(
+            f"{version} is no version of {MODEL_NAME}", fix="give its number, or --artifact FOLDER", field="version"
+        )
+    return registry.version_of(reference)

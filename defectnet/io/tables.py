@@ -15,6 +15,7 @@ from defectnet.io.compact import compacted, expanded
 from defectnet.io.storage import Location, reason
 
 __all__ = [
+    "DENSITY_COLUMNS",
     "PREDICTIONS_SCHEMA",
     "SPECTRA_SCHEMA",
     "conform",
@@ -23,6 +24,8 @@ __all__ = [
     "write_table",
 ]
 
+# Columns of the spectra table that hold one density a row; read without a detour through Python floats.
+DENSITY_COLUMNS = ("dos", "reference_dos")
 _DENSITY = pa.list_(pa.float32())
 _COMPRESSION = 9
 # A host's density, equal in all rows of its parent, stands in the dictionary of its column once; with Parquet's own

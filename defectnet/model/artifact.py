@@ -38,7 +38,6 @@ __all__ = [
 WEIGHTS, CONFIG, CARD, SUMS = "weights.safetensors", "config.json", "card.md", "SHA256SUMS"
 ARTIFACT_FILES = (WEIGHTS, CONFIG, CARD)
 FORMAT_VERSION: Literal[1] = 1
-_CHUNK_BYTES = 1 << 20
 
 
 class TrainedOn(Settings):
@@ -153,8 +152,5 @@ def read_card(folder: str | Path) -> str:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

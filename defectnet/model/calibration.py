@@ -19,7 +19,9 @@ from defectnet.model.prior import EXPECTED_COLUMNS
 from defectnet.settings import Settings
 
 __all__ = [
+    "COVERAGE",
     "OOD_LIMIT",
+    "THRESHOLD_BOUNDS",
     "Calibration",
     "ModeCalibration",
     "PresenceMap",

@@ -26,24 +26,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from defectnet.elements import VOCABULARY, descriptors
+from defectnet.model.channels import N_CHANNELS, absolute_positions, channels, fourier, log_scale, roughness
 from defectnet.model.features import FrequencyGrid
 from defectnet.model.layers import DecoderLayer, EncoderLayer, NetworkSettings
 from defectnet.model.mass_defect import CHANGE_FLOOR, N_MOMENTS, Physics, moved_moments
 from defectnet.model.prior import EXPECTED_COLUMNS
 
-__all__ = ["Answer", "DefectNetwork", "Inputs", "NetworkSettings", "compact"]
+__all__ = [
+    "LOG_CONCENTRATION_BOUNDS",
+    "MAX_HOST_ELEMENTS",
+    "Answer",
+    "DefectNetwork",
+    "Inputs",
+    "NetworkSettings",
+    "compact",
+]
 
 # Host elements beyond this number (the least abundant ones) are left out of the host tokens. Of 4,308 DFT parents none
 # has more than six elements.
 MAX_HOST_ELEMENTS = 6
-# 1 % of a dopant is an L1 distance of about 0.04 between densities normalised to 1: scaled up to order one.
-DIFFERENCE_SCALE = 10.0
-# A second, steeper view of the difference for dopants far below 1 %, squashed so that strong ones do not saturate.
-SMALL_DIFFERENCE_SCALE = 200.0
-# Floor of the density inside the log ratio: lower, and bins that hold numerical dust would outweigh the bands.
-RATIO_FLOOR = 0.01
-FORM_LIMIT = 10.0
-N_CHANNELS = 8
 # Bounds of what the concentration head can say (natural logs of a fraction, and of its spread): beyond the range that
 # is trained for, and finite, so that a strange spectrum cannot make an infinity.
 LOG_CONCENTRATION_BOUNDS = (-9.0, 0.0)
@@ -51,7 +52,6 @@ LOG_SPREAD_BOUNDS = (-4.0, 1.5)
 # Most elements are absent from most spectra; starting from this logit saves the first epochs.
 _FIRST_PRESENCE_LOGIT = -2.5
 _FIRST_LOG_CONCENTRATION = -4.0
-_FOURIER_OCTAVES = 6
 
 
 class Inputs(NamedTuple):
@@ -176,7 +176,7 @@ class DefectNetwork(nn.Module):
         sample, reference = given.sample.clamp(min=0), given.reference.clamp(min=0) * known
         difference = (sample - reference) * known
         squares = self.centres.square()
-        scale = _log_scale(given, self.centres)
+        scale = log_scale(given.sample, given.reference, given.has_reference, self.centres)
         change = difference.abs().sum(dim=1)
         ends = (self.centres[None] < 0.25 * scale.exp()[:, None], self.centres[None] > 2.0 * scale.exp()[:, None])
         low, high = ((sample * end).sum(dim=1) for end in ends)
@@ -186,9 +186,9 @@ class DefectNetwork(nn.Module):
             (low + 1e-4).log(),  # the acoustic modes, which light scattering does not show
             (high + 1e-4).log(),  # what lies far above the host's bands
             sample.square().sum(dim=1).clamp(min=1e-9).log(),  # lines, or bands?
-            (_roughness(sample) + 1e-4).log(),  # noise
+            (roughness(sample) + 1e-4).log(),  # noise
             (change + CHANGE_FLOOR).log() * known[:, 0],  # more than any dopant does
-            (_roughness(difference) / (change + CHANGE_FLOOR) + 1e-4).log() * known[:, 0],
+            (roughness(difference) / (change + CHANGE_FLOOR) + 1e-4).log() * known[:, 0],
             moved * known[:, 0],  # the axis
         ]
         mean = given.host @ self.descriptors[:, :_N_HOST_SIGNATURE]  # light and stiff, or heavy and soft: which host?
@@ -216,15 +216,15 @@ class _Member(nn.Module):
 
         # Spectrum to tokens. Where a token lies is said twice: on the absolute scale, and beside the host's own mean
         # frequency, on which hosts resemble each other.
-        channels = settings.stem_channels
+        n_stem = settings.stem_channels
         self.stem = nn.Sequential(
-            nn.Conv1d(N_CHANNELS, channels, kernel_size=7, padding=3),
+            nn.Conv1d(N_CHANNELS, n_stem, kernel_size=7, padding=3),
             nn.GELU(),
-            nn.Conv1d(channels, width, kernel_size=settings.patch_bins, stride=settings.patch_bins),
+            nn.Conv1d(n_stem, width, kernel_size=settings.patch_bins, stride=settings.patch_bins),
         )
         centres = torch.from_numpy(grid.centres_thz).float()
         self.register_buffer("centres", centres, persistent=False)
-        self.register_buffer("positions", _absolute_positions(grid, settings.patch_bins), persistent=False)
+        self.register_buffer("positions", absolute_positions(grid, settings.patch_bins), persistent=False)
         n_positions = 2 * self.positions.shape[1]
         self.position = nn.Linear(n_positions, width)
         self.about = nn.Linear(_N_ABOUT, width)
@@ -295,17 +295,17 @@ class _Member(nn.Module):
         difference = (given.sample - given.reference) * known[:, None]
         change = difference.abs().sum(dim=1) + CHANGE_FLOOR
         flags = [known, given.neutron.to(known.dtype), given.has_prior.to(known.dtype)]
-        scale = _log_scale(given, self.centres)
+        scale = log_scale(given.sample, given.reference, given.has_reference, self.centres)
         moments = moved_moments(difference, self.centres, scale[:, None]) / change[:, None]
         return torch.cat([torch.stack([change.log() * known, scale, *flags], dim=1), moments], dim=1)
 
     def _encode(self, given: Inputs, about: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Tokens (B, T + H, W), which are padding (B, T + H), the mean spectral token (B, W), host elements (B, H)."""
-        channels = _channels(given.sample, given.reference, given.has_reference, self.grid.bin_width)
-        x = self.stem(channels).transpose(1, 2)  # (B, T, W)
+        shown = channels(given.sample, given.reference, given.has_reference, self.grid.bin_width)
+        x = self.stem(shown).transpose(1, 2)  # (B, T, W)
         elements = self.element_learned.weight + self.element_physical(self.descriptors)  # (V, W)
         middle = self.centres.view(-1, self.settings.patch_bins).mean(dim=1).log()  # (T,)
-        relative = _fourier((middle[None] - about[:, 1:2]) / _RELATIVE_RANGE)  # (B, T, P)
+        relative = fourier((middle[None] - about[:, 1:2]) / _RELATIVE_RANGE)  # (B, T, P)
         places = torch.cat([self.positions.expand_as(relative), relative], dim=2)
         x = x + self.position(places) + (given.host @ elements + self.about(about))[:, None, :]
 
@@ -390,50 +390,3 @@ def compact(asked: Tensor) -> tuple[Tensor, Tensor]:
     n_queries = max(int(asked.sum(dim=1).max()), 1)
     chosen = asked.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :n_queries]
     return chosen, ~asked.gather(1, chosen)
-
-
-def _channels(sample: Tensor, reference: Tensor, has_reference: Tensor, bin_width: float) -> Tensor:
-    """Input channels of the convolution, shape (B, 8, N); all that needs the reference is zero where it is absent."""
-    known = has_reference[:, None].to(sample.dtype)  # (B, 1)
-    density = sample / bin_width  # per u, integrates to 1
-    pristine = reference * known / bin_width
-    difference = (density - pristine) * known
-    # The change's form alone, the same for 1 % and 2 % of one dopant.
-    form = difference / (difference.abs().sum(dim=1, keepdim=True) * bin_width + CHANGE_FLOOR)
-    ratio = torch.log((density + RATIO_FLOOR) / (pristine + RATIO_FLOOR)) * known
-    return torch.stack(
-        [
-            density.clamp(min=0).sqrt(),
-            pristine.clamp(min=0).sqrt(),
-            DIFFERENCE_SCALE * difference,
-            torch.asinh(SMALL_DIFFERENCE_SCALE * difference),
-            form,
-            (form / pristine.clamp(min=RATIO_FLOOR)).clamp(-FORM_LIMIT, FORM_LIMIT),
-            ratio,
-            known.expand_as(sample),
-        ],
-        dim=1,
-    )
-
-
-def _log_scale(given: Inputs, centres: Tensor) -> Tensor:
-    """Log of the root mean square frequency of the host where it is known, else of the sample; shape (B,)."""
-    pristine = torch.where(given.has_reference[:, None], given.reference, given.sample).clamp(min=0)
-    return 0.5 * (pristine @ centres.square() / pristine.sum(dim=1).clamp(min=1e-9)).clamp(min=1e-6).log()
-
-
-def _roughness(shares: Tensor) -> Tensor:
-    """How much each bin differs from the mean of its neighbours, summed over the spectrum; shape (B,)."""
-    return (shares[:, 1:-1] - 0.5 * (shares[:, 2:] + shares[:, :-2])).abs().sum(dim=1)
-
-
-def _absolute_positions(grid: FrequencyGrid, patch_bins: int) -> Tensor:
-    """Sines and cosines of the absolute log-frequency of each patch, shape (T, 2 * octaves + 1)."""
-    centres = torch.from_numpy(grid.centres_thz).reshape(-1, patch_bins).mean(dim=1)
-    return _fourier(torch.log1p(centres / grid.scale_thz) / torch.log1p(torch.tensor(grid.top_thz / grid.scale_thz)))
-
-
-def _fourier(x: Tensor) -> Tensor:
-    """x itself, and its sines and cosines, in a new last dimension of 2 * octaves + 1."""
-    angles = x[..., None] * torch.pi * 2.0 ** torch.arange(_FOURIER_OCTAVES, device=x.device)
-    return torch.cat([x[..., None], angles.sin(), angles.cos()], dim=-1).float()

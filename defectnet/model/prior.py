@@ -6,18 +6,15 @@ often the two ions stand in for each other in known crystals (Hautier et al., In
 The simulator draws dopants by such weights; the model reads them as long as the user does not switch the prior off.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.analysis.structure_prediction.substitution_probability import SubstitutionProbability
-from pymatgen.core import Composition, Species
-from pymatgen.core.periodic_table import Element
 
-from defectnet.elements import VOCABULARY, descriptors
+from defectnet.chemistry.ions import balanced_states, substitution_lift
+from defectnet.elements import VOCABULARY, descriptors, element
 from defectnet.host import Host
 
 __all__ = [
@@ -102,8 +99,8 @@ def expectations(host: Host) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     for one in substitutions(host):
         best.setdefault(one.element, one)  # the most likely site comes first
     whole = sum(one.weight for one in best.values())
-    for element, one in best.items():
-        row = VOCABULARY.index(element)
+    for name, one in best.items():
+        row = VOCABULARY.index(name)
         table[row, :4] = (np.log(one.weight / _LEAST_WEIGHT), 1.0, one.heterovalent, np.log(one.weight / whole))
         site[row] = VOCABULARY.index(one.replaces)
     table.setflags(write=False)
@@ -114,11 +111,9 @@ def expectations(host: Host) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 @lru_cache(maxsize=_HOSTS_KEPT)
 def host_valences(host: Host) -> Mapping[str, float]:
     """Oxidation state of each element of the host; empty for elements, intermetallics and very long formulas."""
-    composition = Composition(host.formula)
-    if composition.num_atoms > _MOST_ATOMS:
+    if len(host.counts) < 2 or sum(host.counts.values()) > _MOST_ATOMS:
         return {}
-    guesses = composition.oxi_state_guesses()
-    return dict(guesses[0]) if guesses and len(host.elements) > 1 else {}
+    return balanced_states(host.counts)
 
 
 def weigh(old: str, valence: float | None, new: str) -> tuple[float, int | None]:
@@ -138,20 +133,12 @@ def weigh(old: str, valence: float | None, new: str) -> tuple[float, int | None]
 def _valence_step(old: str, valence: float | None, new: str) -> int | None:
     if valence is None or valence == 0:
         # Covalent or metallic: valence electrons are counted by the group.
-        groups = Element(old).group, Element(new).group
+        groups = element(old).group, element(new).group
         step = abs(groups[0] - groups[1])
         return step if step <= 1 and (groups[0] >= 13) == (groups[1] >= 13) else None
-    steps = [abs(state - valence) for state in _states(new) if np.sign(state) == np.sign(valence)]
-    step = min(steps, default=np.inf)
-    return round(step) if step <= 1 else None
-
-
-@cache
-def _states(symbol: str) -> frozenset[int]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen warns of elements without a table, which then simply have no state
-        element = Element(symbol)
-        return frozenset({*element.common_oxidation_states, *element.icsd_oxidation_states})
+    steps = [abs(state - valence) for state in element(new).oxidation_states if np.sign(state) == np.sign(valence)]
+    least = min(steps, default=np.inf)
+    return round(least) if least <= 1 else None
 
 
 @cache
@@ -163,28 +150,20 @@ def _similarity(old: str, new: str, valence: float | None) -> float:
     if radii[0] is None or radii[1] is None or new in NEVER:
         return 0.0
     size = (radii[1] / radii[0] - 1) / _RADIUS_TOLERANCE
-    pull = (Element(new).X - Element(old).X) / _ELECTRONEGATIVITY_TOLERANCE
+    pull = (element(new).electronegativity - element(old).electronegativity) / _ELECTRONEGATIVITY_TOLERANCE
     return min(1.0, float(np.exp(-0.5 * (size**2 + pull**2))) * _known_together(old, new, valence))
 
 
 def _radius(symbol: str, valence: float | None) -> float | None:
     """Shannon's radius of the ion of this valence; without one the atomic radius; Å, None where not tabulated."""
-    element = Element(symbol)
-    radius = element.atomic_radius if not valence else element.ionic_radii.get(round(valence))
-    return None if radius is None else float(radius)
+    one = element(symbol)
+    return one.ionic_radii_angstrom.get(round(valence)) if valence else one.radius_angstrom
 
 
 def _known_together(old: str, new: str, valence: float | None) -> float:
     """How much more often than by chance the two ions take each other's place in known crystals, as a bounded root."""
     if not valence or valence != round(valence):
         return 1.0
-    try:
-        lift = _statistics().pair_corr(Species(old, round(valence)), Species(new, round(valence)))
-    except (ValueError, ZeroDivisionError):
-        return 1.0  # the statistics do not know one of the ions
-    return float(np.clip(np.sqrt(lift), _LEAST_FACTOR, _MOST_FACTOR))
-
-
-@cache
-def _statistics() -> SubstitutionProbability:
-    return SubstitutionProbability()
+    lift = substitution_lift(old, round(valence), new, round(valence))
+    # The statistics may not know one of the ions.
+    return 1.0 if lift is None else float(np.clip(np.sqrt(lift), _LEAST_FACTOR, _MOST_FACTOR))

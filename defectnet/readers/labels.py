@@ -15,21 +15,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from defectnet.elements import descriptors
+from defectnet.binning import BINS_TO_TOP
 from defectnet.errors import CompositionError, InputError, TableError, UnitError
-from defectnet.host import Defect, Host
+from defectnet.host import Defect, Host, nearest_host_element
 from defectnet.io.tables import SPECTRA_SCHEMA
-from defectnet.model.features import element_index
 from defectnet.query import KINDS
 from defectnet.readers import read_file
 from defectnet.spectrum import Spectrum
 
-__all__ = ["nearest_host_element", "read_labels"]
+__all__ = ["read_labels"]
 
 _REQUIRED, _OPTIONAL = ("file", "host", "dopants"), ("reference", "unit", "kind")
 _DOPANT = re.compile(r"([A-Z][a-z]?)\s*=\s*([0-9.eE+-]+)\s*(%?)")
-# Bins to the top of the spectrum, as the simulated ones have.
-_BINS_TO_TOP = 256
 
 
 def read_labels(path: str | Path) -> pa.Table:
@@ -74,7 +71,7 @@ def _row(folder: Path, line: dict[str, str]) -> dict[str, object]:
     kind = line.get("kind") or reading.kind or "vibrational"
     if kind not in KINDS:
         raise InputError(f"unknown kind of spectrum {kind!r}", fix=f"use {' or '.join(KINDS)}", field="kind")
-    step = max(spectrum.top_thz() for spectrum in spectra) / _BINS_TO_TOP
+    step = max(spectrum.top_thz() for spectrum in spectra) / BINS_TO_TOP
     n_bins = max(int(spectrum.frequency_thz[-1] / step) + 1 for spectrum in spectra)
     densities = [spectrum.normalised().resampled(step, n_bins).dos for spectrum in spectra]
     return {
@@ -102,10 +99,3 @@ def _defects(text: str, host: Host) -> list[Defect]:
             raise CompositionError(f"{part!r} is no dopant", fix="write it like Ge=5% or Ge=0.05", field="dopants")
         found.append(Defect(match[1], nearest_host_element(match[1], host), share))
     return found
-
-
-def nearest_host_element(element: str, host: Host) -> str:
-    """The host element most like another by the model's descriptors of elements."""
-    table = descriptors()
-    own = table[element_index(element)]
-    return min(host.elements, key=lambda symbol: float(((table[element_index(symbol)] - own) ** 2).sum()))

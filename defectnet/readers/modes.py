@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from defectnet.binning import BINS_TO_TOP, IMAGINARY_THZ, SIGMA_BINS
 from defectnet.errors import SpectrumError
 from defectnet.readers.reading import Reading
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum
@@ -14,12 +15,8 @@ __all__ = ["density_of_modes"]
 
 Array = NDArray[np.float64]
 
-# As in the training spectra: about 256 bins to the top frequency, smoothed by a Gaussian of sigma 1.5 bins.
-_BINS_TO_TOP = 256
-_SIGMA_BINS = 1.5
 # Fewer modes than this leave gaps between the bins' widths: a mesh far too coarse, or single q-points.
 _MIN_MODES = 1000
-_IMAGINARY_THZ = -0.05
 # Share of imaginary modes from which the crystal is not the one that was measured.
 _MAX_IMAGINARY = 0.05
 
@@ -47,21 +44,21 @@ def density_of_modes(
         )
     weight = weight / weight.sum() / frequency_thz.shape[1] * MODES_PER_ATOM
     modes = np.broadcast_to(weight[:, None], frequency_thz.shape)
-    imaginary = float(modes[frequency_thz < _IMAGINARY_THZ].sum()) / MODES_PER_ATOM
+    imaginary = float(modes[frequency_thz < IMAGINARY_THZ].sum()) / MODES_PER_ATOM
     if imaginary > _MAX_IMAGINARY:
         raise SpectrumError(
             f"{imaginary:.0%} of the modes in {where} are imaginary", fix="give a stable crystal", field="file"
         )
-    step = float(frequency_thz.max()) / _BINS_TO_TOP
+    step = float(frequency_thz.max()) / BINS_TO_TOP
     if not step > 0:
         raise SpectrumError(f"{where} has no mode above 0 THz", fix="check the calculation", field="file")
     index = (np.maximum(frequency_thz, 0.0) / step).astype(int)
-    n_bins = _BINS_TO_TOP + int(np.ceil(6 * _SIGMA_BINS))
-    real = frequency_thz >= _IMAGINARY_THZ
+    n_bins = BINS_TO_TOP + int(np.ceil(6 * SIGMA_BINS))
+    real = frequency_thz >= IMAGINARY_THZ
 
     def binned(share: Array) -> Array:
         counts = np.bincount(index[real], weights=(modes * share)[real], minlength=n_bins) / step
-        return np.asarray(gaussian_filter1d(counts, _SIGMA_BINS, mode="reflect", truncate=5.0))
+        return np.asarray(gaussian_filter1d(counts, SIGMA_BINS, mode="reflect", truncate=5.0))
 
     spectrum = Spectrum.from_bins(binned(np.ones_like(frequency_thz)), step)
     partial = {} if shares is None else {element: binned(share) for element, share in sorted(shares.items())}

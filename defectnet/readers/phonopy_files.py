@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from defectnet.errors import SpectrumError
+from defectnet.extras import require
 from defectnet.readers.modes import density_of_modes
 from defectnet.readers.reading import Reading, known_unit, unit_for
 from defectnet.units import FrequencyUnit, thz_per
@@ -66,7 +67,9 @@ def read_phonopy_yaml(path: Path, unit: FrequencyUnit | str | None = None) -> Re
     Raises:
         UnitError: the caller says another unit than THz, in which phonopy's frequencies are made.
         SpectrumError: phonopy cannot read it, or finds no force constants.
+        MissingExtraError: phonopy is not installed.
     """
+    require("simulate", "a density from force constants", "phonopy")
     import phonopy  # a second to import, which text files need not pay
 
     known_unit(FrequencyUnit.THZ, unit, str(path))

@@ -12,7 +12,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,33 +100,15 @@ def score(
     # Fetched once: whoever takes part reads the copy beside the output, and the registry may be away from here on.
     files, digest = _fetch(source, version)
     done = finished(shards, target, digest)
-    pending = [shard for shard in shards if shard.name not in done]
-    total = sum(shard.rows for shard in shards)
-    skipped = total - sum(shard.rows for shard in pending)
+    total, skipped = sum(shard.rows for shard in shards), sum(shard.rows for shard in shards if shard.name in done)
     provenance = {
         "defectnet_version": defectnet.__version__,
         "defectnet_model_name": version.name,
         "defectnet_model_version": version.version,
         WEIGHTS_KEY.decode(): digest,
     }
-    reached, seconds = skipped, 0.0
-
-    def advance(rows: int) -> None:
-        nonlocal reached
-        reached += rows
-        if progress:
-            progress(reached, total)
-
-    if pending:
-        target.remove(MANIFEST)
-        copy = target.child(MODEL)
-        for name, content in files.items():
-            copy.child(name).write(content)
-        carried = _Model(copy, version, provenance, settings.niceness, settings.gpus_per_worker)
-        with ray_session(settings.workers), _as_error():
-            _room_for_objects()
-            seconds = _score_pending(pending, target, carried, settings.workers, done, advance)
-        target.sweep()
+    model_copy = _Model(target.child(MODEL), version, provenance, settings.niceness, settings.gpus_per_worker)
+    seconds = _score_missing(shards, target, files, model_copy, settings.workers, done, progress)
     scored = total - skipped
     report = ScoreReport(
         rows=total,
@@ -139,13 +121,52 @@ def score(
         model_version=version.version,
         weights_sha256=digest,
     )
+    _write_reports(target, report, shards, done, provenance)
+    return report
+
+
+def _score_missing(
+    shards: Sequence[Shard],
+    target: Location,
+    files: Mapping[str, bytes],
+    model: "_Model",
+    workers: int,
+    done: dict[str, int],
+    progress: Progress | None,
+) -> float:
+    """Score the shards that are not `done`, adding each to it; returns the seconds that it took."""
+    pending = [shard for shard in shards if shard.name not in done]
+    if not pending:
+        return 0.0
+    total = sum(shard.rows for shard in shards)
+    reached = total - sum(shard.rows for shard in pending)
+
+    def advance(rows: int) -> None:
+        nonlocal reached
+        reached += rows
+        if progress:
+            progress(reached, total)
+
+    target.remove(MANIFEST)
+    for name, content in files.items():
+        model.folder.child(name).write(content)
+    with ray_session(workers), _as_error():
+        _room_for_objects()
+        seconds = _score_pending(pending, target, model, workers, done, advance)
+    target.sweep()
+    return seconds
+
+
+def _write_reports(
+    target: Location, report: ScoreReport, shards: Sequence[Shard], done: dict[str, int], provenance: dict[str, str]
+) -> None:
+    """What this run did, and the manifest, which says that every row is there."""
     parts = [
         {"file": s.name, "source": str(s.source), "first_row": s.start, "rows": s.rows, "errors": done[s.name]}
         for s in shards
     ]
     target.child(REPORT).write(_json(asdict(report)))
-    target.child(MANIFEST).write(_json({"rows": total, "errors": report.errors, **provenance, "parts": parts}))
-    return report
+    target.child(MANIFEST).write(_json({"rows": report.rows, "errors": report.errors, **provenance, "parts": parts}))
 
 
 @dataclass(frozen=True)

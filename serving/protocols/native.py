@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from defectnet.errors import InputError, SettingsError
 from defectnet.io.strict_json import loads_strict
 from defectnet.query import Query
-from serving.backend import Backend, DataPlane, Item, check
+from serving.backend import Backend, DataPlane, Item, read_each
 from serving.limits import ARROW, JSON, Bodies, media_type
 from serving.metrics import exposition
 from serving.protocols import arrow
@@ -28,7 +28,6 @@ def native_routes(
     routes: APIRouter, settings: ServiceSettings, backend: Backend, data: DataPlane, bodies: Bodies
 ) -> None:
     """Add the routes."""
-    secret = _read_secret(settings.webhook_secret_file)
 
     @routes.post(
         "/v1/predict",
@@ -42,7 +41,7 @@ def native_routes(
             came_as_arrow = media_type(request) == ARROW
             if came_as_arrow:
                 table = arrow.read_stream(body, max_rows=settings.max_arrow_rows, max_points=settings.max_points)
-                items = await check(arrow.read_items(table), lambda item: item)
+                items = await read_each(arrow.read_items(table), lambda item: item)
             else:
                 items = await items_from_json(_spectra_of(loads_strict(body)), settings)
             predictions = await data.predict(items, request)
@@ -51,6 +50,12 @@ def native_routes(
             return Response(arrow.write_stream(predictions), media_type=ARROW)
         return JSONResponse({"predictions": predictions})
 
+    _model_routes(routes, backend)
+    _webhook_route(routes, backend, bodies, _read_secret(settings.webhook_secret_file))
+    _watching_routes(routes, backend)
+
+
+def _model_routes(routes: APIRouter, backend: Backend) -> None:
     @routes.get("/v1/model", response_model=ModelAnswer, responses=refusals(401, 503), summary="The model")
     async def model(_: Request) -> JSONResponse:
         replicas = await backend.describe()
@@ -70,6 +75,8 @@ def native_routes(
         await backend.refresh()
         return JSONResponse({"status": "looking"}, 202)
 
+
+def _webhook_route(routes: APIRouter, backend: Backend, bodies: Bodies, secret: bytes | None) -> None:
     @routes.post(
         "/v1/webhooks/mlflow",
         response_model=RefreshAnswer,
@@ -90,6 +97,8 @@ def native_routes(
         await backend.refresh()
         return JSONResponse({"status": "looking"}, 202)
 
+
+def _watching_routes(routes: APIRouter, backend: Backend) -> None:
     @routes.get("/metrics", response_class=Response, responses=refusals(401, 503), summary="For Prometheus")
     async def metrics(_: Request) -> Response:
         return Response(exposition(await backend.metrics()), headers={"content-type": CONTENT_TYPE_LATEST})
@@ -122,7 +131,7 @@ async def items_from_json(spectra: Any, settings: ServiceSettings, *, field: str
         except InputError as error:
             return Item(error, _text(raw, "id"), _text(raw, "host"))
 
-    return await check(spectra, read)
+    return await read_each(spectra, read)
 
 
 def _spectra_of(body: Any) -> Any:

@@ -19,7 +19,7 @@ import defectnet
 from defectnet.elements import VOCABULARY
 from defectnet.errors import InputError
 from defectnet.query import Query
-from serving.backend import Backend, DataPlane, Item, check
+from serving.backend import Backend, DataPlane, Item, read_each
 from serving.limits import JSON, Bodies
 from serving.protocols.tensors import HEADER_LENGTH, Tensor, read_request, write_response
 from serving.schemas import HealthAnswer, InferAnswer, ModelMetadata, ServerMetadata, refusals, request_body
@@ -50,10 +50,6 @@ def open_inference_routes(
 ) -> None:
     """Add the routes; `served` is the model's name in them."""
 
-    def known(name: str) -> None:
-        if name != served:
-            raise HTTPException(404, f"name: there is no model {name[:64]!r} here; ask for {served!r}")
-
     async def version_now(version: str | None = None) -> str:
         now: str = (await backend.describe())[0]["version"]
         _same(version, [now])
@@ -67,30 +63,34 @@ def open_inference_routes(
 
     @routes.get("/v2/models/{name}", response_model=ModelMetadata, responses=refusals(401, 404, 503))
     async def metadata(name: str, _: Request) -> JSONResponse:
-        known(name)
+        _known(name, served)
         return JSONResponse(_metadata(served, await version_now()))
 
     @routes.get("/v2/models/{name}/versions/{version}", response_model=ModelMetadata, responses=refusals(401, 404, 503))
     async def metadata_of_version(name: str, version: str, _: Request) -> JSONResponse:
-        known(name)
+        _known(name, served)
         return JSONResponse(_metadata(served, await version_now(version)))
 
     @routes.get("/v2/models/{name}/ready", response_model=HealthAnswer, responses=refusals(404, 503))
     async def ready(name: str, _: Request) -> JSONResponse:
-        known(name)
+        _known(name, served)
         await backend.ready()
         return JSONResponse({"status": "ready"})
 
     @routes.get("/v2/models/{name}/versions/{version}/ready", response_model=HealthAnswer, responses=refusals(404, 503))
     async def ready_version(name: str, version: str, _: Request) -> JSONResponse:
-        known(name)
+        _known(name, served)
         await version_now(version)
         return JSONResponse({"status": "ready"})
 
+    _infer_routes(routes, settings, data, bodies, served)
+
+
+def _infer_routes(routes: APIRouter, settings: ServiceSettings, data: DataPlane, bodies: Bodies, served: str) -> None:
     async def answer(request: Request, version: str | None) -> Response:
         async with bodies.read(request, (JSON, _OCTETS), undeclared=True) as body:
             wanted = read_request(body, request.headers.get(HEADER_LENGTH))
-            items = await check(_spectra(wanted.inputs, settings), _read)
+            items = await read_each(_spectra(wanted.inputs, settings), _read)
             for name in wanted.outputs or ():
                 if name not in _OUTPUTS and name != "element":
                     raise InputError(
@@ -107,7 +107,7 @@ def open_inference_routes(
 
     @routes.post("/v2/models/{name}/infer", response_model=InferAnswer, responses=responses, openapi_extra=extra)
     async def infer(name: str, request: Request) -> Response:
-        known(name)
+        _known(name, served)
         return await answer(request, None)
 
     @routes.post(
@@ -117,8 +117,13 @@ def open_inference_routes(
         openapi_extra=extra,
     )
     async def infer_version(name: str, version: str, request: Request) -> Response:
-        known(name)
+        _known(name, served)
         return await answer(request, version)
+
+
+def _known(name: str, served: str) -> None:
+    if name != served:
+        raise HTTPException(404, f"name: there is no model {name[:64]!r} here; ask for {served!r}")
 
 
 def _same(wanted: str | None, found: Iterable[str]) -> None:

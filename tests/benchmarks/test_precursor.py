@@ -1,7 +1,7 @@
 import pytest
 import torch
 from precursor import Precursor, fit_precursor
-from synthetic import synthetic_table
+from support.synthetic import synthetic_table
 
 from defectnet.model.features import FrequencyGrid
 from training.baselines import BASELINES

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from stress import STRESSES, coverage_under_stress, raman_like, strangeness, stressed
-from synthetic import synthetic_table
+from support.synthetic import synthetic_table
 
 from defectnet.model.artifact import ModelConfig, TrainedOn
 from defectnet.model.features import FrequencyGrid

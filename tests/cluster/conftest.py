@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import RayCluster, Record, unavailable, wait_for
+from support.nodes import RayCluster, Record, unavailable, wait_for
 
 from serving.proxy import BINARY_VARIABLE, HAPROXY_ENVIRONMENT, PATIENCE
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from nodes import RayCluster, Record, kill_driver, wait_for
+from support.nodes import RayCluster, Record, kill_driver, wait_for
 
 from datagen.parents import list_parents
 from datagen.potentials import load_potential

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 import yaml
-from nodes import REPOSITORY, Record, unavailable
+from support.nodes import REPOSITORY, Record, unavailable
 from test_batch_faults import STAGES, rows_of
 from test_ray_jobs import SMALL
 

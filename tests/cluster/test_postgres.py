@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow_server import MlflowServer
-from nodes import wait_for
+from support.mlflow_server import MlflowServer
+from support.nodes import wait_for
 
 from defectnet.models import CHAMPION, ModelReference
 from defectnet.released import released_model

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 import yaml
-from mlflow_server import MlflowServer
-from nodes import PATIENCE_S, RayCluster, Record
+from support.mlflow_server import MlflowServer
+from support.nodes import PATIENCE_S, RayCluster, Record
 
 from defectnet.io.tables import read_spectra, write_table
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from mlflow_server import MlflowServer
-from nodes import RayCluster, Record, kill_driver, wait_for
+from support.mlflow_server import MlflowServer
+from support.nodes import RayCluster, Record, kill_driver, wait_for
 
 from defectnet.client import Client
 from defectnet.errors import ServiceError

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 import yaml
-from mlflow_server import MlflowServer
-from nodes import RayCluster, Record, kill_driver, wait_for
+from support.mlflow_server import MlflowServer
+from support.nodes import RayCluster, Record, kill_driver, wait_for
 
 from defectnet.io.tables import read_spectra, write_table
 from defectnet.model.artifact import load_artifact

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from defectnet.errors import CompositionError, InputError, SpectrumError, UnitError
-from defectnet.neutron import ARCS, counted, neutron_weight, neutron_weighted, read_resolution, resolved
+from defectnet.neutron import ARCS, counted, neutron_weight, neutron_weighted, resolved
+from defectnet.readers.resolution import read_resolution
 from defectnet.spectrum import FWHM_PER_SIGMA, Spectrum, bin_centres_thz
 from defectnet.units import thz_per
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from local_api import Client, LocalBackend
-from random_models import NAME, Registry, random_artifact
+from support.local_api import Client, LocalBackend
+from support.random_models import NAME, Registry, random_artifact
 
 from defectnet.io.tables import SPECTRA_SCHEMA
 from serving.settings import ServiceSettings

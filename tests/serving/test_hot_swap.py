@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from random_models import Registry, random_artifact, tamper
+from support.random_models import Registry, random_artifact, tamper
 
 from defectnet.errors import ArtifactError, InputError, RegistryError
 from defectnet.models import ModelReference, ModelVersion

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
-from local_api import DESCRIPTION, Client, LocalBackend, refused
-from random_models import random_artifact
 from starlette.routing import Route
+from support.local_api import DESCRIPTION, Client, LocalBackend, refused
+from support.random_models import random_artifact
 
 from defectnet.model.predictor import Predictor
 from serving.auth import ACCESS, hash_token

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import descendants
+from support.processes import descendants
 
 from serving.proxy import free_port
 

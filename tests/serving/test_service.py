@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
-from random_models import Registry, random_artifact, tamper
+from support.random_models import Registry, random_artifact, tamper
 
 from defectnet.client import Client
 from serving.local import running_service

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow_server import MlflowServer
+from support.mlflow_server import MlflowServer
 
 from serving.webhook import verify
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from synthetic import synthetic_table
+from support.synthetic import synthetic_table
 
 from defectnet.model.features import FrequencyGrid
 from defectnet.spectrum import Spectrum

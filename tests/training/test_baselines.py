@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from synthetic import synthetic_table
+from support.synthetic import synthetic_table
 
 from defectnet.elements import VOCABULARY
 from defectnet.model.features import FrequencyGrid

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import typer
-from synthetic import synthetic_table
+from support.synthetic import synthetic_table
 from typer.testing import CliRunner, Result
 
 from defectnet.cli.evaluate import evaluate
+from defectnet.cli.predict import predict
 from defectnet.cli.promote import promote
 from defectnet.cli.train import train
 from defectnet.errors import ArtifactError, InputError, RegistryError, SettingsError, TableError
@@ -60,6 +61,16 @@ def test_the_first_example_of_promote_works_as_it_stands() -> None:
     example = (promote.__doc__ or "").split("Example: defectnet promote ")[1].split()
     assert "champion: defectnet/1" in run(promote, *example).output
     assert "champion: defectnet/1" in run(promote, "models:/defectnet@champion").output
+
+
+def test_predict_takes_a_model_from_the_registry(repository: Path) -> None:
+    run(promote, "--artifact", "released")
+    spectrum = (repository / "examples" / "Si.csv", "--host", "Si", "--json")
+    (of_registry,), (shipped,) = (
+        json.loads(run(predict, *spectrum, "--model", model).output) for model in ("defectnet@champion", "released")
+    )
+    assert (of_registry["model_version"], shipped["model_version"]) == ("1", "released")
+    assert of_registry["elements"] == shipped["elements"]
 
 
 @pytest.mark.parametrize(

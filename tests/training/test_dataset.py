@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from synthetic import DOPANTS, STEP_THZ, hosts, synthetic_table
+from support.synthetic import DOPANTS, STEP_THZ, hosts, synthetic_table
 
 from defectnet.errors import TableError
 from defectnet.host import Host

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from synthetic import synthetic_table
+from support.synthetic import synthetic_table
 
 from defectnet.elements import VOCABULARY
 from defectnet.errors import TableError

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from synthetic import synthetic_table
+from support.synthetic import synthetic_table
 
 from defectnet.model.artifact import ModelConfig, TrainedOn
 from defectnet.model.features import FrequencyGrid

@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
-from synthetic import synthetic_table
+from support.synthetic import synthetic_table
 
 from defectnet.errors import SettingsError, TableError
 from defectnet.io.tables import write_table

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from synthetic import STEP_THZ, band, pristine, synthetic_table
+from support.synthetic import STEP_THZ, band, pristine, synthetic_table
 
 from defectnet.host import Host
 from defectnet.io.tables import SPECTRA_SCHEMA

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from synthetic import synthetic_table
+from support.synthetic import synthetic_table
 
 from defectnet.io.tables import write_table
 from defectnet.metrics import Judged

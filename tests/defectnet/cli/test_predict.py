@@ -5,13 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from datagen.parents import load_parents
-from defectnet.host import Host
-from defectnet.neutron import neutron_weight
-from defectnet.references import find_hosts
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -83,15 +79,6 @@ def test_without_the_prior_the_spectrum_speaks_alone(run: Run) -> None:
     assert probabilities[0] != probabilities[1]
 
 
-def test_the_library_knows_polymorphs_and_elements() -> None:
-    known = find_hosts(Host("ZnS"))
-    assert len(known) > 1
-    assert all("space group" in one.description for one in known)
-    salt = find_hosts(Host("NaCl"))[0]
-    np.testing.assert_allclose(sum(salt.partial.values()), salt.spectrum.dos, atol=0.01 * salt.spectrum.dos.max())
-    assert salt.spectrum.modes == pytest.approx(3.0, rel=0.01)
-
-
 def test_a_mixed_crystal_as_host(run: Run) -> None:
     code, output, errors = run("examples/Si.csv", "--host", "Si0.9Ge0.1", "--json")
     assert (code, errors) == (0, "")
@@ -125,16 +112,13 @@ def test_a_reference_from_a_structure_is_cached(run: Run, tmp_path: Path, monkey
         assert words in errors
 
 
-def test_neutrons(run: Run, tmp_path: Path) -> None:
-    """A computed reference is weighted and broadened as the sample was measured."""
-    from datagen.reference import from_library
+def test_a_device_that_is_not_there(run: Run) -> None:
+    code, _, errors = run(*SAMPLE, "--device", "cuda:77")
+    assert code == 2
+    assert "cannot compute on 'cuda:77'" in errors
 
-    plain = from_library(Host("NaCl"), "vibrational").spectrum
-    seen = from_library(Host("NaCl"), "neutron").spectrum
-    assert np.abs(plain.normalised().dos - seen.dos).max() > 0.05 * seen.dos.max()
-    assert neutron_weight("Na") != neutron_weight("Cl")
-    broad = from_library(Host("NaCl"), "neutron", lambda f: np.full_like(f, 1.0)).spectrum
-    assert broad.dos.max() < 0.8 * seen.dos.max()
+
+def test_neutrons(run: Run, tmp_path: Path) -> None:
     (tmp_path / "resolution.csv").write_text("energy_mev,fwhm\n0,3\n60,1.5\n")
     code, output, _ = run(
         *SAMPLE, "--kind", "neutron", "--reference", "library", "--resolution", "resolution.csv", "--json"
@@ -169,6 +153,8 @@ def test_the_check_and_the_report(run: Run, tmp_path: Path) -> None:
         (("doped.csv", "--host", "Si", "--candidates", "Ge", "--check"), "--check: needs the pristine spectrum; give"),
         (("examples/batch.parquet", "--check"), "--check: is about one spectrum, not a table"),
         (("examples/batch.parquet", "--report", "x.html"), "--report: is about one spectrum, not a table"),
+        (("examples/batch.parquet", "--no-prior"), "--no-prior: reads one spectrum, not a table"),
+        (("examples/batch.parquet", "--host", "Si"), "--host: each row of a Parquet file brings its own"),
     ]:
         code, _, errors = run(*given)
         assert code == 2

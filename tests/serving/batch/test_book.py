@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from local_api import ScriptedJobs
+from support.local_api import ScriptedJobs
 
 from defectnet.errors import BusyError, InputError
 from defectnet.io.ray_session import ray_session

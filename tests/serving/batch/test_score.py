@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from random_models import Registry, random_artifact
+from support.random_models import Registry, random_artifact
 from typer.testing import CliRunner
 
 import serving.batch.score as module

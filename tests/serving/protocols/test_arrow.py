@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from local_api import Client, refused
+from support.local_api import Client, refused
 
 from defectnet.errors import InputError
 from defectnet.io.tables import PREDICTIONS_SCHEMA
@@ -61,7 +61,7 @@ def test_other_layouts_of_the_same_values(spectra_table: Table):
     for column in (fixed, table["dos"].cast(pa.large_list(pa.float64()))):
         other = table.set_column(3, "dos", column).append_column("unread", pa.nulls(2))
         items = list(read_items(read(stream(other))))
-        assert [type(item.asked).__name__ for item in items] == ["Query", "Query"]
+        assert [type(item.read).__name__ for item in items] == ["Query", "Query"]
 
 
 def test_every_row_wrong_is_refused(client: Client, spectra_table: Table):
@@ -136,4 +136,4 @@ def test_a_damaged_stream_is_refused_or_read(data: st.DataObject):
     except InputError:
         return
     for item in read_items(table):
-        assert item.asked is not None
+        assert item.read is not None

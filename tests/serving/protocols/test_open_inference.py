@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
-from local_api import Client, LocalBackend, refused
+from support.local_api import Client, LocalBackend, refused
 
 from defectnet.elements import VOCABULARY
 from defectnet.errors import InputError

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
-from processes import wait_for
+
+from support.processes import wait_for
 
 _PATIENCE_S = 60.0
 

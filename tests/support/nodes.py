@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import processes
-from processes import descendants
+
+from support import processes
+from support.processes import descendants
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # A node that is slow to start because the machine is busy is not a failure.
