@@ -11,6 +11,7 @@ from pathlib import Path
 from writing import write_result
 
 from defectnet.host import Host
+from defectnet.io.datasets import spectra_by_source
 from defectnet.io.tables import read_spectra
 from training.dataset import split_of
 
@@ -39,6 +40,7 @@ def main() -> None:
         "dopant_elements": len(dopants),
         "rows": len(rows),
         "parents_tried": len({row["parent_id"] for row in rows}),
+        "by_source": spectra_by_source(table),
         "methods": dict(Counter(row["origin"]["method"] for row in spectra).most_common()),
         "heterovalent": sum(bool(row["origin"]["heterovalent"]) for row in spectra),
         "by_number_of_dopants": {

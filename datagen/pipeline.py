@@ -30,7 +30,7 @@ from datagen.sampling import identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import StorageError, TableError
 from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
-from defectnet.io.dataset import shard_key
+from defectnet.io.datasets import shard_key
 from defectnet.io.ray_session import ONE_THREAD, ray_session
 from defectnet.io.storage import Location
 from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_spectra, write_table

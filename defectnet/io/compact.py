@@ -3,7 +3,7 @@
 Version 2 of the schema. `dos` and `reference_dos` are what `quantised.encode` makes of a density; the host's, equal in
 all rows of a parent, stands in the file once, for Parquet keeps a dictionary of the column. Of the partial densities
 that of the element with the most modes is null where it is what the others leave of the total. The pristine host's own
-partial densities may stand beside its total (`reference_partial_dos`; `defectnet.io.dataset.read_hosts` reads them).
+partial densities may stand beside its total (`reference_partial_dos`; `defectnet.io.datasets.read_hosts` reads them).
 Whoever reads a table by `read_spectra` or `conform` gets version 1.
 """
 

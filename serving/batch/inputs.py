@@ -89,7 +89,7 @@ class Cursor:
 
     def _enter(self, entry: int) -> None:
         self._first = self._file.starts[entry]
-        self._batches = self._file.batches(entry)
+        self._batches = map(expanded, self._file.batches(entry))
         self._held = self._nothing
         with _readable(self.source):
             first = next(self._batches, None)
@@ -123,7 +123,7 @@ def _parquet(source: Location, columns: Sequence[str]) -> _Opened:
     def batches(entry: int) -> Iterator[pa.Table]:
         row_groups = range(entry, groups)
         for batch in parquet.iter_batches(batch_size=_READ_ROWS, row_groups=row_groups, columns=wanted):
-            yield expanded(pa.Table.from_batches([batch]))
+            yield pa.Table.from_batches([batch])
 
     starts, _ = _borders(parquet.metadata.row_group(group).num_rows for group in range(groups))
     return _Opened(starts, lambda: parquet.metadata.num_rows, batches)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from defectnet.errors import TableError
+from defectnet.io.compact import compacted
 from defectnet.io.storage import Location
 from defectnet.io.tables import write_table
 from defectnet.query import iterate_rows
@@ -33,12 +34,17 @@ def _arrow_stream(table: pa.Table, path: Path) -> None:
         writer.write_table(table, max_chunksize=4)
 
 
+def _compact(table: pa.Table, path: Path) -> None:
+    pq.write_table(compacted(table), path, row_group_size=5)
+
+
 def _json_lines(table: pa.Table, path: Path) -> None:
     path.write_text("\n".join(json.dumps(row) for row in table.to_pylist()) + "\n\n")
 
 
 KINDS = {
     "a.parquet": _parquet,
+    "compact.parquet": _compact,
     "a.arrow": _arrow_file,
     "a.feather": _arrow_file,
     "a.arrows": _arrow_stream,
@@ -59,6 +65,14 @@ def ids(table: pa.Table) -> list[str]:
 
 def expected(start: int, rows: int) -> list[str]:
     return [f"s{i}" for i in range(start, start + rows)]
+
+
+def test_compact_densities_are_read_as_lists(tmp_path: Path, spectra_table: Table):
+    table = spectra_table(N_ROWS)
+    _compact(table, tmp_path / "spectra.parquet")
+    found = Cursor(Location.of(tmp_path / "spectra.parquet")).read(3, 9)
+    for row, truth in zip(found.to_pylist(), table.slice(3, 9).to_pylist(), strict=True):
+        assert row["dos"] == pytest.approx(truth["dos"], abs=1e-3 * max(truth["dos"]))
 
 
 @pytest.mark.parametrize("step", [1, 3, 5, 23])

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from defectnet.errors import InputError
-from defectnet.io.dataset import read_hosts, rewrite_dataset, spectra_by_source, without_sources
+from defectnet.io.datasets import read_hosts, rewrite_dataset, spectra_by_source, without_sources
 from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_spectra, write_table
 
 SOURCES = ("", "nep89", "", "nequix", "nep89")
@@ -46,7 +46,7 @@ def test_a_source_is_left_out_and_failures_stay() -> None:
 
 
 def test_a_dataset_written_again_keeps_its_rows_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("defectnet.io.dataset._ROWS", 2)
+    monkeypatch.setattr("defectnet.io.datasets._ROWS", 2)
     for start in (0, 3):
         write_table(_table().slice(start, 3), tmp_path / "old" / f"spectra-{start}.parquet")
     assert rewrite_dataset(tmp_path / "old", tmp_path / "new") == {"dft": 2, "nep89": 2, "nequix": 1}
