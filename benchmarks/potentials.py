@@ -23,7 +23,12 @@ from defectnet.binning import IMAGINARY_THZ
 from defectnet.errors import PotentialError, SimulationError
 
 # NEP89 first; the others carry their weights in their own packages too.
-POTENTIALS = ("nep89", "chgnet.model.dynamics:CHGNetCalculator", "sevenn.calculator:SevenNetCalculator(model='7net-0')")
+POTENTIALS = (
+    "nep89",
+    "nequix",
+    "chgnet.model.dynamics:CHGNetCalculator",
+    "sevenn.calculator:SevenNetCalculator(model='7net-0')",
+)
 # Small primitive cells: a slow potential then needs a few dozen calls a crystal.
 MAX_BASIS = 4
 N_ATOMS = 64
