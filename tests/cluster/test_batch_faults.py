@@ -58,7 +58,7 @@ class Score:
 class Simulate:
     """`defectnet simulate` of the packaged parents, in small cells."""
 
-    actor = "_ShardWriter"
+    actor = "ShardWriter"
 
     def __init__(self, folder: Path) -> None:
         try:

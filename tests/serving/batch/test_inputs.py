@@ -44,7 +44,6 @@ def _json_lines(table: pa.Table, path: Path) -> None:
 
 KINDS = {
     "a.parquet": _parquet,
-    "compact.parquet": _compact,
     "a.arrow": _arrow_file,
     "a.feather": _arrow_file,
     "a.arrows": _arrow_stream,
