@@ -33,8 +33,8 @@ FIT = {"max_iter": 150, "learning_rate": 0.08, "max_leaf_nodes": 16, "min_sample
 class Loader:
     """Parents by name, the last ones kept."""
 
-    def __init__(self, source: str) -> None:
-        self._source = source
+    def __init__(self, source: str, names: list[str]) -> None:
+        self._read_of = dict(load_parents(source, names))  # the file is read once, a parent when it is asked for
         self._kept: OrderedDict[str, Parent | None] = OrderedDict()
 
     def __call__(self, name: str) -> Parent | None:
@@ -48,7 +48,7 @@ class Loader:
 
     def _read(self, name: str) -> Parent | None:
         try:
-            parent = dict(load_parents(self._source, [name]))[name]()
+            parent = self._read_of[name]()
             return parent if len(parent.primitive) <= MOST_ATOMS and parent.lowest_thz() > -0.3 else None
         except SimulationError:
             return None
@@ -60,7 +60,7 @@ def gather(source: str, path: Path) -> None:
     told = read_parents(source, ["material_id", "spacegroup", "n_atoms_primitive", "formula"]).to_pylist()
     about = {row["material_id"]: (row["spacegroup"], row["n_atoms_primitive"], row["formula"]) for row in told}
     done = {json.loads(line)["host"] for line in path.read_text().splitlines()} if path.exists() else set()
-    load = Loader(source)
+    load = Loader(source, sorted(about))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         for name in sorted(ends.keys() - done, key=about.__getitem__):  # families together: their parents are kept

@@ -24,7 +24,7 @@ from scipy.ndimage import gaussian_filter1d
 from datagen.dos import Bins, ElementDos, dense_mesh
 from datagen.force_constants import equivalent_sites
 from datagen.parents import Parent, frequencies_thz
-from datagen.springs import SHELL, bond_vectors, cell_of_bonds, length_key
+from datagen.springs import cell_of_bonds, length_key
 from defectnet.errors import CompositionError
 from defectnet.neutron import neutron_weight
 from defectnet.spectrum import MODES_PER_ATOM
@@ -83,7 +83,7 @@ def clusters_of(parent: Parent, bins: Bins) -> list[Cluster]:
     """The clusters around each kind of site of a host, with their Green's functions on `bins`."""
     cell = cell_of_bonds(parent)
     compact = parent.compact_force_constants(cell)
-    _, images, lengths = bond_vectors(cell)
+    (images, weights), lengths = cell.nearest_images, cell.neighbours[1]
     symbols = parent.primitive.get_chemical_symbols()
     representatives = [one.representative for one in equivalent_sites(parent.primitive)]
     q = dense_mesh(parent)
@@ -91,11 +91,11 @@ def clusters_of(parent: Parent, bins: Bins) -> list[Cluster]:
     frequencies = frequencies_thz(values)
     found = []
     for basis in sorted(set(representatives)):
-        near = np.argwhere(lengths[basis] < SHELL * lengths[basis].min())
+        near = np.argwhere(cell.bonded[basis])
         cells = np.array([[0, 0, 0], *(images[basis, point, other, image] for point, other, image in near)])
         atoms = np.array([basis, *near[:, 1]])
         # A neighbour that is met through several equally near images shares its force constants between them.
-        shares = np.array([cell.nearest_images[1][basis, point, other, image] for point, other, image in near])
+        shares = np.array([weights[basis, point, other, image] for point, other, image in near])
         blocks = np.array([compact[basis, :, point, other, :] for point, other, _ in near]) * shares[:, None, None]
         green, slope, squares = _green(parent, q, frequencies, vectors, atoms, cells, bins)
         found.append(

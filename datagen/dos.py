@@ -120,6 +120,7 @@ def density_by_site(parent: Parent, bins: Bins) -> list[Array]:
 
 
 def dense_mesh(parent: Parent) -> Array:
+    """The mesh of the converged density: some 45,000 modes, off the zone centre; shape (n_q, 3)."""
     n = len(parent.primitive)
     lengths = np.linalg.norm(np.linalg.inv(np.asarray(parent.primitive.cell)).T, axis=1)
     density = (_DENSE_MODES / (3 * n) / np.prod(lengths)) ** (1 / 3)

@@ -27,8 +27,6 @@ __all__ = ["Endmember", "Endmembers", "find_endmembers", "interpolate"]
 
 Array = NDArray[np.float64]
 
-# Pairs up to this multiple of an atom's shortest distance are its bonds.
-_SHELL = 1.25
 # An atom of the end member this far from the host's site is on another site.
 _MOST_OFF_SITE_ANGSTROM = 0.6
 _MATCHER = StructureMatcher(primitive_cell=False, attempt_supercell=True, scale=True)
@@ -200,12 +198,7 @@ def interpolate(
 
 def _bonds(supercell: Supercell) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of nearest neighbours, each in both directions."""
-    vectors, weights = supercell.nearest_images
-    positions = supercell.primitive.positions
-    offsets = positions[None, None, :, None] - positions[:, None, None, None]
-    lengths = np.linalg.norm(vectors @ np.asarray(supercell.primitive.cell) + offsets, axis=-1)
-    lengths[(weights == 0) | (lengths < 1e-6)] = np.inf
-    near = lengths < _SHELL * lengths.min(axis=(1, 2, 3), keepdims=True)
+    vectors, near = supercell.nearest_images[0], supercell.bonded
     first, _, second, _ = np.nonzero(near)
     cells = supercell.index_of(supercell.points[:, None, :] + vectors[near][None, :, :])
     starts = np.arange(supercell.n_points)[:, None] * supercell.n_basis + first[None, :]

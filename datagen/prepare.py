@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import spglib
 from numpy.typing import NDArray
 
 from datagen.cluster_response import clusters_of, dilute_response
-from datagen.dos import Bins, ElementDos, density_by_site
-from datagen.endmembers import Endmember
+from datagen.dopants import Replacement
+from datagen.dos import Bins, ElementDos
+from datagen.endmembers import Endmembers
+from datagen.force_constants import equivalent_sites
+from datagen.methods import Interpolated
 from datagen.parents import Parent
 from datagen.responses import CONCENTRATIONS, LOWEST_THZ, HostDynamics, Response
 from datagen.springs import packaged_springs
@@ -25,7 +29,7 @@ __all__ = ["dilute_responses", "host_row", "prepare_digest", "row_of"]
 Array = NDArray[np.float64]
 
 # Raised when the same host would get other responses.
-_PHYSICS = 2
+_PHYSICS = 3
 # Greatest linear misfit of an end member; beyond it bonds do not keep their length.
 _MOST_STRAIN = 0.06
 # Bins of the simulator that are joined into one: responses are read at a coarser resolution than samples.
@@ -57,17 +61,14 @@ def host_row(
         SimulationError: the host is unstable, or has no density.
     """
     dynamics = HostDynamics(parent)
+    ends = Endmembers(parent, load, max_strain=_MOST_STRAIN, lowest_thz=LOWEST_THZ)
     found: list[Response] = []
     for (replaces, element), name in sorted((endmembers or {}).items()):
+        choice = Replacement(element, replaces, 0.0, False, name)
         wanted = element in dopants if dopants else element not in NEVER
-        if load is None or not wanted or element in parent.host.elements:
-            continue
-        try:
-            end = Endmember(parent, load(name), replaces, element)
-            if abs(end.strain) <= _MOST_STRAIN and load(name).lowest_thz() >= LOWEST_THZ:
-                found += dynamics.endmember(end, element, replaces)
-        except SimulationError:
-            continue
+        if wanted and element not in parent.host.elements and ends.of(choice) is not None:
+            with suppress(SimulationError):
+                found += dynamics.responses(Interpolated(ends), choice, "endmember")
     pairs = {(one.replaces, one.element) for one in found}
     pairs |= {(one.replaces, one.element) for one in substitutions(parent.host)}
     if dopants:
@@ -113,7 +114,7 @@ def row_of(dynamics: HostDynamics, responses: list[Response]) -> dict[str, Any]:
         "host_id": parent.parent_id,
         "formula": parent.host.formula,
         "space_group": None if group is None else int(group.number),
-        "n_atoms_cell": dynamics.supercell.n_atoms,
+        "n_atoms_cell": dynamics.cell.supercell.n_atoms,
         "frequency_step_thz": dynamics.bins.step_thz * _JOINED,
         "dos": packed(_joined(density.total), np.int16),
         "dos_neutron": _maybe(dynamics.weighted(density), np.int16),
@@ -151,10 +152,9 @@ def _joined(curve: Array) -> Array:
 
 def _sites(dynamics: HostDynamics) -> list[tuple[int, int, Array]]:
     """For each kind of site its first basis atom, how many there are, and its density."""
-    representatives = [one.representative for one in dynamics.equivalences]
-    by_atom = density_by_site(dynamics.parent, dynamics.bins)
+    representatives = [one.representative for one in equivalent_sites(dynamics.parent.primitive)]
     found = []
     for basis in sorted(set(representatives)):
         members = [k for k, one in enumerate(representatives) if one == basis]
-        found.append((basis, len(members), np.mean([by_atom[k] for k in members], axis=0)))
+        found.append((basis, len(members), np.mean([dynamics.by_site[k] for k in members], axis=0)))
     return found

@@ -14,7 +14,7 @@ model says of a crystal of the database is as good as what it says of a new one.
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
@@ -23,33 +23,32 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core.periodic_table import Element
 
+from datagen.cells import Cell
+from datagen.embedding import Site
 from datagen.endmembers import Endmember
 from datagen.force_constants import impose_sum_rule
 from datagen.parents import Parent
+from datagen.sampling import Plan
 from datagen.supercells import Supercell, choose_matrix
 from defectnet.host import Host
 
 __all__ = [
     "N_FOLDS",
-    "SHELL",
     "Bond",
+    "ScaledBonds",
     "Springs",
     "bond_features",
     "bond_scales",
-    "bond_vectors",
     "bonds_of",
     "cell_of_bonds",
     "fold_of",
     "length_key",
     "packaged_springs",
-    "scaled_bonds",
 ]
 
 Array = NDArray[np.float64]
 
 N_FOLDS = 5
-# Pairs up to this multiple of an atom's shortest distance are its bonds, as in `datagen.endmembers`.
-SHELL = 1.25
 # Bonds of one neighbour whose lengths differ by less than this belong together, Å.
 _SAME_LENGTH = 0.01
 # Atoms of the cell in which a host's bonds are looked at; only the first shell matters.
@@ -119,13 +118,13 @@ def _bonds(
     cell: Supercell, compact: Array, element: str, other: Array | None = None
 ) -> list[tuple[Bond, float, float]]:
     """Bonds of `element`, the least-squares scale to the constants of `other`, and their share of the stiffness."""
-    vectors, _, lengths = bond_vectors(cell)
+    vectors, lengths = cell.neighbours
     symbols = cell.primitive.get_chemical_symbols()
     sites = [k for k, symbol in enumerate(symbols) if symbol == element]
     gathered: dict[tuple[str, int], list[tuple[float, ...]]] = defaultdict(list)
     for k in sites:
         on_site = float(np.trace(compact[k, :, 0, k, :]))
-        for point, second, image in np.argwhere(lengths[k] < SHELL * lengths[k].min()):
+        for point, second, image in np.argwhere(cell.bonded[k]):
             length = float(lengths[k, point, second, image])
             along = vectors[k, point, second, image] / length
             block = compact[k, :, point, second, :]
@@ -144,22 +143,6 @@ def _bonds(
 def length_key(length: float) -> int:
     """A bond's length as `Springs.scales` names it."""
     return round(length / _SAME_LENGTH)
-
-
-def bond_vectors(cell: Supercell) -> tuple[Array, NDArray[np.int64], Array]:
-    """From each basis atom to all others: their nearest images.
-
-    Returns:
-        vectors, shape (n_basis, n_points, n_basis, m, 3), Å; the lattice vectors of the images' cells, the same shape;
-        lengths, shape (n_basis, n_points, n_basis, m), Å, infinite where there is none.
-    """
-    images, weights = cell.nearest_images
-    positions = cell.primitive.positions
-    offsets = positions[None, None, :, None] - positions[:, None, None, None]
-    vectors = images @ np.asarray(cell.primitive.cell) + offsets
-    lengths = np.linalg.norm(vectors, axis=-1)
-    lengths[(weights == 0) | (lengths < 1e-6)] = np.inf
-    return vectors, images, lengths
 
 
 @cache
@@ -245,40 +228,29 @@ def packaged_springs() -> Springs:
         return Springs(dict(arrays))
 
 
-def scaled_bonds(
-    full: Array,
-    supercell: Supercell,
-    symbols: NDArray[np.str_],
-    scales: Mapping[tuple[str, str], Mapping[tuple[str, int], float]],
-) -> Array:
-    """Force constants of a doped cell whose dopants' bonds are the host's, scaled.
+class ScaledBonds:
+    """A method (`datagen.methods.Method`) by which the dopants' bonds are the host's, scaled; it knows no strain."""
 
-    Args:
-        full: the pristine host's, shape (3 n_atoms, 3 n_atoms), eV/Å².
-        supercell: the cell.
-        symbols: the elements of the doped cell, shape (n_atoms,).
-        scales: by (replaced, dopant), what `Springs.scales` gives.
+    def __init__(self, scales: Mapping[tuple[str, str], Mapping[tuple[str, int], float]]) -> None:
+        """`scales`: by (replaced, dopant), what `Springs.scales` gives; 1 where a bond is not named."""
+        self._scales = scales
 
-    Returns:
-        shape (3 n_atoms, 3 n_atoms), eV/Å², symmetric, obeying the acoustic sum rule.
-    """
-    n, n_basis = supercell.n_atoms, supercell.n_basis
-    before = supercell.primitive.get_chemical_symbols()
-    _, vectors, lengths = bond_vectors(supercell)
-    factor = np.ones((n, n))
-    for (replaced, dopant), known in scales.items():
-        starts = np.flatnonzero(symbols == dopant)
-        for index in starts:
-            point, k = divmod(int(index), n_basis)
-            if before[k] != replaced:
-                continue
-            near = np.argwhere(lengths[k] < SHELL * lengths[k].min())
-            cells = supercell.index_of(supercell.points[point] + vectors[k][tuple(near.T)])
-            for (away, other, image), cell in zip(near, cells, strict=True):
-                key = (before[other], length_key(float(lengths[k, away, other, image])))
-                second = int(cell) * n_basis + int(other)
-                scale = known.get(key, 1.0)
-                factor[index, second] *= scale
-                factor[second, index] *= scale
-    blocks = full.reshape(n, 3, n, 3) * factor[:, None, :, None]
-    return impose_sum_rule(blocks.reshape(3 * n, 3 * n))
+    def force_constants(self, cell: Cell, sites: Sequence[Site], plan: Plan) -> tuple[Array, float]:
+        """See `datagen.methods.Method`."""
+        supercell = cell.supercell
+        n, n_basis = supercell.n_atoms, supercell.n_basis
+        symbols = supercell.primitive.get_chemical_symbols()
+        images, lengths = supercell.nearest_images[0], supercell.neighbours[1]
+        factor = np.ones((n, n))
+        for site in sites:
+            known = self._scales.get((symbols[site.basis], site.element), {})
+            near = np.argwhere(supercell.bonded[site.basis])
+            cells = supercell.index_of(supercell.points[site.point] + images[site.basis][tuple(near.T)])
+            first = site.point * n_basis + site.basis
+            for (away, other, image), point in zip(near, cells, strict=True):
+                scale = known.get((symbols[other], length_key(float(lengths[site.basis, away, other, image]))), 1.0)
+                second = int(point) * n_basis + int(other)
+                factor[first, second] *= scale
+                factor[second, first] *= scale
+        full = supercell.expand(cell.host_compact).reshape(n, 3, n, 3) * factor[:, None, :, None]
+        return impose_sum_rule(full.reshape(3 * n, 3 * n)), 0.0

@@ -20,6 +20,8 @@ __all__ = ["Supercell", "choose_matrix", "low_symmetry_matrices", "symmetrise_co
 
 Array = NDArray[np.float64]
 
+# Pairs up to this multiple of an atom's shortest distance are its bonds.
+BOND_SHELL = 1.25
 # Images whose distances differ by less than this (Å) are equally near and share the weight.
 _TIE_ANGSTROM = 1e-3
 
@@ -148,6 +150,28 @@ class Supercell:
         all_vectors = np.broadcast_to(vectors[None, :, None, :, :], (*near.shape, 3))
         picked = np.take_along_axis(all_vectors, order[..., None], axis=-2)
         return picked, chosen / chosen.sum(axis=-1, keepdims=True)
+
+    @cached_property
+    def neighbours(self) -> tuple[Array, Array]:
+        """From each basis atom at the origin to the nearest images of every atom, in the order of `nearest_images`.
+
+        Returns:
+            vectors, shape (n_basis, n_points, n_basis, m, 3), Å; lengths, shape (n_basis, n_points, n_basis, m), Å,
+            infinite for padding and the atom itself.
+        """
+        images, weights = self.nearest_images
+        positions = self.primitive.positions
+        offsets = positions[None, None, :, None] - positions[:, None, None, None]
+        vectors = images @ np.asarray(self.primitive.cell) + offsets
+        lengths = np.linalg.norm(vectors, axis=-1)
+        lengths[(weights == 0) | (lengths < 1e-6)] = np.inf
+        return vectors, lengths
+
+    @cached_property
+    def bonded(self) -> NDArray[np.bool_]:
+        """Which of `neighbours` are bonded: up to `BOND_SHELL` of the atom's shortest distance."""
+        lengths = self.neighbours[1]
+        return np.asarray(lengths < BOND_SHELL * lengths.min(axis=(1, 2, 3), keepdims=True))
 
     def half_phases(self, q_half: tuple[int, int, int]) -> NDArray[np.float32]:
         """Mean phase exp(2πi q·T) over the nearest images of each pair, for q = `q_half` / 2 of the supercell.

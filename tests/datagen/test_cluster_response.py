@@ -3,10 +3,12 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 from datagen.cluster_response import DiluteResponse, clusters_of, dilute_response
+from datagen.dopants import Replacement
 from datagen.dos import Bins, ElementDos
+from datagen.methods import Masses
 from datagen.parents import Parent
 from datagen.responses import HostDynamics
-from datagen.springs import bonds_of, length_key
+from datagen.springs import ScaledBonds, bonds_of, length_key
 
 pytestmark = pytest.mark.physics
 
@@ -44,7 +46,7 @@ def test_modes_are_kept_and_their_mean_log_falls_by_half_the_log_of_the_mass(
 
 def test_a_single_dopant_and_a_dilute_cell_agree(dynamics: HostDynamics) -> None:
     response, bins = respond(dynamics, "In")
-    (cell,) = dynamics.masses("In", "Ga", (0.02,))
+    (cell,) = dynamics.responses(Masses(), Replacement("In", "Ga", 1.0, False), "masses", (0.02,))
     joined = cell.change[: 2 * bins.n].reshape(-1, 2).mean(axis=1)
     assert likeness(response.change, joined) > 0.96
     assert np.linalg.norm(response.change) == pytest.approx(np.linalg.norm(joined), rel=0.35)
@@ -52,6 +54,17 @@ def test_a_single_dopant_and_a_dilute_cell_agree(dynamics: HostDynamics) -> None
     assert response.change_neutron is not None
     seen = cell.change_neutron[: 2 * bins.n].reshape(-1, 2).mean(axis=1)
     assert likeness(response.change_neutron, seen) > 0.9
+
+
+def test_scaled_bonds_agree_with_a_dilute_cell_too(dynamics: HostDynamics) -> None:
+    response, bins = respond(dynamics, "Al", 0.7)
+    scales = {(bond.neighbour, length_key(bond.length)): 0.7 for bond in bonds_of(dynamics.parent, "Ga")}
+    method = ScaledBonds({("Ga", "Al"): scales})
+    (cell,) = dynamics.responses(method, Replacement("Al", "Ga", 1.0, False), "springs", (0.02,))
+    joined = cell.change[: 2 * bins.n].reshape(-1, 2).mean(axis=1)
+    assert likeness(response.change, joined) > 0.96
+    unscaled, _ = respond(dynamics, "Al")
+    assert likeness(unscaled.change, joined) < 0.9
 
 
 def test_stiffer_bonds_raise_frequencies(dynamics: HostDynamics) -> None:

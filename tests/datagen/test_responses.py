@@ -2,10 +2,23 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
+from datagen.dopants import Replacement
+from datagen.embedding import Site
+from datagen.methods import Masses
 from datagen.parents import Parent
 from datagen.prepare import host_row
 from datagen.responses import HostDynamics
-from datagen.springs import Bond, Springs, bond_features, bonds_of, fold_of, packaged_springs, scaled_bonds
+from datagen.sampling import Plan
+from datagen.springs import (
+    Bond,
+    ScaledBonds,
+    Springs,
+    bond_features,
+    bonds_of,
+    fold_of,
+    length_key,
+    packaged_springs,
+)
 from defectnet.io.response_library import HostResponses
 
 
@@ -14,8 +27,12 @@ def dynamics(gallium_arsenide: Parent) -> HostDynamics:
     return HostDynamics(gallium_arsenide, n_atoms=100)
 
 
+def replacement(element: str) -> Replacement:
+    return Replacement(element, "Ga", 1.0, False)
+
+
 def test_a_dopant_like_its_host_changes_nothing_but_by_its_mass(dynamics: HostDynamics) -> None:
-    heavier = dynamics.masses("In", "Ga", (0.06,))[0]
+    heavier = dynamics.responses(Masses(), replacement("In"), "masses", (0.06,))[0]
     assert heavier.concentration == pytest.approx(0.06, abs=0.02)
     assert heavier.change.sum() * dynamics.bins.step_thz == pytest.approx(0.0, abs=1e-6)
     mean = np.arange(dynamics.bins.n) @ heavier.change
@@ -25,30 +42,34 @@ def test_a_dopant_like_its_host_changes_nothing_but_by_its_mass(dynamics: HostDy
 
 
 def test_concentrations_are_those_that_the_sublattice_has_room_for(dynamics: HostDynamics) -> None:
-    found = dynamics.masses("Al", "Ga", (0.01, 0.06, 0.2, 0.4))
+    found = dynamics.responses(Masses(), replacement("Al"), "masses", (0.01, 0.06, 0.2, 0.4))
     shares = [one.concentration for one in found]
     assert shares == sorted(shares)
     assert shares[-1] <= 0.25 + 1e-9  # half of half the atoms
 
 
 def test_the_smoothed_change_is_nearly_in_proportion_while_it_is_small(dynamics: HostDynamics) -> None:
-    few, more = dynamics.masses("Al", "Ga", (0.02, 0.06))
+    few, more = dynamics.responses(Masses(), replacement("Al"), "masses", (0.02, 0.06))
     one, other = (gaussian_filter1d(r.change, 8) for r in (few, more))
     assert one @ other / np.sqrt((one @ one) * (other @ other)) > 0.9
 
 
 def test_scales_of_one_leave_the_force_constants_as_they_are(dynamics: HostDynamics) -> None:
-    cell = dynamics.supercell
-    full = cell.expand(dynamics.compact)
-    symbols = np.array(cell.atoms.get_chemical_symbols())
-    symbols[0] = "In"
-    keys = [(bond.neighbour, round(bond.length / 0.01)) for bond in bonds_of(dynamics.parent, "Ga")]
-    same = scaled_bonds(full, cell, symbols, {("Ga", "In"): dict.fromkeys(keys, 1.0)})
-    assert np.abs(same - full).max() < 1e-8
-    stiff = scaled_bonds(full, cell, symbols, {("Ga", "In"): dict.fromkeys(keys, 1.5)})
+    cell = dynamics.cell.supercell
+    full = cell.expand(dynamics.cell.host_compact)
+    site, plan = Site(0, dynamics.parent.primitive.get_chemical_symbols().index("Ga"), "In"), Plan(())
+    keys = [(bond.neighbour, length_key(bond.length)) for bond in bonds_of(dynamics.parent, "Ga")]
+
+    def scaled(scale: float) -> np.ndarray:
+        method = ScaledBonds({("Ga", "In"): dict.fromkeys(keys, scale)})
+        return method.force_constants(dynamics.cell, [site], plan)[0]
+
+    assert np.abs(scaled(1.0) - full).max() < 1e-8
+    stiff = scaled(1.5)
     assert np.abs(stiff.reshape(cell.n_atoms, 3, cell.n_atoms, 3).sum(axis=2)).max() < 1e-8
+    own = slice(3 * site.basis, 3 * site.basis + 3)
     # The dopant's own constants grow by half of what its four bonds hold, and they hold nearly all.
-    ratio = np.trace(stiff[:3, :3]) / np.trace(full[:3, :3])
+    ratio = np.trace(stiff[own, own]) / np.trace(full[own, own])
     assert 1.3 < ratio < 1.7
 
 
