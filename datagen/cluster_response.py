@@ -37,6 +37,8 @@ Array = NDArray[np.float64]
 _POLE_BINS = 0.8
 # Smoothing of the host's spectral functions, bins (sigma): the mesh is fine enough for that.
 _SIGMA_BINS = 0.7
+# Room above the highest frequency that a dopant can have, as a factor.
+_ROOM = 1.15
 # eV/Å²/u in THz².
 _THZ2 = float(frequencies_thz(np.ones(1))[0]) ** 2
 
@@ -167,6 +169,8 @@ def dilute_response(
     d = 3 * len(cluster.atoms)
     mass = np.zeros((d, d))
     mass[:3, :3] = (atomic_masses[atomic_numbers[dopant]] - masses[0]) * np.eye(3)
+    used = _used_bins(density, masses[0] + mass[0, 0], masses[0], scales)
+    green, green_slope = cluster.green[:used], cluster.green_slope[:used]
     constants = np.zeros((d, d))
     for number, (key, block) in enumerate(zip(cluster.keys, cluster.blocks, strict=True)):
         change = (scales.get(key, 1.0) - 1.0) * block
@@ -175,17 +179,19 @@ def dilute_response(
         constants[other, own] += change
         constants[own, own] -= change
         constants[other, other] -= change
-    defect = cluster.squares[:, None, None] * mass - constants * _THZ2  # (E, d, d)
-    inverse = np.linalg.inv(np.eye(d) + cluster.green @ defect)
-    slope = cluster.green_slope @ defect + cluster.green @ mass
-    double = 2.0 * (np.arange(density.bins.n) + 0.5) * density.bins.step_thz / np.pi  # dλ/dω / π
+    defect = cluster.squares[:used, None, None] * mass - constants * _THZ2  # (E, d, d)
+    inverse = np.linalg.inv(np.eye(d) + green @ defect)
+    slope = green_slope @ defect + green @ mass
+    double = 2.0 * (np.arange(used) + 0.5) * density.bins.step_thz / np.pi  # dλ/dω / π
     total = -double * np.einsum("eij,eji->e", inverse, slope).imag
     # The atoms of the cluster, each by itself; what is left is spread over the crystal as its modes are.
     atoms = np.arange(d).reshape(-1, 3)
-    before = -double[:, None] * masses * cluster.green[:, atoms, atoms].sum(axis=2).imag  # (E, 1 + z)
+    before = -double[:, None] * masses * green[:, atoms, atoms].sum(axis=2).imag  # (E, 1 + z)
     own = masses.copy()
     own[0] += mass[0, 0]
-    after = -double[:, None] * own * (inverse @ cluster.green)[:, atoms, atoms].sum(axis=2).imag
+    after = -double[:, None] * own * (inverse @ green)[:, atoms, atoms].sum(axis=2).imag
+    beyond = (0, density.bins.n - used)
+    total, before, after = np.pad(total, beyond), np.pad(before, (beyond, (0, 0))), np.pad(after, (beyond, (0, 0)))
     partial = {symbol: np.zeros_like(total) for symbol in density.partial}
     symbols = np.array(parent.primitive.get_chemical_symbols())[cluster.atoms]
     for number, symbol in enumerate(symbols):
@@ -196,6 +202,13 @@ def dilute_response(
         partial[symbol] += left * share / whole
     partial[dopant] = partial.get(dopant, 0.0) + after[:, 0]
     return DiluteResponse(total, _as_neutrons_see(partial, density, dopant, cluster.element))
+
+
+def _used_bins(density: ElementDos, mass: float, replaced: float, scales: Mapping[tuple[str, int], float]) -> int:
+    """Bins up to where a local mode can lie: no frequency rises by more than the stiffest bond and the lost mass say."""
+    stiffer = max(1.0, *scales.values()) if scales else 1.0
+    top = int(np.flatnonzero(density.total > 0)[-1]) + 1
+    return min(density.bins.n, int(_ROOM * top * np.sqrt(stiffer / min(1.0, mass / replaced))) + 1)
 
 
 def _as_neutrons_see(partial: dict[str, Array], density: ElementDos, dopant: str, replaced: str) -> Array | None:

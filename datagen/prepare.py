@@ -18,7 +18,7 @@ from datagen.force_constants import equivalent_sites
 from datagen.methods import Interpolated
 from datagen.parents import Parent
 from datagen.responses import CONCENTRATIONS, LOWEST_THZ, HostDynamics, Response
-from datagen.springs import packaged_springs
+from datagen.springs import bonds_of, packaged_springs
 from defectnet.elements import VOCABULARY
 from defectnet.errors import SimulationError
 from defectnet.io.response_library import packed
@@ -87,11 +87,13 @@ def dilute_responses(dynamics: HostDynamics, pairs: Iterable[tuple[str, str]]) -
     partial = {symbol: _joined(d)[: bins.n] for symbol, d in dynamics.density.partial.items()}
     density = ElementDos(partial, bins, dynamics.density.imaginary_weight)
     clusters = clusters_of(parent, bins)
+    pairs = list(pairs)
+    bonds = {replaces: bonds_of(parent, replaces) for replaces, _ in pairs}
     found = []
     for replaces, element in pairs:
         sites = [cluster for cluster in clusters if cluster.element == replaces]
         shares = np.array([cluster.count for cluster in sites]) / sum(cluster.count for cluster in sites)
-        scales = packaged_springs().scales(parent, element, replaces)
+        scales = packaged_springs().scales(parent, element, replaces, bonds[replaces])
         each = [dilute_response(cluster, parent, density, element, scales) for cluster in sites]
         change = np.sum([w * one.change for w, one in zip(shares, each, strict=True)], axis=0)
         weighted = [one.change_neutron for one in each if one.change_neutron is not None]

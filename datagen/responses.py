@@ -22,7 +22,7 @@ from datagen.sampling import Plan
 from datagen.sites import basis_of, choose_sites, doped_atoms
 from defectnet.errors import CompositionError, UnstableError
 from defectnet.neutron import neutron_weighted
-from defectnet.spectrum import Spectrum, bin_centres_thz
+from defectnet.spectrum import HIGHEST_THZ, Spectrum, bin_centres_thz
 
 __all__ = ["CONCENTRATIONS", "LOWEST_THZ", "HostDynamics", "Response"]
 
@@ -149,7 +149,9 @@ class HostDynamics:
     def weighted(self, dos: ElementDos) -> Array | None:
         """The neutron-weighted density, 3 modes; None where an element has no tabulated cross-section."""
         try:
-            return neutron_weighted(dos.partial, bin_centres_thz(dos.bins.n, dos.bins.step_thz)).dos
+            n = min(dos.bins.n, int(HIGHEST_THZ / dos.bins.step_thz) - 1)
+            partial = {element: density[:n] for element, density in dos.partial.items()}
+            return neutron_weighted(partial, bin_centres_thz(n, dos.bins.step_thz)).dos
         except CompositionError:
             return None
 

@@ -212,9 +212,14 @@ class Springs:
             node = np.where(inner, np.where(goes_left, left[trees, node], right[trees, node]), node)
         return np.asarray(value[trees, node].sum(axis=0) + float(self._arrays["base"][fold]))
 
-    def scales(self, parent: Parent, dopant: str, replaced: str) -> dict[tuple[str, int], float]:
-        """By (neighbour, length in hundredths of an Å), the factor of the bonds of `dopant` on sites of `replaced`."""
-        bonds = bonds_of(parent, replaced)
+    def scales(
+        self, parent: Parent, dopant: str, replaced: str, bonds: Sequence[Bond] | None = None
+    ) -> dict[tuple[str, int], float]:
+        """By (neighbour, length in hundredths of an Å), the factor of the bonds of `dopant` on sites of `replaced`.
+
+        `bonds` are those of these sites (`bonds_of`), where they are known already.
+        """
+        bonds = bonds_of(parent, replaced) if bonds is None else bonds
         features = np.array([bond_features(bond, replaced, dopant) for bond in bonds])
         logs = self.log_scales(features, fold_of(parent.host.formula))
         bounded = np.clip(np.exp(logs), _LEAST_SCALE, _MOST_SCALE)

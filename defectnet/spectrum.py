@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 from defectnet.errors import SpectrumError
 from defectnet.units import FrequencyUnit, thz_per
 
-__all__ = ["FWHM_PER_SIGMA", "MODES_PER_ATOM", "Spectrum", "bin_centres_thz"]
+__all__ = ["FWHM_PER_SIGMA", "HIGHEST_THZ", "MODES_PER_ATOM", "Spectrum", "bin_centres_thz"]
 
 MODES_PER_ATOM = 3.0
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
@@ -27,7 +27,7 @@ FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 _NEGATIVE_TOLERANCE = 0.05
 _MIN_POINTS = 8
 # The fastest phonon known is the H2 stretch at 125 THz; an axis far beyond it is in another unit than was said.
-_HIGHEST_PLAUSIBLE_THZ = 200.0
+HIGHEST_THZ = 200.0
 
 
 def bin_centres_thz(n_bins: int, step_thz: float) -> NDArray[np.float64]:
@@ -67,10 +67,10 @@ class Spectrum:
             raise SpectrumError(
                 f"not increasing at point {where}", fix="sort the points and remove doubles", field="frequency"
             )
-        if frequency[-1] <= 0 or frequency[-1] > _HIGHEST_PLAUSIBLE_THZ:
+        if frequency[-1] <= 0 or frequency[-1] > HIGHEST_THZ:
             raise SpectrumError(
                 f"the axis ends at {frequency[-1]:.4g} THz",
-                fix=f"give phonon frequencies between 0 and {_HIGHEST_PLAUSIBLE_THZ:.0f} THz and check the unit",
+                fix=f"give phonon frequencies between 0 and {HIGHEST_THZ:.0f} THz and check the unit",
                 field="frequency",
             )
         top = float(dos.max())
