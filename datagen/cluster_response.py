@@ -205,7 +205,7 @@ def dilute_response(
 
 
 def _used_bins(density: ElementDos, mass: float, replaced: float, scales: Mapping[tuple[str, int], float]) -> int:
-    """Bins up to where a local mode can lie: no frequency rises by more than the stiffest bond and the lost mass say."""
+    """Bins up to where a local mode can lie: no frequency rises by more than the stiffest bond and lost mass say."""
     stiffer = max(1.0, *scales.values()) if scales else 1.0
     top = int(np.flatnonzero(density.total > 0)[-1]) + 1
     return min(density.bins.n, int(_ROOM * top * np.sqrt(stiffer / min(1.0, mass / replaced))) + 1)
