@@ -27,6 +27,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "MODEL_NAME",
     "PREVIOUS",
+    "PROMOTION_TAG",
     "RELEASED",
     "ModelReference",
     "ModelVersion",
@@ -42,6 +43,9 @@ __all__ = [
 MODEL_NAME = "defectnet"
 # What the service follows; what was it before, which is served while the champion cannot be loaded; what is compared.
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+# Begins the name of a tag of the registered model; each keeps one promotion (`training.registry`): its time in UTC
+# follows, and the value is JSON with `version`, `former`, `by` and `at`.
+PROMOTION_TAG = "promotion."
 DEFAULT_MODEL = f"models:/{MODEL_NAME}@{CHAMPION}"
 RELEASED = "released"
 

@@ -22,9 +22,12 @@ from defectnet.models import ModelReference
 from serving.auth import ACCESS, admit
 from serving.backend import Backend, DataPlane
 from serving.batch.book import BatchBook
+from serving.host_catalogue import HostCatalogue
 from serving.limits import Bodies
 from serving.metrics import ObservedRequests
+from serving.page.routes import page_routes
 from serving.protocols.batch_jobs import batch_routes
+from serving.protocols.hosts import host_routes
 from serving.protocols.mlflow_scoring import mlflow_routes
 from serving.protocols.native import native_routes
 from serving.protocols.open_inference import open_inference_routes
@@ -53,6 +56,7 @@ def make_api(
         title="DefectNet",
         version=defectnet.__version__,
         description="Which foreign elements sit in a crystal, and how much of each, from its vibrational spectrum.",
+        docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
@@ -69,6 +73,8 @@ def make_api(
     open_inference_routes(routes, settings, backend, data, bodies, ModelReference.parse(settings.model).name)
     mlflow_routes(routes, settings, backend, data, bodies)
     batch_routes(routes, settings, backend, book, bodies)
+    host_routes(routes, HostCatalogue(settings.hosts.library))
+    page_routes(routes, settings, backend, data, book, bodies)
     describe_requests(api)
     return api
 

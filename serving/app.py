@@ -85,6 +85,14 @@ class ReplicaBackend:
             else:
                 return answers
 
+    async def study(self, query: Query, source: str | None) -> dict[str, Any]:
+        """Ask one replica for an answer and what is behind it."""
+        try:
+            studied: dict[str, Any] = await self._model.study.remote(query, source)
+        except BackPressureError as error:
+            raise BusyError(error.retry_after_s or 1.0) from None
+        return studied
+
     async def challenge(self, queries: Sequence[Query]) -> list[dict[str, Any]]:
         """Ask the challenger, of which one batch is enough to compare."""
         if self._challenger is None:

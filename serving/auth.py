@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
+from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.requests import HTTPConnection
@@ -44,7 +45,18 @@ ACCESS: Mapping[str, Role | Literal["any", "open"]] = {
     "GET /ping": "open",
     "GET /health": "open",
     "GET /version": "open",
-    # The description of the interface, which is public.
+    "POST /v1/read": "score",
+    "POST /v1/study": "score",
+    "POST /v1/report": "score",
+    "GET /v1/elements": "any",
+    "GET /v1/hosts": "any",
+    "GET /v1/hosts/{host_id}": "any",
+    # The pages and the description of the interface are public: they hold nobody's data, and what they ask for is
+    # guarded by itself.
+    "GET /v1/status": "admin",
+    "GET /": "open",
+    "GET /status": "open",
+    "GET /page/{name}": "open",
     "GET /docs": "open",
     "GET /openapi.json": "open",
 }
@@ -107,6 +119,7 @@ def admit(request: HTTPConnection, access: Role | Literal["any", "open"], tokens
         # A web page may give its own name the address 127.0.0.1 and then read what it likes of a service without
         # tokens (DNS rebinding). It cannot change the name that the browser sends.
         raise HTTPException(421, "host: this service answers to 127.0.0.1 and localhost only; use one of them")
+    _refuse_other_sites(request)
     if access == "open":
         return ANONYMOUS
     caller = authenticate(request.headers.get("authorization"), tokens)
@@ -117,6 +130,19 @@ def admit(request: HTTPConnection, access: Role | Literal["any", "open"], tokens
     if access != "any" and not caller.may(access):
         raise HTTPException(403, f"authorization: this token may not {access}; ask for one with that role")
     return caller
+
+
+def _refuse_other_sites(request: HTTPConnection) -> None:
+    """Refuse what a page of another site has a browser send; programs send neither header.
+
+    There is no cookie that such a page could use, and a token it does not know. This is for services without tokens.
+    """
+    origin, host = request.headers.get("origin"), request.headers.get("host", "")
+    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        raise HTTPException(403, "origin: this service answers its own pages only; ask from one of them or a program")
+    fetched = request.headers.get("sec-fetch-site"), request.headers.get("sec-fetch-mode")
+    if fetched[0] in ("cross-site", "same-site") and fetched[1] != "navigate":
+        raise HTTPException(403, "origin: this service answers its own pages only; ask from one of them or a program")
 
 
 def _host_name(host: str) -> str:

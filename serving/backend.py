@@ -29,6 +29,9 @@ class Backend(Protocol):
     async def predict(self, queries: Sequence[Query]) -> list[dict[str, Any]]:
         """One answer a query, in order; raises `BusyError`."""
 
+    async def study(self, query: Query, source: str | None) -> dict[str, Any]:
+        """One answer and what is behind it (`serving.page.study.study`); raises `InputError` and `BusyError`."""
+
     async def challenge(self, queries: Sequence[Query]) -> list[dict[str, Any]]:
         """The challenger's answers; empty where none is loaded."""
 

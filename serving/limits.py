@@ -9,10 +9,11 @@ from fastapi import HTTPException, Request
 from defectnet.errors import BusyError
 from serving.settings import ServiceSettings
 
-__all__ = ["ARROW", "JSON", "Bodies", "media_type"]
+__all__ = ["ARROW", "JSON", "OCTETS", "Bodies", "media_type"]
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
+OCTETS = "application/octet-stream"
 
 
 def media_type(request: Request) -> str:

@@ -1,5 +1,6 @@
 """The process that holds the model: batches what waits, answers, and follows the registry."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from serving.loading import load_model
 from serving.metrics import ReplicaMetrics
 from serving.micro_batching import Batcher
 from serving.models_source import open_source
+from serving.page.study import study
 from serving.settings import ServiceSettings, device_of
 
 __all__ = ["Model"]
@@ -49,6 +51,12 @@ class Model:
     async def challenge(self, queries: list[Query]) -> list[dict[str, Any]]:
         """As `predict`; no answers while there is no model."""
         return [] if self._swap.current is None else await self._batcher.submit(queries)
+
+    async def study(self, query: Query, source: str | None) -> dict[str, Any]:
+        """One answer and what is behind it, for the page (`serving.page.study`)."""
+        current = self._swap.current
+        assert current is not None  # a challenger is never asked
+        return await asyncio.to_thread(study, current.predictor, query, source=source)
 
     def _compute(self, queries: Sequence[Query]) -> list[dict[str, Any]]:
         current = self._swap.current  # taken once: a swap meanwhile cannot split a batch

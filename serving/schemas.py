@@ -22,6 +22,7 @@ __all__ = [
     "PredictionItem",
     "ReferenceItem",
     "RefreshAnswer",
+    "ReplicaItem",
     "ServerMetadata",
     "SpectrumItem",
     "VerdictItem",

@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_HOST",
     "ROLES",
     "BatchJobSettings",
+    "HostSettings",
     "Replicas",
     "Role",
     "ScoreSettings",
@@ -127,6 +128,14 @@ class BatchJobSettings(Settings):
     """Jobs waiting or running before another is refused with 429; each has a process of some 600 MB."""
 
 
+class HostSettings(Settings):
+    """Crystals that the service knows by name."""
+
+    library: str | None = None
+    """A response library (`defectnet.io.response_library`), a file or a folder, whose hosts can be named beside the
+    packaged ones."""
+
+
 class Shadow(Settings):
     """A challenger that reads a share of the traffic, answers nobody, and is compared."""
 
@@ -210,6 +219,9 @@ class ServiceSettings(Settings):
 
     batches: BatchJobSettings = BatchJobSettings()
     """Scoring of files."""
+
+    hosts: HostSettings = HostSettings()
+    """Crystals that can be named."""
 
     shadow: Shadow = Shadow()
     """A challenger to compare."""

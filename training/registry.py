@@ -5,9 +5,12 @@ The alias `champion` is what the service loads; promoting another version keeps 
 aliases are declared in `defectnet.models`.
 """
 
+import getpass
+import json
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow import MlflowClient, artifacts
@@ -20,8 +23,10 @@ from defectnet.models import (
     CHAMPION,
     MODEL_NAME,
     PREVIOUS,
+    PROMOTION_TAG,
     ModelReference,
     find_version,
+    first_line,
     is_missing,
     registry_errors,
 )
@@ -109,6 +114,7 @@ def promote(version: str, *, client: MlflowClient | None = None) -> None:
     _set_alias(client, CHAMPION, version)
     if former is not None:
         _set_alias(client, PREVIOUS, former)
+    _record(client, version, former)
 
 
 def champion(*, client: MlflowClient | None = None) -> str | None:
@@ -189,6 +195,20 @@ def _set_alias(client: MlflowClient, alias: str, version: str) -> None:
     """The one place where an alias moves."""
     with _errors(f"cannot move the alias {alias} to version {version}"):
         client.set_registered_model_alias(MODEL_NAME, alias, version)
+
+
+def _record(client: MlflowClient, version: str, former: str | None) -> None:
+    """Keep who promoted what and when; the alias has moved by now, so that a failure here only warns."""
+    at = datetime.now(UTC)
+    try:
+        by = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        by = "unknown"
+    kept = {"version": version, "former": former, "by": by, "at": at.isoformat(timespec="seconds")}
+    try:
+        client.set_registered_model_tag(MODEL_NAME, f"{PROMOTION_TAG}{at:%Y%m%dT%H%M%S.%f}", json.dumps(kept))
+    except MlflowException as error:
+        logger.warning("the promotion of version %s is not kept in the registry (%s)", version, first_line(error))
 
 
 def _version_behind(client: MlflowClient, alias: str) -> str | None:

@@ -220,6 +220,11 @@ class ResponseLibrary:
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
+    def formulas(self) -> Iterator[tuple[str, str]]:
+        """The id and the formula of every host."""
+        for formula, names in self._formulas.items():
+            yield from ((name, formula) for name in names)
+
     def of_formula(self, formula: str) -> list[str]:
         """The ids of the hosts of this composition."""
         return list(self._formulas.get(Host(formula).formula, ()))

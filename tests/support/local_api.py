@@ -13,6 +13,7 @@ from defectnet.query import Query
 from serving.api import make_api
 from serving.batch.book import BatchBook
 from serving.batch.jobs import State
+from serving.page.study import study
 from serving.schemas import ErrorAnswer
 from serving.settings import ServiceSettings
 
@@ -55,6 +56,11 @@ class LocalBackend:
             self.cancelled += 1
             raise
         return [prediction.to_dict() for prediction in self.predictor.predict(queries)]
+
+    async def study(self, query: Query, source: str | None) -> dict[str, Any]:
+        if self.fault:
+            raise self.fault
+        return study(self.predictor, query, source=source)
 
     async def challenge(self, queries: Sequence[Query]) -> list[dict[str, Any]]:
         if self.challenger is None:

@@ -1,0 +1,89 @@
+"""The verdict in one sentence, and how far it is to be believed: never calmer than the evidence.
+
+Whatever speaks against an answer comes before it: no answer, then an answer that explains little of the measured change
+or was given to a spectrum unlike any in training, then one with warnings, or with an element that is far from certain.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from defectnet.model.calibration import OOD_LIMIT
+from defectnet.prediction import ElementVerdict, Prediction
+
+__all__ = ["FAR_FROM_CERTAIN", "LEAST_EXPLAINED", "Said", "Trust", "at_percent", "say"]
+
+# "none": there is no answer. "doubt": do not rely on it. "care": read the warnings first. "plain": nothing speaks
+# against it.
+Trust = Literal["none", "doubt", "care", "plain"]
+
+# An answer that leaves more than half of the measured change unexplained describes less of it than it misses.
+LEAST_EXPLAINED = 0.5
+# A probability between these is neither a yes nor a no that anybody should act upon: one in five is wrong.
+FAR_FROM_CERTAIN = (0.2, 0.8)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of a prediction.
+
+    Attributes:
+        sentence: the verdict with its intervals; where `trust` is "doubt" the doubt comes first.
+        trust: how far it is to be believed.
+        doubts: what speaks against it, one clause each; with the trust "care" what to mind.
+    """
+
+    sentence: str
+    trust: Trust
+    doubts: tuple[str, ...] = ()
+
+
+def say(prediction: Prediction) -> Said:
+    """The verdict on one spectrum in words."""
+    if prediction.error is not None:
+        return Said(f"No answer: {prediction.error}", "none")
+    found = [verdict for verdict in prediction.elements if verdict.present]
+    doubts = _doubts(prediction, found)
+    if found:
+        named = ", ".join(
+            f"{v.element} {at_percent(v.concentration)} at.% ({at_percent(v.low)} to {at_percent(v.high)}, "
+            f"{_probability(v.probability)})"
+            for v in found
+        )
+        verdict = f"found {named}"
+    else:
+        nearest = max(prediction.elements, key=lambda one: one.probability, default=None)
+        verdict = "no foreign element found"
+        if nearest is not None:
+            verdict += f" (the nearest to it is {nearest.element}, {_probability(nearest.probability)})"
+    if doubts:
+        return Said(f"Doubtful, {'; '.join(doubts)}: {verdict}.", "doubt", doubts)
+    minded = tuple(
+        f"{v.element} is far from certain: {_probability(v.probability)}"
+        for v in prediction.elements
+        if FAR_FROM_CERTAIN[0] < v.probability < FAR_FROM_CERTAIN[1]
+    )
+    return Said(f"{verdict[0].upper()}{verdict[1:]}.", "care" if minded or prediction.warnings else "plain", minded)
+
+
+def at_percent(fraction: float) -> str:
+    """A fraction of all atoms as at.% with two significant digits, never more than its interval could bear."""
+    percent = 100.0 * fraction
+    return f"{percent:.0f}" if percent >= 9.95 else f"{percent:.1f}" if percent >= 0.995 else f"{percent:.2g}"
+
+
+def _probability(value: float) -> str:
+    """No figure that reads as certainty."""
+    said = "> 0.99" if value > 0.99 else "< 0.01" if value < 0.01 else f"{value:.2f}"
+    return f"probability {said}"
+
+
+def _doubts(prediction: Prediction, found: list[ElementVerdict]) -> tuple[str, ...]:
+    doubts = []
+    fit = getattr(prediction, "fit", None)
+    explained = None if fit is None else fit.explained
+    if explained is not None and explained < LEAST_EXPLAINED:
+        what = "the elements found explain" if found else "finding nothing explains"
+        doubts.append(f"{what} only {100 * max(0.0, explained):.0f} % of the measured change")
+    if prediction.ood_score is not None and prediction.ood_score > OOD_LIMIT:
+        doubts.append(f"the spectrum is unlike the training spectra (score {prediction.ood_score:.2f} of 1)")
+    return tuple(doubts)

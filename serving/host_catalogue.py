@@ -1,0 +1,105 @@
+"""The hosts that the service knows by name: crystals packaged with the library, and those of a response library."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from itertools import islice
+
+import pyarrow.parquet as pq
+
+from defectnet.errors import CompositionError, InputError
+from defectnet.host import Host
+from defectnet.io.response_library import ResponseLibrary
+from defectnet.references import library_reference
+from defectnet.spectrum import Spectrum
+
+__all__ = ["HostCatalogue", "KnownHost"]
+
+
+@dataclass(frozen=True)
+class KnownHost:
+    """A crystal that can be named.
+
+    Attributes:
+        host_id: such as "mp-149".
+        description: name and space group, for people.
+        reference: whether its spectrum can stand in for a reference that nobody measured.
+        responses: whether it is known how its spectrum answers to dopants.
+    """
+
+    host_id: str
+    formula: str
+    description: str
+    reference: bool
+    responses: bool
+
+
+class HostCatalogue:
+    """Looks hosts up by the beginning of a formula; nothing is read before it is first asked.
+
+    Args:
+        library: a response library, as `ResponseLibrary.read` takes it; None for the packaged crystals alone.
+    """
+
+    def __init__(self, library: str | None = None) -> None:
+        self._source = library
+
+    @cached_property
+    def _library(self) -> ResponseLibrary | None:
+        return None if self._source is None else ResponseLibrary.read(self._source)
+
+    @cached_property
+    def _known(self) -> dict[str, KnownHost]:
+        path = files("defectnet.references").joinpath("hosts.parquet")
+        rows = pq.read_table(str(path), columns=["parent_id", "host", "sample_id"]).to_pylist()
+        library = self._library
+        known = {
+            row["parent_id"]: KnownHost(
+                row["parent_id"],
+                row["host"],
+                row["sample_id"],
+                reference=True,
+                responses=library is not None and row["parent_id"] in library,
+            )
+            for row in rows
+        }
+        for host_id, formula in () if library is None else library.formulas():
+            known.setdefault(host_id, KnownHost(host_id, formula, host_id, reference=True, responses=True))
+        return dict(sorted(known.items(), key=lambda item: (len(item[1].formula), item[1].formula, item[0])))
+
+    def find(self, formula: str, limit: int) -> list[KnownHost]:
+        """Hosts of this very composition first, then those whose formula begins so, the shortest first."""
+        return list(islice(self._matching(formula.strip()), limit))
+
+    def _matching(self, text: str) -> Iterator[KnownHost]:
+        try:
+            exact = Host(text).formula
+        except CompositionError:
+            exact = ""
+        yield from (one for one in self._known.values() if one.formula == exact)
+        begun = text.lower()
+        yield from (
+            one for one in self._known.values() if one.formula != exact and one.formula.lower().startswith(begun)
+        )
+
+    def named(self, host_id: str) -> KnownHost:
+        """One host; raises `InputError` where there is none of this name."""
+        if host_id not in self._known:
+            raise InputError(f"no host {host_id[:80]!r} is known", fix="see GET /v1/hosts", field="host_id")
+        return self._known[host_id]
+
+    def spectrum(self, host_id: str, kind: str) -> tuple[Spectrum, str]:
+        """A host's computed density as a spectrum of this kind, and what to mind of it.
+
+        Raises:
+            InputError: no such host, or its density of this kind is not known.
+        """
+        known = self.named(host_id)
+        if (library := self._library) is None or host_id not in library:
+            packaged = library_reference(Host(known.formula), host_id)
+            return packaged.as_measured(kind), packaged.note
+        spectrum = library.host(host_id).spectrum(kind)
+        if spectrum is None:
+            raise InputError(f"the {kind} density of {host_id} is not known", fix="take the other kind", field="kind")
+        return spectrum, f"the reference is computed, not measured: {known.description}"
