@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import Metric
 
-from defectnet.errors import DefectNetError
-from defectnet.models import PROMOTION_TAG, ModelReference, tracking_uri
+from defectnet.errors import DefectNetError, RegistryError
+from defectnet.models import PROMOTION_TAG, ModelReference, registry_errors, sqlite_file, tracking_uri
 from serving.backend import Backend
 from serving.batch.book import BatchBook
 from serving.schemas import refusals
@@ -94,9 +94,10 @@ def _promotions(settings: ServiceSettings) -> list[dict[str, Any]]:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    from defectnet.models import registry_errors
-
     uri = tracking_uri(settings.tracking_uri)
+    database = sqlite_file(uri)
+    if database is not None and not database.exists():  # MLflow would make an empty one
+        raise RegistryError(f"there is no model registry at {database.name}")
     with registry_errors("cannot read the registry", (MlflowException,)):
         client = MlflowClient(uri, uri)
         tags: dict[str, str] = dict(client.get_registered_model(reference.name).tags)

@@ -9,7 +9,7 @@ let schemas = {};
 const nameOf = (ref) => ref.split("/").at(-1);
 
 function typeOf(schema) {
-  if (!schema) return "anything";
+  if (!schema || schema === true) return "anything";
   if (schema.$ref) return h("a", { href: `#schema-${nameOf(schema.$ref)}` }, nameOf(schema.$ref));
   if (schema.anyOf) return schema.anyOf.map((one, k) => [k ? " or " : "", typeOf(one)]);
   if (schema.enum) return schema.enum.map((one) => JSON.stringify(one)).join(" or ");
