@@ -1,5 +1,6 @@
 """Parents: pristine crystals with their force constants, from which doped ones are made."""
 
+import lzma
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from phonopy.physical_units import get_physical_units
 from datagen.dynamical import DynamicalMatrices, LatticeSum
 from datagen.supercells import Supercell, symmetrise_compact
 from defectnet.binning import IMAGINARY_THZ
-from defectnet.errors import SimulationError, TableError
+from defectnet.errors import InputError, SimulationError, TableError
 from defectnet.host import Host
+from defectnet.io.safe_yaml import check_yaml
 from defectnet.io.storage import Location, reason
 
 __all__ = [
@@ -245,11 +247,21 @@ def from_folder(folder: str | Path) -> Parent:
         "born_filename": folder / "BORN",
     }
     given = {name: str(file) for name, file in beside.items() if file.exists()}
+    _check(path)
     try:
         phonons = phonopy.load(path, log_level=0, symmetrize_fc=False, **given)
     except Exception as error:  # as above
         raise SimulationError(f"{path}: not a readable phonopy calculation ({error})") from None
     return from_phonopy(phonons, folder.name)
+
+
+def _check(path: Path) -> None:
+    """Nothing in a calculation that somebody sent may be run; raises `SimulationError`."""
+    try:
+        content = path.read_bytes()
+        check_yaml((lzma.decompress(content) if path.suffix == ".xz" else content).decode("utf-8"), path.name)
+    except (InputError, OSError, ValueError, lzma.LZMAError) as error:
+        raise SimulationError(f"{path}: not a readable phonopy calculation ({error})") from None
 
 
 def packaged_folder() -> Path:

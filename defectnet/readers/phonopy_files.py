@@ -12,6 +12,7 @@ import yaml
 
 from defectnet.errors import SpectrumError
 from defectnet.extras import require
+from defectnet.io.safe_yaml import check_yaml
 from defectnet.readers.modes import density_of_modes
 from defectnet.readers.reading import Reading, known_unit, unit_for
 from defectnet.units import FrequencyUnit, thz_per
@@ -73,6 +74,7 @@ def read_phonopy_yaml(path: Path, unit: FrequencyUnit | str | None = None) -> Re
     import phonopy  # a second to import, which text files need not pay
 
     known_unit(FrequencyUnit.THZ, unit, str(path))
+    check_yaml(path.read_text(encoding="utf-8"), str(path))
     beside = {
         "force_sets_filename": path.with_name("FORCE_SETS"),
         "force_constants_filename": path.with_name("FORCE_CONSTANTS"),

@@ -103,7 +103,7 @@ def test_a_unit_is_asked_for_and_then_taken(roomy: Client):
         ("s.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 64),
         ("s.parquet", b"PAR1" + b"\0" * 64),
         ("s.json", b"[" * 100_000),
-        ("phonopy.yaml", b"phonopy: !!python/object/apply:os.system ['touch /tmp/owned']\n"),
+        ("phonopy.yaml", b"phonopy:\n  a: &x [1]\n  b: *x\n"),
         ("a\nb\0c<script>.csv", b"\xff\xfe\0"),
     ],
 )
@@ -112,6 +112,21 @@ def test_a_broken_file_is_one_sentence_without_paths(roomy: Client, name: str, c
     said = refused(answer, 422, answer.json()["field"])
     assert "/tmp" not in said
     assert "defectnet-read" not in said
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.system", "!<tag:yaml.org,2002:python/object/apply:os.system>"]
+)
+@pytest.mark.parametrize(
+    "form", ["phonopy: {tag} ['{command}']\n", 'phonopy:\n  version: "1"\nx: {{"a":{tag} ["{command}"]}}\n']
+)
+def test_nothing_in_a_file_is_run(roomy: Client, tmp_path: Path, tag: str, form: str):
+    marker = tmp_path / "owned"
+    content = form.format(tag=tag, command=f"touch {marker}")
+    for name in ("phonopy.yaml", "phonopy_params.yaml", "s.txt", "s.json"):
+        answer = read(roomy, content.encode(), name, unit="THz")
+        assert answer.status_code == 422
+    assert not marker.exists()
 
 
 def test_a_table_is_many_spectra_with_their_hosts(roomy: Client, spectra: Any):
