@@ -4,6 +4,10 @@ One row of `RESPONSES_SCHEMA` is one host with its substitutions; a host may hav
 added to it, and the first tells its densities. Curves are on bins of `frequency_step_thz` from
 0 THz and end where they vanish. They are stored as integers of one byte (changes, sites) or two (densities), little
 endian, times a scale: the greatest error is half a step, 1/254 or 1/65,534 of the curve's greatest value.
+
+Responses by springs are many and alike. `defectnet.io.library_compaction` moves them into the column `springs`, in
+which they stand together with an error of 2 % of each curve's norm (`defectnet.io.curve_family`); whoever reads a host
+does not see the difference. Version 1 had no such column and is read all the same.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +22,7 @@ from numpy.typing import NDArray
 
 from defectnet.errors import InputError, TableError
 from defectnet.host import Host
+from defectnet.io.curve_family import FAMILY, unpack_family
 from defectnet.io.storage import Location
 from defectnet.spectrum import Spectrum, bin_centres_thz
 
@@ -29,9 +34,12 @@ __all__ = [
     "Site",
     "StoredResponse",
     "packed",
+    "read_responses",
+    "response_files",
 ]
 
-LIBRARY_VERSION = "1"
+LIBRARY_VERSION = "2"
+_READABLE = ("1", LIBRARY_VERSION)
 
 Array = NDArray[np.float64]
 
@@ -46,6 +54,13 @@ _SUBSTITUTION = pa.struct(
         pa.field("imaginary_weight", pa.float32()),
         pa.field("change", _CURVE),  # of the normalised density, for each unit of concentration
         pa.field("change_neutron", _CURVE),  # null where a cross-section is unknown
+    ]
+)
+_SPRINGS = pa.struct(
+    [
+        pa.field("elements", pa.list_(pa.string())),
+        pa.field("replaces", pa.list_(pa.string())),
+        pa.field("curves", FAMILY),  # of single dopants: concentration, strain and imaginary weight are 0
     ]
 )
 _SITE = pa.struct(
@@ -68,6 +83,7 @@ RESPONSES_SCHEMA = pa.schema(
         pa.field("substitutions", pa.list_(_SUBSTITUTION)),
         pa.field("settings", pa.string()),  # hash of what decides the physics
         pa.field("error", pa.string()),  # why there are no responses
+        pa.field("springs", _SPRINGS),  # responses by springs, packed together; null where none are
     ],
     metadata={"defectnet_schema": "responses", "defectnet_schema_version": LIBRARY_VERSION},
 )
@@ -111,6 +127,28 @@ class StoredResponse:
         return self.change_neutron if kind == "neutron" else self.change
 
 
+def _stored(one: Mapping[str, Any]) -> StoredResponse:
+    plain = {name: one[name] for name in ("element", "replaces", "source", "concentration", "strain")}
+    change = _unpacked(one["change"], "<i1")
+    assert change is not None
+    return StoredResponse(
+        **plain,
+        imaginary_weight=one["imaginary_weight"],
+        change=change,
+        change_neutron=_unpacked(one["change_neutron"], "<i1"),
+    )
+
+
+def _springs(packed: Mapping[str, Any], host: Array | None) -> list[StoredResponse]:
+    changes, weighted = unpack_family(packed["curves"], host)
+    known = np.zeros(len(changes), dtype=bool) if weighted is None else np.isfinite(weighted).all(axis=1)
+    found = []
+    for place, (element, replaces) in enumerate(zip(packed["elements"], packed["replaces"], strict=True)):
+        neutron = weighted[place] if weighted is not None and known[place] else None
+        found.append(StoredResponse(element, replaces, "springs", 0.0, 0.0, 0.0, changes[place], neutron))
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Site:
     """One kind of site: its element, how many the primitive cell has, and its density (3 modes), shape (m,)."""
@@ -141,28 +179,18 @@ class HostResponses:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "HostResponses":
         """A row of `RESPONSES_SCHEMA` without an error."""
-        responses = []
-        for one in row["substitutions"] or ():
-            change = _unpacked(one["change"], "<i1")
-            assert change is not None
-            plain = {name: one[name] for name in ("element", "replaces", "source", "concentration", "strain")}
-            responses.append(
-                StoredResponse(
-                    **plain,
-                    imaginary_weight=one["imaginary_weight"],
-                    change=change,
-                    change_neutron=_unpacked(one["change_neutron"], "<i1"),
-                )
-            )
-        dos = _unpacked(row["dos"], "<i2")
+        dos, dos_neutron = _unpacked(row["dos"], "<i2"), _unpacked(row["dos_neutron"], "<i2")
         assert dos is not None
+        responses = [_stored(one) for one in row["substitutions"] or ()]
+        if row.get("springs") is not None:
+            responses += _springs(row["springs"], dos_neutron)
         return cls(
             host_id=row["host_id"],
             formula=row["formula"],
             space_group=row["space_group"],
             frequency_step_thz=row["frequency_step_thz"],
             dos=dos,
-            dos_neutron=_unpacked(row["dos_neutron"], "<i2"),
+            dos_neutron=dos_neutron,
             sites=tuple(
                 Site(one["element"], one["count"], site)
                 for one in row["sites"] or ()
@@ -207,9 +235,7 @@ class ResponseLibrary:
             TableError: a file is no response library, or one of another version.
             StorageError: the object store cannot be reached.
         """
-        location = Location.of(str(source), field="responses")
-        files = location.files(".parquet") if location.is_folder() else [location]
-        return cls([_read(file) for file in files])
+        return cls([read_responses(file) for file in response_files(source)])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -242,7 +268,20 @@ class ResponseLibrary:
         return replace(first, responses=sum((one.responses for one in more), start=first.responses))
 
 
-def _read(file: Location) -> pa.Table:
+def response_files(source: str | Path | Location) -> list[Location]:
+    """The files of a library: of a folder, in the order of their names, or the one file."""
+    location = Location.of(source, field="responses")
+    return location.files(".parquet") if location.is_folder() else [location]
+
+
+def read_responses(path: str | Path | Location) -> pa.Table:
+    """One file of a response library, of whatever version, with the columns of `RESPONSES_SCHEMA`.
+
+    Raises:
+        TableError: it is no response library, or one of another version.
+        StorageError: the object store cannot be reached.
+    """
+    file = Location.of(path, field="responses")
     try:
         with file.open() as opened:
             table = pq.read_table(opened)
@@ -252,8 +291,13 @@ def _read(file: Location) -> pa.Table:
         ) from None
     metadata = table.schema.metadata or {}
     found = metadata.get(b"defectnet_schema"), metadata.get(b"defectnet_schema_version")
-    if found != (b"responses", LIBRARY_VERSION.encode()):
+    if found not in [(b"responses", version.encode()) for version in _READABLE]:
         raise TableError(
-            f"{file} is no response library of version {LIBRARY_VERSION}", fix="prepare it again", field="responses"
+            f"{file} is no response library of version {' or '.join(_READABLE)}",
+            fix="prepare it again",
+            field="responses",
         )
-    return table
+    for field in RESPONSES_SCHEMA:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(RESPONSES_SCHEMA.names).cast(RESPONSES_SCHEMA)
