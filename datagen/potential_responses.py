@@ -64,7 +64,9 @@ def potential_responses(
         SimulationError: the potential fails its gate on the pristine host.
     """
     n = len(dynamics.parent.primitive)
-    settings = SimulateSettings(fragment_atoms=fragment_atoms, max_basis_potential=n, fragment_cache=fragment_cache)
+    settings = SimulateSettings.model_validate(
+        {"fragment_atoms": fragment_atoms, "max_basis_potential": n, "fragment_cache": fragment_cache}
+    )
     view = PotentialView(dynamics.parent, potential, settings)
     view.host()
     method = Embedded(Interpolated(Endmembers(dynamics.parent, None, max_strain=0.0, lowest_thz=LOWEST_THZ)), view)

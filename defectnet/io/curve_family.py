@@ -85,7 +85,7 @@ def pack_family(change: Array, neutron: Array | None, host: Array | None) -> tup
 
 def _pack_neutron(neutron: Array, read: Array, follows: NDArray[np.int64], host: Array) -> dict[str, Any]:
     m, n = neutron.shape
-    known = np.isfinite(neutron).all(axis=1)
+    known = ~np.isnan(neutron[:, 0])
     curves, norms = _unit(np.where(known[:, None], neutron, 0.0))
     gains = np.zeros((4, m), dtype="<f2")
     levels = np.zeros((m, n), dtype="<i2")
@@ -179,7 +179,7 @@ def _planes(levels: NDArray[np.int16]) -> bytes:
 def _from_planes(content: bytes, m: int, n: int) -> Array:
     low, high = np.frombuffer(content, dtype=np.uint8).reshape(2, m, n).astype(np.int32)
     unsigned = low + (high << 8)
-    return ((unsigned >> 1) ^ -(unsigned & 1)) * _step(n)
+    return np.asarray((unsigned >> 1) ^ -(unsigned & 1), dtype=np.float64) * _step(n)
 
 
 def _solved(system: Array, rest: Array) -> Array:

@@ -141,10 +141,9 @@ def _stored(one: Mapping[str, Any]) -> StoredResponse:
 
 def _springs(packed: Mapping[str, Any], host: Array | None) -> list[StoredResponse]:
     changes, weighted = unpack_family(packed["curves"], host)
-    known = np.zeros(len(changes), dtype=bool) if weighted is None else np.isfinite(weighted).all(axis=1)
     found = []
     for place, (element, replaces) in enumerate(zip(packed["elements"], packed["replaces"], strict=True)):
-        neutron = weighted[place] if weighted is not None and known[place] else None
+        neutron = None if weighted is None or np.isnan(weighted[place, 0]) else weighted[place]
         found.append(StoredResponse(element, replaces, "springs", 0.0, 0.0, 0.0, changes[place], neutron))
     return found
 
