@@ -204,11 +204,11 @@ class Springs:
         node = np.zeros((len(feature), len(features)), dtype=np.int64)
         rows = np.arange(len(features))[None, :]
         for _ in range(feature.shape[1]):
-            asked = feature[trees, node]
-            inner = asked >= 0
+            split = feature[trees, node]
+            inner = split >= 0
             if not inner.any():
                 break
-            goes_left = features[rows, np.maximum(asked, 0)] <= threshold[trees, node]
+            goes_left = features[rows, np.maximum(split, 0)] <= threshold[trees, node]
             node = np.where(inner, np.where(goes_left, left[trees, node], right[trees, node]), node)
         return np.asarray(value[trees, node].sum(axis=0) + float(self._arrays["base"][fold]))
 

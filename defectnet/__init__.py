@@ -3,8 +3,8 @@
     from defectnet import Predictor, read_query, released_model
 
     predictor = Predictor.load(released_model())
-    asked = read_query("examples/Si.csv", "Si", reference="examples/Si-pristine.csv")
-    (answer,) = predictor.predict([asked.query])
+    question = read_query("examples/Si.csv", "Si", reference="examples/Si-pristine.csv")
+    (answer,) = predictor.predict([question.query])
 
 Every name below is loaded when it is first used, so that `import defectnet` costs next to nothing.
 """

@@ -58,7 +58,7 @@ def demo(
 
     step("Start the service and ask it about the example spectra over HTTP")
     body = json.loads((examples / "request.json").read_text(encoding="utf-8"))
-    predictions = ask_service(body)
+    predictions = predictions_of_service(body)
     console.print(verdict_table(predictions))
     write_table(pa.Table.from_pylist(predictions, schema=PREDICTIONS_SCHEMA), output / "predictions.parquet")
 
@@ -96,7 +96,7 @@ def register_and_promote(artifact: Path) -> str:
     return version
 
 
-def ask_service(body: dict[str, Any]) -> list[dict[str, Any]]:
+def predictions_of_service(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Run the service for as long as one request takes; returns its predictions."""
     from serving.local import running_service
     from serving.settings import ServiceSettings

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import typer
-from demo import ask_service, console, register_and_promote, run, score_batch, step, use_registry
+from demo import console, predictions_of_service, register_and_promote, run, score_batch, step, use_registry
 from rich.markdown import Markdown
 
 from defectnet.io.tables import PREDICTIONS_SCHEMA, read_spectra, write_table
@@ -79,7 +79,7 @@ def pipeline(
 
     step(f"Serve it and ask about {_ASKED} of the spectra over HTTP")
     body = request_body(table.filter(table["error"].is_null()).slice(0, _ASKED))
-    predictions = ask_service(body)
+    predictions = predictions_of_service(body)
     console.print(verdict_table(predictions))
     (output / "request.json").write_text(json.dumps(body) + "\n", encoding="utf-8")
     write_table(pa.Table.from_pylist(predictions, schema=PREDICTIONS_SCHEMA), output / "predictions.parquet")

@@ -58,7 +58,7 @@ def predict(
     if host is None and structure is None:
         raise InputError("is missing", fix="give the pristine crystal's formula, such as --host Si", field="--host")
     width = None if resolution is None else defectnet.read_resolution(resolution, unit)
-    asked = defectnet.read_query(
+    question = defectnet.read_query(
         file,
         host,
         unit=unit,
@@ -70,18 +70,18 @@ def predict(
     )
     predictor = _load(model, device)
     if recommend:
-        for rank, verdict in enumerate(predictor.recommend(asked.query, recommend), start=1):
+        for rank, verdict in enumerate(predictor.recommend(question.query, recommend), start=1):
             typer.echo(f"{rank:3d}  {verdict.element:2s}  {verdict.probability:.3f}")
         return
-    (prediction,) = predictor.predict([asked.query])
+    (prediction,) = predictor.predict([question.query])
     if prediction.error is not None:
         raise InputError(f"no answer for {file} ({prediction.error})", fix="check the spectrum", field="file")
-    prediction = replace(prediction, warnings=(*prediction.warnings, *asked.notes))
-    checked = None if not check else _check(asked.query, prediction, width, structure, potential, parents)
+    prediction = replace(prediction, warnings=(*prediction.warnings, *question.notes))
+    checked = None if not check else _check(question.query, prediction, width, structure, potential, parents)
     if plot is not None:
-        defectnet.plot_prediction(asked.query, prediction, plot)
+        defectnet.plot_prediction(question.query, prediction, plot)
     if report is not None:
-        defectnet.report_answer(report, predictor, asked, prediction, check=checked, similar=similar)
+        defectnet.report_answer(report, predictor, question, prediction, check=checked, similar=similar)
     beside = {} if checked is None else {"check": checked.to_dict()}
     show_answers([prediction.to_dict() | beside], as_json=as_json, every_element=candidates is not None)
 

@@ -87,7 +87,7 @@ class Location:
         Names that begin with a dot or an underscore are no data.
         """
         filesystem, path = self._resolved()
-        with _asked(f"cannot list {self}"):
+        with _one_sentence(f"cannot list {self}"):
             found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
         names = sorted(info.base_name for info in found if info.type == fs.FileType.File)
         return [self.child(name) for name in names if name.endswith(suffixes) and name[0] not in "._"]
@@ -106,7 +106,7 @@ class Location:
             StorageError: the disk is full, or the store refuses or cannot be reached.
         """
         filesystem, path = self._resolved()
-        with _asked(f"cannot write {self}", "make room or check the store"):
+        with _one_sentence(f"cannot write {self}", "make room or check the store"):
             if not isinstance(filesystem, fs.LocalFileSystem):
                 with filesystem.open_output_stream(path) as stream:
                     stream.write(content)
@@ -127,7 +127,7 @@ class Location:
         child = self.child(name)
         if child.is_file():
             filesystem, path = child._resolved()
-            with _asked(f"cannot delete {child}"):
+            with _one_sentence(f"cannot delete {child}"):
                 filesystem.delete_file(path)
 
     def sweep(self) -> None:
@@ -139,7 +139,7 @@ class Location:
 
     def _info(self) -> fs.FileInfo:
         filesystem, path = self._resolved()
-        with _asked(f"cannot reach {self}"):
+        with _one_sentence(f"cannot reach {self}"):
             return filesystem.get_file_info(path)
 
     def _resolved(self) -> tuple[fs.FileSystem, str]:
@@ -161,7 +161,7 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
-def _asked(what: str, fix: str = "check the store and the rights to it") -> Iterator[None]:
+def _one_sentence(what: str, fix: str = "check the store and the rights to it") -> Iterator[None]:
     """Turn what a file system raises into one sentence."""
     try:
         yield

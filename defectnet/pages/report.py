@@ -84,7 +84,7 @@ def write_report(
 def report_answer(
     path: str | Path,
     predictor: Predictor,
-    asked: QueryReading,
+    question: QueryReading,
     prediction: Prediction,
     *,
     check: Check | None = None,
@@ -94,23 +94,23 @@ def report_answer(
 
     Args:
         predictor: what answered.
-        asked: the question, from files (`defectnet.readers.query.read_query`).
+        question: from files (`defectnet.readers.query.read_query`).
         check: the check by simulation (`datagen.answer_check.check_prediction`), where it was made.
         similar: a Parquet of simulated spectra, or a folder of them, whose nearest are listed.
 
     Raises:
         TableError: `similar` is no table of spectra.
     """
-    neighbours = [] if similar is None else nearest(asked.query, read_spectra(similar), predictor.config.grid)
+    neighbours = [] if similar is None else nearest(question.query, read_spectra(similar), predictor.config.grid)
     write_report(
         path,
-        asked.query,
+        question.query,
         prediction,
-        explanation=explain(predictor, asked.query, prediction),
+        explanation=explain(predictor, question.query, prediction),
         neighbours=neighbours,
         check=check,
-        error=asked.reading.error,
-        source=f"{asked.file.name} ({asked.reading.format})",
+        error=question.reading.error,
+        source=f"{question.file.name} ({question.reading.format})",
         card=predictor.card,
     )
 

@@ -41,12 +41,12 @@ class Load:
 
     def __init__(self, url: str) -> None:
         self._url, self._stopped = url, threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._send) for _ in range(CLIENTS)]
         self.said: Counter[str] = Counter()
         self.retries = 0
         self.seconds: list[float] = []
 
-    def _ask(self) -> None:
+    def _send(self) -> None:
         with Client(self._url, token=TOKEN, timeout_s=CLIENT_TIMEOUT_S) as client:
             while not self._stopped.is_set():
                 begun = time.monotonic()

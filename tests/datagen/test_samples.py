@@ -63,11 +63,11 @@ class _Upside:
 def test_the_second_potential_is_asked_where_the_first_fails_its_gate(
     silicon: Parent, potential: Potential, small: SimulateSettings
 ) -> None:
-    asked = small.model_copy(update={"dopants": ("Ge",), "pristine_share": 0.0})
+    settings = small.model_copy(update={"dopants": ("Ge",), "pristine_share": 0.0})
     wrong = _Upside(potential)
-    (alone,) = simulate_parent("Si", lambda: silicon, [0], wrong, asked)
+    (alone,) = simulate_parent("Si", lambda: silicon, [0], wrong, settings)
     assert "fails its gate" in alone["error"]
-    (row,) = simulate_parent("Si", lambda: silicon, [0], wrong, asked, second=potential)
+    (row,) = simulate_parent("Si", lambda: silicon, [0], wrong, settings, second=potential)
     assert row["error"] is None
     assert row["origin"]["potential"] == potential.name
 
@@ -75,8 +75,8 @@ def test_the_second_potential_is_asked_where_the_first_fails_its_gate(
 def test_a_site_that_the_host_does_not_have_is_an_error(
     silicon: Parent, potential: Potential, small: SimulateSettings
 ) -> None:
-    asked = small.model_copy(update={"dopants": ("Al",), "sublattices": ("Ga",)})
-    rows = simulate_parent("Si", lambda: silicon, [0], potential, asked)
+    settings = small.model_copy(update={"dopants": ("Al",), "sublattices": ("Ga",)})
+    rows = simulate_parent("Si", lambda: silicon, [0], potential, settings)
     assert "none of the dopants asked for" in rows[0]["error"]
 
 

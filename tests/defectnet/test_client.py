@@ -23,10 +23,10 @@ class Service:
     """Answers as it is told, and remembers what it was asked."""
 
     def __init__(self, answers: Iterator[Answer] | Callable[[httpx.Request], Answer]) -> None:
-        self.answers, self.asked, self.slept = answers, list[httpx.Request](), list[float]()
+        self.answers, self.requests, self.slept = answers, list[httpx.Request](), list[float]()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
+        self.requests.append(request)
         answer = self.answers(request) if callable(self.answers) else next(self.answers)
         if isinstance(answer, Exception):
             raise answer
@@ -63,19 +63,19 @@ def test_a_query_and_its_json_are_the_same_question():
         item = {"id": "a", "host": "Si", "unit": "THz", "kind": "vibrational", "frequency": list(range(1, 11))}
         client.predict([item | {"dos": [1] * 10, "candidates": ["Ge"]}])
     assert (answer.sample_id, answer.model_version) == ("a", "3")
-    first, second = (Query.from_json(_body(request)["spectra"][0]) for request in service.asked)
+    first, second = (Query.from_json(_body(request)["spectra"][0]) for request in service.requests)
     assert first.candidates == second.candidates == QUERY.candidates
     np.testing.assert_array_equal(first.spectrum.dos, second.spectrum.dos)
-    assert service.asked[0].headers["authorization"] == "Bearer sesame"
-    assert service.asked[0].headers["x-request-timeout-seconds"] == "7"
+    assert service.requests[0].headers["authorization"] == "Bearer sesame"
+    assert service.requests[0].headers["x-request-timeout-seconds"] == "7"
 
 
-def test_a_question_without_the_prior_is_asked_without_it():
+def test_a_question_without_the_prior_goes_without_it():
     service = Service(lambda _: ok(prediction()))
     with service.client() as client:
         for prior in (True, False):
             client.predict([replace(QUERY, prior=prior)])
-    assert [Query.from_json(_body(request)["spectra"][0]).prior for request in service.asked] == [True, False]
+    assert [Query.from_json(_body(request)["spectra"][0]).prior for request in service.requests] == [True, False]
 
 
 def _body(request: httpx.Request) -> Any:
@@ -97,7 +97,7 @@ def test_it_gives_up_with_one_sentence():
     service = Service(lambda _: httpx.ConnectError("no"))
     with pytest.raises(ServiceError, match="does not answer"):
         service.client(attempts=3).model()
-    assert len(service.asked) == 3
+    assert len(service.requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_bare_500_is_a_proxy_that_lost_its_backend():
     good = httpx.Response(200, json={"predictions": [prediction("a")]})
     service = Service(iter([httpx.Response(500, text="Internal Server Error"), good]))
     assert len(service.client().predict([QUERY])) == 1
-    assert len(service.asked) == 2
+    assert len(service.requests) == 2
 
 
 def test_an_answer_from_something_else():
@@ -182,4 +182,4 @@ def test_batches():
     with pytest.raises(ServiceError, match="has not ended"):
         client.wait_for_batch("b-1", timeout_s=1.0)
     client.delete_batch("b-1")
-    assert service.asked[-1].url.path == "/v1/batches/b-1"
+    assert service.requests[-1].url.path == "/v1/batches/b-1"

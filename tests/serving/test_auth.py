@@ -58,12 +58,12 @@ def test_no_right(header: str | None):
     ],
 )
 def test_roles(token: str, access: str, status: int | None):
-    asked = request(authorization=f"Bearer {token}")
+    caller = request(authorization=f"Bearer {token}")
     if status is None:
-        admit(asked, access, _TOKENS)  # type: ignore[arg-type]
+        admit(caller, access, _TOKENS)  # type: ignore[arg-type]
         return
     with pytest.raises(HTTPException) as refused:
-        admit(asked, access, _TOKENS)  # type: ignore[arg-type]
+        admit(caller, access, _TOKENS)  # type: ignore[arg-type]
     assert refused.value.status_code == status
 
 

@@ -72,8 +72,8 @@ def test_recommendations_are_ranked_and_as_many_as_asked(run: Run) -> None:
 
 
 def test_without_the_prior_the_spectrum_speaks_alone(run: Run) -> None:
-    asked = (*SAMPLE, *REFERENCE, "--candidates", "Ge,C,P", "--json")
-    with_prior, without = (json.loads(run(*asked, *extra)[1])[0]["elements"] for extra in ((), ("--no-prior",)))
+    arguments = (*SAMPLE, *REFERENCE, "--candidates", "Ge,C,P", "--json")
+    with_prior, without = (json.loads(run(*arguments, *extra)[1])[0]["elements"] for extra in ((), ("--no-prior",)))
     assert {verdict["element"] for verdict in without} == {"Ge", "C", "P"}
     probabilities = [{v["element"]: v["probability"] for v in one} for one in (with_prior, without)]
     assert probabilities[0] != probabilities[1]

@@ -25,9 +25,9 @@ def query(spectra: pa.Table, index: int) -> Query:
 def test_every_listed_element_is_explained(
     predictor: Predictor, spectra: pa.Table, index: int, candidates: tuple[str, ...] | None
 ) -> None:
-    asked = replace(query(spectra, index), candidates=candidates)
-    (prediction,) = predictor.predict([asked])
-    found = explain(predictor, asked, prediction)
+    question = replace(query(spectra, index), candidates=candidates)
+    (prediction,) = predictor.predict([question])
+    found = explain(predictor, question, prediction)
     elements = [verdict.element for verdict in prediction.elements[:4]]
     assert list(found.occlusion) == elements
     assert list(found.attention) == elements
@@ -35,13 +35,13 @@ def test_every_listed_element_is_explained(
         assert found.occlusion[element].shape == (found.window_edges_thz.size - 1,)
         assert found.attention[element].shape == (found.token_edges_thz.size - 1,)
         assert 0.0 < found.attention[element].sum() <= 1.0
-    assert found.window_edges_thz[-1] > asked.spectrum.top_thz()
+    assert found.window_edges_thz[-1] > question.spectrum.top_thz()
 
 
 def test_attention_is_of_the_element_that_it_names(predictor: Predictor, spectra: pa.Table) -> None:
     """An element's weights do not move to another row when the list of candidates changes."""
     two, three = (replace(query(spectra, 1), candidates=names) for names in (("Ge", "Sn"), ("Ge", "Sn", "Ca")))
-    one, other = (explain(predictor, asked, predictor.predict([asked])[0]).attention for asked in (two, three))
+    one, other = (explain(predictor, question, predictor.predict([question])[0]).attention for question in (two, three))
     for element in ("Ge", "Sn"):
         across = {name: float(np.abs(one[element] - values).sum()) for name, values in other.items()}
         assert min(across, key=lambda name: across[name]) == element
@@ -49,9 +49,9 @@ def test_attention_is_of_the_element_that_it_names(predictor: Predictor, spectra
 
 def test_one_meaning_of_attention(predictor: Predictor, spectra: pa.Table) -> None:
     """The report and the evaluation's picture show the same weights: those of every layer of every member."""
-    asked = replace(query(spectra, 1), candidates=("Ge", "Sn"))
-    found = explain(predictor, asked, predictor.predict([asked])[0]).attention
-    looked = attention_map(predictor.network, predictor.inputs([asked]))[0].numpy()
+    question = replace(query(spectra, 1), candidates=("Ge", "Sn"))
+    found = explain(predictor, question, predictor.predict([question])[0]).attention
+    looked = attention_map(predictor.network, predictor.inputs([question]))[0].numpy()
     for element, weights in found.items():
         np.testing.assert_array_equal(weights, looked[element_index(element)])
     assert np.flatnonzero(looked.any(axis=1)).tolist() == sorted(element_index(element) for element in found)

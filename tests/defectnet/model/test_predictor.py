@@ -127,10 +127,10 @@ def test_isolated_queries_fail_alone(predictor: Predictor, monkeypatch: pytest.M
     expected = predictor.predict(queries)
     plain = predictor._answer
 
-    def fails_on_one(asked: list[Query], *rest: object) -> list[Prediction]:
-        if any(one.sample_id == "1" for one in asked):
+    def fails_on_one(queries: list[Query], *rest: object) -> list[Prediction]:
+        if any(one.sample_id == "1" for one in queries):
             raise FloatingPointError("extreme")
-        return plain(asked, *rest)  # type: ignore[arg-type]
+        return plain(queries, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(predictor, "_answer", fails_on_one)
     with pytest.raises(FloatingPointError):

@@ -22,13 +22,13 @@ def sample(tmp_path: Path) -> Path:
 
 
 def test_a_plain_question(sample: Path) -> None:
-    asked = read_query(sample, "Si", candidates=["Ge", "C"], prior=False)
-    assert (asked.query.sample_id, asked.query.host, asked.query.kind) == ("sample", Host("Si"), "vibrational")
-    assert asked.query.candidates == ("C", "Ge")
-    assert asked.query.prior is False
-    assert asked.query.reference is None
-    assert asked.notes == ()
-    np.testing.assert_array_equal(asked.query.spectrum.dos, asked.reading.spectrum.dos)
+    question = read_query(sample, "Si", candidates=["Ge", "C"], prior=False)
+    assert (question.query.sample_id, question.query.host, question.query.kind) == ("sample", Host("Si"), "vibrational")
+    assert question.query.candidates == ("C", "Ge")
+    assert question.query.prior is False
+    assert question.query.reference is None
+    assert question.notes == ()
+    np.testing.assert_array_equal(question.query.spectrum.dos, question.reading.spectrum.dos)
 
 
 def test_a_reference_may_be_a_file_a_name_or_a_spectrum(sample: Path, examples: Path) -> None:
@@ -39,9 +39,9 @@ def test_a_reference_may_be_a_file_a_name_or_a_spectrum(sample: Path, examples: 
         assert reference is not None
         np.testing.assert_array_equal(reference.dos, measured.dos)
     for given in ("library", "mp-149", library_reference(Host("Si"))):
-        asked = read_query(sample, "Si", reference=given)
-        assert asked.query.reference is not None
-        assert any("computed, not measured: mp-149" in note for note in asked.notes)
+        question = read_query(sample, "Si", reference=given)
+        assert question.query.reference is not None
+        assert any("computed, not measured: mp-149" in note for note in question.notes)
 
 
 def test_a_host_that_was_computed_need_not_be_named(sample: Path) -> None:
@@ -56,8 +56,8 @@ def test_a_host_that_was_computed_need_not_be_named(sample: Path) -> None:
 def test_a_reference_without_a_unit_is_taken_to_be_like_the_sample(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.csv").write_text(ROWS)
-    asked = read_query(tmp_path / "a.csv", "Si", unit="THz", reference=tmp_path / "b.csv")
-    assert asked.query.reference is not None
-    assert asked.query.reference.frequency_thz[-1] == asked.query.spectrum.frequency_thz[-1]
+    question = read_query(tmp_path / "a.csv", "Si", unit="THz", reference=tmp_path / "b.csv")
+    assert question.query.reference is not None
+    assert question.query.reference.frequency_thz[-1] == question.query.spectrum.frequency_thz[-1]
     with pytest.raises(UnitError):
         read_query(tmp_path / "a.csv", "Si", reference=tmp_path / "b.csv")
