@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from defectnet.model.explain import Explanation, explain
     from defectnet.model.predictor import Predictor
     from defectnet.pages.plots import plot_prediction
+    from defectnet.pages.reading_plot import plot_reading
     from defectnet.pages.report import report_answer, write_report
     from defectnet.prediction import ElementVerdict, Prediction
     from defectnet.query import Query
-    from defectnet.readers import Reading, is_parquet, read_file, read_spectrum
+    from defectnet.readers import Reading, compatible, is_parquet, load_phonopy, read_file, read_spectrum
     from defectnet.readers.query import QueryReading, read_query
     from defectnet.readers.resolution import read_resolution
+    from defectnet.readers.sketch import sketch_spectrum
     from defectnet.references import PristineHost, library_reference
     from defectnet.released import released_model
     from defectnet.spectrum import Spectrum
@@ -50,10 +52,13 @@ __all__ = [
     "Reading",
     "Spectrum",
     "check_answer",
+    "compatible",
     "explain",
     "is_parquet",
     "library_reference",
+    "load_phonopy",
     "plot_prediction",
+    "plot_reading",
     "read_file",
     "read_query",
     "read_resolution",
@@ -61,6 +66,7 @@ __all__ = [
     "read_spectrum",
     "released_model",
     "report_answer",
+    "sketch_spectrum",
     "write_report",
 ]
 
@@ -73,12 +79,14 @@ _HOME = {
     "defectnet.model.explain": ("Explanation", "explain"),
     "defectnet.model.predictor": ("Predictor",),
     "defectnet.pages.plots": ("plot_prediction",),
+    "defectnet.pages.reading_plot": ("plot_reading",),
     "defectnet.pages.report": ("report_answer", "write_report"),
     "defectnet.prediction": ("ElementVerdict", "Prediction"),
     "defectnet.query": ("Query",),
-    "defectnet.readers": ("Reading", "is_parquet", "read_file", "read_spectrum"),
+    "defectnet.readers": ("Reading", "compatible", "is_parquet", "load_phonopy", "read_file", "read_spectrum"),
     "defectnet.readers.query": ("QueryReading", "read_query"),
     "defectnet.readers.resolution": ("read_resolution",),
+    "defectnet.readers.sketch": ("sketch_spectrum",),
     "defectnet.references": ("PristineHost", "library_reference"),
     "defectnet.released": ("released_model",),
     "defectnet.spectrum": ("Spectrum",),

@@ -12,10 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from defectnet.elements import VOCABULARY, check_element
-from defectnet.errors import CompositionError, InputError
+from defectnet.errors import CompositionError, InputError, SpectrumError
 from defectnet.host import Host
 from defectnet.io.tables import DENSITY_COLUMNS
-from defectnet.spectrum import Spectrum
+from defectnet.spectrum import LOWEST_TOP_THZ, Spectrum
 
 __all__ = ["KINDS", "QUERY_COLUMNS", "Query", "iterate_rows"]
 
@@ -28,6 +28,10 @@ QUERY_COLUMNS = ("sample_id", "host", "frequency_step_thz", "dos", "reference_do
 
 _JSON_KEYS = frozenset({"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind", "prior"})
 _REFERENCE_KEYS = frozenset({"unit", "frequency", "dos"})
+# The same question as a row of the spectra table, which a JSON object may be too.
+_ROW_KEYS = frozenset({"sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates"})
+# Bins for each step of the axis that a row is made from, and the most of them.
+_BINS_PER_STEP, _MOST_BINS = 4, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ class Query:
                     field="kind",
                 )
             raise InputError(f"unknown kind of spectrum {self.kind!r}", fix=f"use {' or '.join(KINDS)}", field="kind")
+        for field, spectrum in (("frequency", self.spectrum), ("reference.frequency", self.reference)):
+            if spectrum is not None and spectrum.frequency_thz[-1] < LOWEST_TOP_THZ:
+                raise SpectrumError(
+                    f"the axis ends at {spectrum.frequency_thz[-1]:.2g} THz", fix="check the unit", field=field
+                )
         if self.candidates is not None:
             if not self.candidates:
                 raise CompositionError(
@@ -109,10 +118,14 @@ class Query:
                 "reference": {"unit", "frequency", "dos"} or null, "candidates": [...] or null, "kind": text,
                 "prior": true or false};
                 `host`, `frequency` and `dos` are required, `unit` too: a guessed unit would be a silent error.
+                A row of the spectra table, {"sample_id", "host", "frequency_step_thz", "dos", …}, is read as well.
 
         Raises:
             InputError: not an object, an unknown or missing key, or an impossible value.
         """
+        if isinstance(obj, Mapping) and "frequency_step_thz" in obj:
+            required = ("host", "frequency_step_thz", "dos")
+            return cls.from_row(_object(obj, _ROW_KEYS, required=required, where="spectrum"))
         fields = _object(obj, _JSON_KEYS, required=("host", "unit", "frequency", "dos"), where="spectrum")
         prior = True if fields.get("prior") is None else fields["prior"]
         if not isinstance(prior, bool):
@@ -144,6 +157,24 @@ class Query:
         if not self.prior:  # left out where it is the default: a service of before knows no such key
             item["prior"] = False
         return item
+
+    def to_row(self) -> dict[str, Any]:
+        """The query as a row of the spectra table, on bins fine enough to keep the spectra as they are."""
+        spectra = [spectrum for spectrum in (self.spectrum, self.reference) if spectrum is not None]
+        end_thz = max(float(1.5 * s.frequency_thz[-1] - 0.5 * s.frequency_thz[-2]) for s in spectra)
+        step_thz = min(float(np.diff(s.frequency_thz).min()) for s in spectra) / _BINS_PER_STEP
+        step_thz = max(step_thz, end_thz / _MOST_BINS)
+        n_bins = int(np.ceil(end_thz / step_thz - 1e-9))
+        densities = [np.maximum(s.resampled(step_thz, n_bins).dos, 0.0) for s in spectra]
+        return {
+            "sample_id": self.sample_id,
+            "host": self.host.formula,
+            "frequency_step_thz": step_thz,
+            "dos": densities[0],
+            "reference_dos": densities[1] if self.reference is not None else None,
+            "kind": self.kind,
+            "candidates": None if self.candidates is None else list(self.candidates),
+        }
 
 
 def iterate_rows(table: pa.Table, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

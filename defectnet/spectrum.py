@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 from defectnet.errors import SpectrumError
 from defectnet.units import FrequencyUnit, thz_per
 
-__all__ = ["FWHM_PER_SIGMA", "HIGHEST_THZ", "MODES_PER_ATOM", "Spectrum", "bin_centres_thz"]
+__all__ = ["FWHM_PER_SIGMA", "HIGHEST_THZ", "LOWEST_TOP_THZ", "MODES_PER_ATOM", "Spectrum", "bin_centres_thz"]
 
 MODES_PER_ATOM = 3.0
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
@@ -28,6 +28,10 @@ _NEGATIVE_TOLERANCE = 0.05
 _MIN_POINTS = 8
 # The fastest phonon known is the H2 stretch at 125 THz; an axis far beyond it is in another unit than was said.
 HIGHEST_THZ = 200.0
+# The softest crystals (solid xenon, caesium) reach above 1 THz; an axis that ends below this is in another unit.
+LOWEST_TOP_THZ = 0.5
+# More imaginary modes than this no crystal has: the axis has energy gain and loss the wrong way round.
+_MAX_NEGATIVE_SHARE = 0.5
 
 
 def bin_centres_thz(n_bins: int, step_thz: float) -> NDArray[np.float64]:
@@ -45,7 +49,8 @@ class Spectrum:
 
     Raises:
         SpectrumError: empty or too short, unequal lengths, a value that is not finite, a frequency axis that does not
-            increase or does not reach positive frequencies, a negative density, or a density that is zero throughout.
+            increase or does not end at a plausible frequency, a negative density, a density that is zero throughout or
+            lies mostly at negative frequencies.
     """
 
     frequency_thz: NDArray[np.float64]
@@ -83,6 +88,8 @@ class Spectrum:
                 fix="give a density of states, not a difference, and subtract less background",
                 field="dos",
             )
+        if frequency[0] < 0:
+            _check_side(frequency, dos)
         for name, array in (("frequency_thz", frequency), ("dos", dos)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
@@ -170,6 +177,17 @@ class Spectrum:
         """The frequency below which all modes but the share `tolerance` lie."""
         total = np.cumsum(np.maximum(self.dos, 0.0))
         return float(self.frequency_thz[int(np.searchsorted(total, (1.0 - tolerance) * total[-1]))])
+
+
+def _check_side(frequency: NDArray[np.float64], dos: NDArray[np.float64]) -> None:
+    weight = np.maximum(dos, 0.0) * np.gradient(frequency)
+    share = float(weight[frequency < 0].sum() / weight.sum())
+    if share > _MAX_NEGATIVE_SHARE:
+        raise SpectrumError(
+            f"{share:.0%} of the density is at negative frequencies",
+            fix="give the side of energy loss, with positive energies (or turn the sign of the axis)",
+            field="frequency",
+        )
 
 
 def _as_floats(values: Any, field: str) -> NDArray[np.float64]:

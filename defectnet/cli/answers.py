@@ -9,7 +9,12 @@ from rich.console import Console
 from defectnet.errors import InputError
 from defectnet.pages.verdict_table import verdict_table
 
-__all__ = ["show_answers"]
+__all__ = ["say", "show_answers"]
+
+
+def say(sentence: str) -> None:
+    """Print a sentence beside the answer, as it is."""
+    Console().print(sentence, highlight=False, markup=False, style="dim")
 
 
 def show_answers(predictions: list[dict[str, Any]], *, as_json: bool, every_element: bool = False) -> None:

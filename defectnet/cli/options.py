@@ -10,6 +10,7 @@ from defectnet.errors import InputError
 __all__ = [
     "AsJson",
     "Candidates",
+    "ColumnName",
     "Device",
     "File",
     "HostFormula",
@@ -21,10 +22,12 @@ __all__ = [
     "Prior",
     "Recommend",
     "Reference",
+    "ReferenceUnit",
     "Report",
     "ResolutionFile",
     "Similar",
     "Simulated",
+    "SpectrumName",
     "Structure",
     "Unit",
     "refuse_for_tables",
@@ -49,6 +52,15 @@ Potential = Annotated[str, typer.Option(help="Interatomic potential for --struct
 Candidates = Annotated[
     str | None, typer.Option(help="Only these elements are weighed, such as B,N,Al; without it, every one.")
 ]
+ColumnName = Annotated[
+    str | None, typer.Option("--column", help="Name or number of the density, in a table of several columns.")
+]
+SpectrumName = Annotated[
+    str | None, typer.Option("--spectrum", help="Name or number of the spectrum, in a file of several.")
+]
+ReferenceUnit = Annotated[
+    str | None, typer.Option(help="Unit of the reference, where its file does not say. [default: that of --unit]")
+]
 Kind = Annotated[
     str | None, typer.Option(help="vibrational or neutron. [default: what the file says, else vibrational]")
 ]
@@ -60,7 +72,7 @@ Recommend = Annotated[
 ]
 ResolutionFile = Annotated[
     Path | None,
-    typer.Option("--resolution", help="Two columns, energy and FWHM: applied to what is computed, not to FILE."),
+    typer.Option("--resolution", help="Two columns, energy and FWHM: applied to a computed reference, not to FILE."),
 ]
 Simulated = Annotated[
     bool, typer.Option("--check", help="Simulate the answer, compare it with FILE and refine the concentrations.")
@@ -81,7 +93,10 @@ Report = Annotated[Path | None, typer.Option(help="Also write one HTML page with
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 # What a table of spectra cannot be asked with: the option's name in Python and on the command line.
-_OF_EACH_ROW = ("host", "unit", "reference", "candidates", "kind", "structure", "resolution", "similar")
+_OF_EACH_ROW = (
+    *("host", "unit", "reference", "reference_unit", "candidates", "column", "spectrum", "kind", "structure"),
+    *("resolution", "similar"),
+)
 _OF_ONE = {
     "recommend": ("--recommend", "reads one spectrum, not a table", "give a text file"),
     "use_prior": ("--no-prior", "reads one spectrum, not a table", "give a text file"),
@@ -97,7 +112,9 @@ def refuse_for_tables(context: typer.Context) -> None:
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     for name in _OF_EACH_ROW:
         if name in given:
-            raise InputError("each row of a Parquet file brings its own", fix="leave it out", field=f"--{name}")
+            raise InputError(
+                "each row of a Parquet file brings its own", fix="leave it out", field=f"--{name.replace('_', '-')}"
+            )
     for name, (option, message, fix) in _OF_ONE.items():
         if name in given:
             raise InputError(message, fix=fix, field=option)

@@ -9,7 +9,7 @@ import typer
 
 import defectnet
 from defectnet.cli import options
-from defectnet.cli.answers import show_answers
+from defectnet.cli.answers import say, show_answers
 from defectnet.errors import InputError
 from defectnet.models import RELEASED, ModelReference
 
@@ -29,6 +29,9 @@ def predict(
     structure: options.Structure = None,
     potential: options.Potential = "nep89",
     candidates: options.Candidates = None,
+    column: options.ColumnName = None,
+    spectrum: options.SpectrumName = None,
+    reference_unit: options.ReferenceUnit = None,
     kind: options.Kind = None,
     use_prior: options.Prior = True,
     recommend: options.Recommend = 0,
@@ -44,9 +47,9 @@ def predict(
 ) -> None:
     """Say which foreign elements sit in a crystal, and how much of each. Works without a server.
 
-    FILE may be text or CSV (frequency, density and, if known, its error), phonopy's total_dos.dat, projected_dos.dat,
-    mesh.yaml or phonopy.yaml with force constants, JSON of Euphonic or pymatgen, CASTEP's .phonon_dos or .phonon,
-    NeXus, or DefectNet's own Parquet, in which every row brings its own host. Concentrations are shares of all atoms.
+    FILE may be text or CSV (frequency, density and, if known, its error), a file of phonopy, CASTEP, Euphonic, Mantid
+    or another program (docs/formats.md; `defectnet inspect` says how one is read), or DefectNet's own Parquet, in which
+    every row brings its own host. Concentrations are shares of all atoms.
 
     Example: defectnet predict examples/Si.csv --host Si --reference examples/Si-pristine.csv --plot verdict.png
     """
@@ -67,6 +70,10 @@ def predict(
         kind=kind,
         resolution=width,
         prior=use_prior,
+        column=column,
+        spectrum=spectrum,
+        reference_unit=reference_unit,
+        simulated=check,
     )
     predictor = _load(model, device)
     if recommend:
@@ -83,6 +90,8 @@ def predict(
     if report is not None:
         defectnet.report_answer(report, predictor, question, prediction, check=checked, similar=similar)
     beside = {} if checked is None else {"check": checked.to_dict()}
+    if not as_json:
+        say(f"{file.name}: {asked.reading.summary}")
     show_answers([prediction.to_dict() | beside], as_json=as_json, every_element=candidates is not None)
 
 

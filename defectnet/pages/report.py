@@ -110,7 +110,7 @@ def report_answer(
         neighbours=neighbours,
         check=check,
         error=question.reading.error,
-        source=f"{question.file.name} ({question.reading.format})",
+        source=f"{question.file.name} ({question.reading.summary})",
         card=predictor.card,
     )
 

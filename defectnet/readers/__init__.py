@@ -1,24 +1,77 @@
 """Readers of spectrum files, each chosen by what is in the file and not by its name alone.
 
-Text, JSON, YAML and HDF5 files hold one spectrum (`read_file`, or `read_spectrum` for the density alone); a Parquet
-file in the project's own schema holds many (`defectnet.io.tables.read_spectra`), and `is_parquet` tells the two apart.
+One file holds one spectrum (`read_file`, or `read_spectrum` for the density alone); a Parquet file in the project's own
+schema holds many (`defectnet.io.tables.read_spectra`), and `is_parquet` tells the two apart. Every format is a file of
+this folder with its `FORMATS`; all of them give the same `Reading`, which says what was understood. `compatible` says
+whether a sample's and a reference's readings can be compared, and makes them so where it is known how.
 """
 
+import re
 from pathlib import Path
 
-from defectnet.errors import InputError, SpectrumError, TableError
-from defectnet.readers.castep import parse_castep
-from defectnet.readers.json_files import parse_json
-from defectnet.readers.phonopy_files import is_phonopy_yaml, parse_mesh_yaml, read_phonopy_yaml
-from defectnet.readers.reading import Reading
+from defectnet.errors import InputError, SpectrumError, TableError, UnitError
+from defectnet.readers import (
+    abinit,
+    castep,
+    dave,
+    gpumd,
+    hdf5_tables,
+    json_files,
+    mantid,
+    ncmat,
+    nexus,
+    phonopy_files,
+    spreadsheet,
+    text,
+    xmgrace,
+)
+from defectnet.readers.content import Source, Wish, load
+from defectnet.readers.header import refuse_optical
+from defectnet.readers.not_read import NOT_READ
+from defectnet.readers.pair import Pair, compatible
+from defectnet.readers.phonopy_files import load_phonopy
+from defectnet.readers.reading import AxisUnit, Broadening, Column, Reading
+from defectnet.readers.registry import Format
 from defectnet.readers.text import parse_text
 from defectnet.spectrum import Spectrum
 from defectnet.units import FrequencyUnit
 
-__all__ = ["Reading", "is_parquet", "parse_text", "read_file", "read_spectrum"]
+__all__ = [
+    "FORMATS",
+    "AxisUnit",
+    "Broadening",
+    "Column",
+    "Format",
+    "Pair",
+    "Reading",
+    "compatible",
+    "format_of",
+    "is_parquet",
+    "load_phonopy",
+    "parse_text",
+    "read_file",
+    "read_like",
+    "read_spectrum",
+]
 
 _PARQUET_MAGIC = b"PAR1"
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+# In the order in which they are tried: the special before the general.
+FORMATS: tuple[Format, ...] = (
+    *mantid.FORMATS,
+    *phonopy_files.FORMATS,
+    *abinit.FORMATS,
+    *hdf5_tables.FORMATS,
+    *nexus.FORMATS,
+    *spreadsheet.FORMATS,
+    *json_files.FORMATS,
+    *castep.FORMATS,
+    *ncmat.FORMATS,
+    *dave.FORMATS,
+    *xmgrace.FORMATS,
+    *gpumd.FORMATS,
+    *text.FORMATS,
+)
 
 
 def is_parquet(path: str | Path) -> bool:
@@ -28,65 +81,103 @@ def is_parquet(path: str | Path) -> bool:
         InputError: there is no such file.
     """
     path = Path(path)
-    return _read_bytes(path, len(_PARQUET_MAGIC)) == _PARQUET_MAGIC or path.suffix == ".parquet"
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(len(_PARQUET_MAGIC))
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror})", fix="check the path", field="file") from None
+    return start == _PARQUET_MAGIC or path.suffix == ".parquet"
 
 
-def read_file(path: str | Path, unit: FrequencyUnit | str | None = None) -> Reading:
+def read_file(
+    path: str | Path,
+    unit: FrequencyUnit | str | None = None,
+    *,
+    column: str | None = None,
+    spectrum: str | None = None,
+) -> Reading:
     """Read the one spectrum of a file and whatever else the file says of it.
 
-    Text and CSV of two or three columns, phonopy's `total_dos.dat`, `projected_dos.dat`, `mesh.yaml` and `phonopy.yaml`
-    with force constants, Euphonic's and pymatgen's JSON, CASTEP's `.phonon_dos` and `.phonon`, NeXus.
+    Every format of `docs/formats.md`, compressed (.gz, .xz, .bz2) or not.
 
     Args:
         path: the file.
         unit: unit of its frequency axis; needed where the file does not say.
+        column: name or number (from 1 on) of the density, in a table of several columns.
+        spectrum: name or number (from 1 on) of the spectrum, in a file of several.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, it is Raman or infrared data, or has nothing to choose from.
         TableError: the file is Parquet, a table of many spectra.
         UnitError: neither the file nor `unit` says the unit, or they contradict each other.
         SpectrumError: what the file holds is no spectrum.
     """
-    path = Path(path)
-    where = str(path)
-    content = _read_bytes(path)
-    if content.startswith(_PARQUET_MAGIC):
-        raise TableError(f"{path} is a Parquet table", fix="give one spectrum as text", field="file")
-    if content.startswith(_HDF5_MAGIC):
-        from defectnet.readers.nexus import read_nexus
-
-        return read_nexus(path, unit)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise SpectrumError(
-            f"{path} is not text", fix="give columns of text, NeXus, or a Parquet file of spectra", field="file"
-        ) from None
-    start = text.lstrip()
-    if start.startswith(("{", "[")):
-        return parse_json(text, unit, where=where)
-    if start.startswith("BEGIN header"):
-        return parse_castep(text, unit, where=where)
-    match is_phonopy_yaml(text):
-        case "phonopy":
-            return read_phonopy_yaml(path, unit)
-        case "mesh":
-            return parse_mesh_yaml(text, unit, where=where)
-        case "band":
-            raise SpectrumError(
-                f"{path} is a band structure, not a density of states", fix="give a mesh or a density", field="file"
+    source = load(Path(path), Wish(unit, column, spectrum))
+    form = format_of(source)
+    for option, wanted in (("column", column), ("spectrum", spectrum)):
+        if wanted is not None and option not in form.chooses:
+            raise InputError(
+                f"{path} is {form.name}, without a {option} to choose", fix="leave it out", field=f"--{option}"
             )
-    return parse_text(text, unit, where=where)
+    try:
+        return form.read(source)
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, MemoryError) as error:
+        # A reader foresees what is usual; for the rest, one sentence is better than a traceback.
+        raise SpectrumError(
+            f"{path} could not be understood as {form.name} ({type(error).__name__})",
+            fix="write it again, or export two columns of text",
+            field="file",
+        ) from error
+
+
+def read_like(
+    path: str | Path, unit: str | None = None, *, column: str | None = None, spectrum: str | None = None
+) -> Reading:
+    """Read a reference: by what its file says, and where that leaves something open, by what was said of the sample.
+
+    Arguments and errors as in `read_file`.
+    """
+    try:
+        return read_file(path)
+    except (UnitError, SpectrumError) as error:
+        for choice in (
+            {"unit": unit},
+            {"unit": unit, "column": column},
+            {"unit": unit, "spectrum": spectrum},
+            {"unit": unit, "column": column, "spectrum": spectrum},
+        ):
+            chosen = {name: value for name, value in choice.items() if value is not None}
+            if not chosen:
+                continue
+            try:
+                return read_file(path, **chosen)
+            except InputError as again:
+                error = again if isinstance(again, UnitError | SpectrumError) else error
+        raise error from None
+
+
+def format_of(source: Source) -> Format:
+    """Which format the bytes of a file are of.
+
+    Raises:
+        TableError: Parquet, a table of many spectra.
+        SpectrumError: a format that is known and not read, or of no known kind; says what to export.
+        InputError: Raman or infrared data.
+    """
+    where = source.where
+    if source.content.startswith(_PARQUET_MAGIC):
+        raise TableError(f"{where} is a Parquet table", fix="give one spectrum as text", field="file")
+    for form in FORMATS[:-1]:
+        if form.recognises(source):
+            return form
+    for known in NOT_READ:
+        if known.recognises(source):
+            refuse_optical(source.head[:4000].splitlines(), where)
+            more = "" if re.search(r"\bno[nt]?e?\b", known.name) else ", which is not read"
+            raise SpectrumError(f"{where} is {known.name}{more}", fix=known.instead, field="file")
+    return FORMATS[-1]
 
 
 def read_spectrum(path: str | Path, unit: FrequencyUnit | str | None = None) -> Spectrum:
     """The density of states of a file; arguments and errors as in `read_file`."""
     return read_file(path, unit).spectrum
-
-
-def _read_bytes(path: Path, size: int = -1) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(size)
-    except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror})", fix="check the path", field="file") from None

@@ -1,125 +1,273 @@
-"""JSON written by Euphonic (`Spectrum1D`, `Spectrum1DCollection`) and by pymatgen (`PhononDos`, `CompletePhononDos`).
+"""JSON: Euphonic's, pymatgen's, the Materials Project's, phonopy's dictionaries, and the project's own two dialects.
 
-The files are read as data, without the packages: no class is made from a name in a file. Euphonic names its unit in the
-file; pymatgen's classes are defined in THz.
+The files are read as data, without the packages: no class is made from a name in a file. A dictionary is known by its
+keys, whatever it is nested in. Those of pymatgen, the Materials Project and phonopy are in THz by definition; of any
+other, a key must say the unit, or the caller.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defectnet.errors import SpectrumError, UnitError
+from defectnet.errors import InputError, SpectrumError, UnitError
 from defectnet.io.json_depth import check_depth
-from defectnet.readers.reading import Reading, known_unit, located
-from defectnet.spectrum import Spectrum
-from defectnet.units import FrequencyUnit, parse_unit, thz_per
+from defectnet.readers.assemble import Found, assemble
+from defectnet.readers.column_names import Role, role_of
+from defectnet.readers.content import Source, Wish
+from defectnet.readers.euphonic_json import NAME, read_euphonic
+from defectnet.readers.header import refuse_optical
+from defectnet.readers.reading import AxisUnit, Reading, located, settle_unit
+from defectnet.readers.registry import Format
+from defectnet.spectrum import bin_centres_thz
+from defectnet.units import find_unit, unit_named
 
-__all__ = ["parse_json"]
+__all__ = ["FORMATS", "parse_json"]
 
-# Pint's names, as Euphonic writes them, of the three units that are read.
-_PINT_UNITS = {
-    "millielectron_volt": FrequencyUnit.MEV,
-    "terahertz": FrequencyUnit.THZ,
-    "1/centimeter": FrequencyUnit.INVERSE_CM,
+_KNOWN = (
+    "Euphonic Spectrum1D or Spectrum1DCollection, pymatgen PhononDos or CompletePhononDos, or a frequency and a dos"
+)
+# Pairs of keys whose unit is known by the definition of who writes them.
+_DEFINED = {
+    ("frequencies", "densities"): ("THz", "pymatgen's definition"),
+    ("frequency_points", "total_dos"): ("THz", "phonopy's dictionary"),
+    ("frequency_points", "projected_dos"): ("THz", "phonopy's dictionary"),
+    ("phonon_dos_frequencies", "phonon_dos_intensity"): ("cm-1", "JARVIS's definition"),
 }
-_KNOWN = "Euphonic Spectrum1D or Spectrum1DCollection, pymatgen PhononDos or CompletePhononDos"
+_UNIT_KEYS = (
+    "unit",
+    "units",
+    "frequency_unit",
+    "frequency_units",
+    "energy_unit",
+    "energy_units",
+    "x_unit",
+    "x_units",
+    "axis_unit",
+)
+_MAX_DEPTH = 4
 
 
-def parse_json(text: str, unit: FrequencyUnit | str | None = None, *, where: str = "text") -> Reading:
-    """Read the text of a JSON file.
+def parse_json(
+    text: str, unit: str | None = None, *, where: str = "text", column: str | None = None, spectrum: str | None = None
+) -> Reading:
+    """Read the text of a JSON file, or of JSON lines.
 
     Raises:
-        UnitError: the file's unit is none of THz, meV and cm⁻¹, or the caller says another.
+        UnitError: the file's unit is none of a frequency, nobody says it, or the caller says another.
         SpectrumError: not JSON, of another class, or several spectra where one belongs.
+        InputError: there is no spectrum of the name that was asked for.
     """
+    content = _load(text, where)
+    wish = Wish(unit, column, spectrum)
+    found = list(_spectra(content, ""))
+    if not found:
+        name = content.get("@class") or content.get(NAME) if isinstance(content, Mapping) else None
+        what = f"is a {name}" if isinstance(name, str) else "is JSON of an unknown kind"
+        what = what if isinstance(content, Mapping) else "holds no spectrum"
+        raise SpectrumError(f"{where} {what}", fix=f"give one of {_KNOWN}", field="file")
+    chosen = _choose(found, wish, where)
+    name = str(chosen.get("@class") or chosen.get(NAME) or "spectrum")
     try:
-        check_depth(text)
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        raise SpectrumError(f"{where} is not JSON", fix="write or copy it again", field="file") from None
-    if not isinstance(content, dict):
-        raise SpectrumError(f"{where} holds no spectrum", fix=f"give one of {_KNOWN}", field="file")
-    name = content.get("__euphonic_class__") or content.get("@class")
-    readers = {
-        "Spectrum1D": _euphonic,
-        "Spectrum1DCollection": _euphonic,
-        "PhononDos": _pymatgen,
-        "CompletePhononDos": _pymatgen,
-    }
-    if name not in readers:
-        what = f"a {name}" if isinstance(name, str) else "JSON of an unknown kind"
-        raise SpectrumError(f"{where} is {what}", fix=f"give one of {_KNOWN}", field="file")
-    try:
-        return readers[name](content, unit, where)
+        if NAME in chosen:
+            return read_euphonic(chosen, wish, where)
+        return _dictionary(chosen, wish, where)
     except SpectrumError as error:
-        raise error if error.field == "file" else located(error, where) from None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        raise error if error.field == "file" or where in error.message else located(error, where) from None
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
         raise SpectrumError(f"{where} is not a whole {name}", fix="write it again", field="file") from None
 
 
-def _euphonic(content: Mapping[str, Any], unit: FrequencyUnit | str | None, where: str) -> Reading:
-    name = str(content["x_data_unit"]).replace(" ", "")
+def _load(text: str, where: str) -> Any:
     try:
-        said = _PINT_UNITS[name] if name in _PINT_UNITS else parse_unit(name)
-    except UnitError:
-        raise UnitError(f"{where} is in {name}", fix="convert it to THz, meV or cm-1", field="unit") from None
-    chosen = known_unit(said, unit, where)
-    x = np.array(content["x_data"], dtype=float)
-    lines = np.atleast_2d(np.array(content["y_data"], dtype=float))
-    metadata = content.get("metadata") or {}
-    if x.size == lines.shape[1] + 1:  # edges of bins
-        x = 0.5 * (x[1:] + x[:-1])
-    factor = thz_per(chosen)
-    weighting = str(metadata.get("weighting") or "")
-    kind = "neutron" if weighting.startswith(("coherent", "incoherent")) else None
-    total = lines[0]
-    partial: dict[str, NDArray[np.float64]] = {}
-    if content["__euphonic_class__"] == "Spectrum1DCollection":
-        total, partial = _collection(lines, metadata, where)
-    return Reading(
-        Spectrum.from_unit(x, total, chosen),
-        partial={element: values / factor for element, values in partial.items()},
-        kind=kind,
-        format=f"Euphonic {content['__euphonic_class__']}",
+        check_depth(text)
+        try:
+            return json.loads(text)
+        except ValueError:
+            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+            if len(lines) < 2:
+                raise
+            return lines
+    except (ValueError, RecursionError):
+        raise SpectrumError(f"{where} is not JSON", fix="write or copy it again", field="file") from None
+
+
+def _spectra(content: Any, label: str, depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every dictionary that holds a spectrum, with its place in the file."""
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(content, list) and len(content) < 10_000 and all(isinstance(item, Mapping) for item in content):
+        for number, item in enumerate(content, start=1):
+            name = item.get("id") or item.get("sample_id") or item.get("material_id") or number
+            yield from _spectra(item, str(name) if not label else f"{label}.{name}", depth + 1)
+    elif isinstance(content, Mapping):
+        if (
+            content.get(NAME) in ("Spectrum1D", "Spectrum1DCollection")
+            or content.get("@class")
+            in (
+                "PhononDos",
+                "CompletePhononDos",
+            )
+            or _keys(content) is not None
+        ):
+            yield label, content
+        elif NAME not in content:
+            for key, item in content.items():
+                if isinstance(item, Mapping | list) and key not in ("structure", "reference"):
+                    yield from _spectra(item, f"{label}.{key}" if label else str(key), depth + 1)
+
+
+def _choose(found: list[tuple[str, Mapping[str, Any]]], wish: Wish, where: str) -> Mapping[str, Any]:
+    if len(found) == 1:
+        return found[0][1]
+    listed = ", ".join(f"{number} {label!r}" for number, (label, _) in enumerate(found[:12], start=1))
+    wanted = wish.spectrum
+    if wanted is None:
+        raise SpectrumError(
+            f"{where} holds {len(found)} spectra ({listed})", fix="name one with --spectrum", field="file"
+        )
+    named = [item for label, item in found if label == wanted]
+    if not named and wanted.isdigit() and 1 <= int(wanted) <= len(found):
+        named = [found[int(wanted) - 1][1]]
+    if len(named) != 1:
+        raise InputError(f"{where} has no single spectrum {wanted!r}", fix=f"name one of {listed}", field="--spectrum")
+    return named[0]
+
+
+def _keys(content: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The keys of axis and density of a plain dictionary."""
+    if _is_numbers(content.get("dos")) and isinstance(content.get("frequency_step_thz"), int | float):
+        return "frequency_step_thz", "dos"
+    for pair in _DEFINED:
+        if all(key in content for key in pair) and _is_numbers(content[pair[0]]):
+            return pair
+    lists = [str(key) for key, value in content.items() if _is_numbers(value)]
+    axes = [key for key in lists if role_of(_short(key)) == Role.AXIS]
+    dense = [key for key in lists if role_of(_short(key)) in (Role.DENSITY, Role.TOTAL)]
+    totals = [key for key in dense if role_of(_short(key)) == Role.TOTAL] or dense
+    return (axes[0], totals[0]) if len(axes) == 1 and len(totals) == 1 else None
+
+
+def _short(key: str) -> str:
+    """A key without what only says which spectrum it is of: "phonon_dos_frequencies"."""
+    return key.replace("phonon_dos_", "").replace("ph_dos_", "")
+
+
+def _is_numbers(value: Any) -> bool:
+    if isinstance(value, str):  # JARVIS writes its lists as text
+        return value.count(",") > 3 and re.fullmatch(r"['\s\deE+.,-]+", value[:200]) is not None
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(item, int | float) for item in value[:3])
+
+
+def _numbers(value: Any) -> NDArray[np.float64]:
+    return np.array(value.strip("' ").split(",") if isinstance(value, str) else value, dtype=float)
+
+
+def _dictionary(content: Mapping[str, Any], wish: Wish, where: str) -> Reading:
+    keys = _keys(content)
+    if keys is None and content.get("@class") in ("PhononDos", "CompletePhononDos"):
+        keys = ("frequencies", "densities")
+    assert keys is not None
+    axis, density = keys
+    y = _numbers(content[density])
+    if density == "projected_dos":
+        y = np.atleast_2d(y).sum(axis=0)
+    if axis == "frequency_step_thz":
+        x: NDArray[np.float64] = bin_centres_thz(y.size, float(content[axis]))
+        unit = settle_unit([(unit_named("THz"), axis)], wish.unit, where)
+    else:
+        x = _numbers(content[axis])
+        unit = _unit(content, keys, wish, where)
+    refuse_optical([*map(str, content)], where)
+    error_key = next((key for key in content if role_of(str(key)) == Role.ERROR and _is_numbers(content[key])), None)
+    kind = content.get("kind") if content.get("kind") in ("neutron", "vibrational") else None
+    computed = keys in _DEFINED
+    found = Found(
+        x,
+        y,
+        error=None if error_key is None else np.array(content[error_key], dtype=float),
+        partial=_sites(content),
+        kind=kind or ("vibrational" if computed else None),
+        origin="computed" if computed else None,
+        notes=["the reference in it is not used: give it with --reference"] if content.get("reference") else [],
     )
+    name = content.get("@class")
+    what = f"pymatgen {name}" if name else f"JSON of {axis!r} and {density!r}"
+    return assemble(found, unit, what, where)
 
 
-def _collection(
-    lines: NDArray[np.float64], metadata: Mapping[str, Any], where: str
-) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """The total, and the elements' parts, of a collection whose lines are named by element or "Total"."""
-    # What all lines share stands above `line_data`.
-    named = [{**metadata, **line} for line in metadata.get("line_data") or [{}] * len(lines)]
-    totals = [row for row, line in zip(lines, named, strict=True) if str(line.get("label", "")).lower() == "total"]
+def _unit(content: Mapping[str, Any], keys: tuple[str, str], wish: Wish, where: str) -> AxisUnit:
+    said = []
+    if found := find_unit(keys[0]):
+        said.append((found, f"the key {keys[0]!r}"))
+    for key in _UNIT_KEYS:
+        if isinstance(content.get(key), str):
+            named = find_unit(content[key])
+            if named is None:
+                raise UnitError(f"{where} is in {content[key]}", fix="convert it to THz, meV or cm-1", field="unit")
+            said.append((named, f"the key {key!r}"))
+    if not said and keys in _DEFINED:
+        name, by = _DEFINED[keys]
+        said.append((unit_named(name), by))
+    return settle_unit(said, wish.unit, where)
+
+
+def _sites(content: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """The elements' parts: the sites' densities, added up by the elements on them."""
+    densities = content.get("pdos") or content.get("projected_densities")
+    structure = content.get("structure")
+    if not isinstance(structure, Mapping) or not isinstance(densities, list):
+        return {}
     partial: dict[str, NDArray[np.float64]] = {}
-    for row, line in zip(lines, named, strict=True):
-        if species := line.get("species"):
-            partial[str(species)] = partial.get(str(species), 0.0) + row
-    if len(totals) == 1:
-        return totals[0], partial
-    if len(lines) == 1:
-        return lines[0], partial
-    if len(partial) and all(line.get("species") for line in named):
-        return np.sum(lines, axis=0), partial
-    raise SpectrumError(
-        f"{where} holds {len(lines)} spectra that are not the parts of one",
-        fix="give a single one, or one line for each element",
-        field="file",
-    )
+    for site, density in zip(structure["sites"], densities, strict=True):
+        if len(site["species"]) != 1:
+            return {}  # a site shared by elements cannot be told apart
+        element = str(site["species"][0]["element"])
+        partial[element] = partial.get(element, np.zeros(len(density))) + np.array(density, dtype=float)
+    return partial
 
 
-def _pymatgen(content: Mapping[str, Any], unit: FrequencyUnit | str | None, where: str) -> Reading:
-    chosen = known_unit(FrequencyUnit.THZ, unit, where)
-    spectrum = Spectrum.from_unit(content["frequencies"], content["densities"], chosen)
-    partial: dict[str, NDArray[np.float64]] = {}
-    if content["@class"] == "CompletePhononDos":
-        sites = content["structure"]["sites"]
-        for site, density in zip(sites, content["pdos"], strict=True):
-            if len(site["species"]) != 1:
-                continue  # a site shared by elements cannot be told apart
-            element = str(site["species"][0]["element"])
-            partial[element] = partial.get(element, 0.0) + np.array(density, dtype=float)
-    return Reading(spectrum, partial=partial, format=f"pymatgen {content['@class']}")
+def _read(source: Source) -> Reading:
+    wish = source.wish
+    unit = None if wish.unit is None else str(wish.unit)
+    return parse_json(source.text, unit, where=source.where, column=wish.column, spectrum=wish.spectrum)
+
+
+FORMATS = (
+    Format(
+        "Euphonic JSON",
+        "`Spectrum1D`, or a `Spectrum1DCollection` whose lines are elements or a total; neutron "
+        "weighting wherever it is said",
+        "the file says",
+        "euphonic.json",
+        lambda source: source.head.startswith("{") and NAME in source.text,
+        _read,
+        ("spectrum",),
+    ),
+    Format(
+        "JSON of pymatgen, the Materials Project (emmet), matcalc, phonopy",
+        "`PhononDos`, `CompletePhononDos`, "
+        "`frequencies` and `densities`, `frequency_points` and `total_dos`, nested or not; .gz too",
+        "THz, by definition",
+        "pymatgen.json.gz",
+        lambda source: (
+            source.head.startswith(("{", "[")) and ("densities" in source.text or "frequency_points" in source.text)
+        ),
+        _read,
+        ("spectrum",),
+    ),
+    Format(
+        "any other JSON with a frequency and a dos",
+        "the HTTP interface's object, a row of the spectra table, or keys with such names",
+        "a key `unit`, or the axis's key",
+        "api.json",
+        lambda source: source.head.startswith(("{", "[")),
+        _read,
+        ("spectrum",),
+    ),
+)

@@ -10,20 +10,23 @@ an empty field is a pristine crystal. `reference`, `unit` and `kind` may be left
 
 import csv
 import io
+import logging
 import re
 from pathlib import Path
 
 import pyarrow as pa
 
 from defectnet.binning import BINS_TO_TOP
-from defectnet.errors import CompositionError, InputError, TableError, UnitError
+from defectnet.errors import CompositionError, InputError, TableError
 from defectnet.host import Defect, Host, nearest_host_element
 from defectnet.io.tables import SPECTRA_SCHEMA
 from defectnet.query import KINDS
-from defectnet.readers import read_file
+from defectnet.readers import compatible, read_file, read_like
 from defectnet.spectrum import Spectrum
 
 __all__ = ["read_labels"]
+
+logger = logging.getLogger(__name__)
 
 _REQUIRED, _OPTIONAL = ("file", "host", "dopants"), ("reference", "unit", "kind")
 _DOPANT = re.compile(r"([A-Z][a-z]?)\s*=\s*([0-9.eE+-]+)\s*(%?)")
@@ -60,17 +63,19 @@ def read_labels(path: str | Path) -> pa.Table:
 def _row(folder: Path, line: dict[str, str]) -> dict[str, object]:
     host = Host(line["host"])
     defects = _defects(line["dopants"], host)
-    reading = read_file(folder / line["file"], line.get("unit") or None)
-    spectra: list[Spectrum] = [reading.spectrum]
-    if line.get("reference"):
-        reference = folder / line["reference"]
-        try:
-            spectra.append(read_file(reference).spectrum)
-        except UnitError:
-            spectra.append(read_file(reference, line.get("unit") or None).spectrum)
-    kind = line.get("kind") or reading.kind or "vibrational"
-    if kind not in KINDS:
+    unit, kind = line.get("unit") or None, line.get("kind") or None
+    if kind not in (None, *KINDS):
         raise InputError(f"unknown kind of spectrum {kind!r}", fix=f"use {' or '.join(KINDS)}", field="kind")
+    pair = compatible(
+        read_file(folder / line["file"], unit),
+        read_like(folder / line["reference"], unit) if line.get("reference") else None,
+        kind=kind,
+        n_elements=len(host.elements),
+        names=(line["file"], line.get("reference") or ""),
+    )
+    for note in pair.notes:
+        logger.warning("%s", note)
+    spectra: list[Spectrum] = [reading.spectrum for reading in (pair.sample, pair.reference) if reading is not None]
     step = max(spectrum.top_thz() for spectrum in spectra) / BINS_TO_TOP
     n_bins = max(int(spectrum.frequency_thz[-1] / step) + 1 for spectrum in spectra)
     densities = [spectrum.normalised().resampled(step, n_bins).dos for spectrum in spectra]
@@ -81,7 +86,7 @@ def _row(folder: Path, line: dict[str, str]) -> dict[str, object]:
         "frequency_step_thz": step,
         "dos": densities[0],
         "reference_dos": densities[1] if len(densities) > 1 else None,
-        "kind": kind,
+        "kind": pair.kind,
         "origin": {"method": "measured"},
     }
 

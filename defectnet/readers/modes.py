@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from defectnet.binning import BINS_TO_TOP, IMAGINARY_THZ, SIGMA_BINS
 from defectnet.errors import SpectrumError
-from defectnet.readers.reading import Reading
+from defectnet.readers.reading import AxisUnit, Broadening, Reading
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum
 
 __all__ = ["density_of_modes"]
@@ -22,7 +22,14 @@ _MAX_IMAGINARY = 0.05
 
 
 def density_of_modes(
-    frequency_thz: Array, weight: Array, shares: Mapping[str, Array] | None, where: str, what: str
+    frequency_thz: Array,
+    weight: Array,
+    shares: Mapping[str, Array] | None,
+    where: str,
+    what: str,
+    *,
+    unit: AxisUnit,
+    n_points: int | None = None,
 ) -> Reading:
     """Bin modes into a density of states of 3 modes per atom.
 
@@ -32,12 +39,16 @@ def density_of_modes(
         shares: element → shape (n_q, n_modes), its share of each mode, all summing to 1; None where not known.
         where: the file's name.
         what: the format, for people.
+        unit: the axis's unit as it was in the file.
+        n_points: how many q-points the full mesh has; by default as many as the least weight is contained in the sum.
 
     Raises:
         SpectrumError: too few modes for a density, or too many imaginary ones.
     """
+    if not (np.isfinite(frequency_thz).all() and np.isfinite(weight).all() and weight.sum() > 0):
+        raise SpectrumError(f"{where} holds modes without a frequency or weight", fix="write it again", field="file")
     # A mesh reduced by symmetry counts in full.
-    n_modes = frequency_thz.shape[1] * weight.sum() / weight[weight > 0].min()
+    n_modes = frequency_thz.shape[1] * (n_points or weight.sum() / weight[weight > 0].min())
     if n_modes < _MIN_MODES:
         raise SpectrumError(
             f"{where} holds {n_modes:.0f} modes, too few for a density", fix="give a denser mesh", field="file"
@@ -62,4 +73,12 @@ def density_of_modes(
 
     spectrum = Spectrum.from_bins(binned(np.ones_like(frequency_thz)), step)
     partial = {} if shares is None else {element: binned(share) for element, share in sorted(shares.items())}
-    return Reading(spectrum, partial=partial, format=what)
+    return Reading(
+        spectrum,
+        partial=partial,
+        kind="vibrational",
+        format=what,
+        unit=unit,
+        broadening=Broadening("Gaussian of the modes' bins", SIGMA_BINS * step),
+        origin="computed",
+    )

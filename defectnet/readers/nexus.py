@@ -1,109 +1,152 @@
-"""NeXus/HDF5 files of a reduced density of states: NXdata by the standard, and Mantid's processed workspaces.
+"""NeXus/HDF5 files of a reduced density of states: NXdata by the standard.
 
 NXdata (https://manual.nexusformat.org/classes/base_classes/NXdata.html): the group that the `default` attributes lead
-to, or the only one there is; `signal`, `axes`, `SIGNAL_errors` or `errors`, and the axis's `units`. Mantid
-(`SaveNexusProcessed`): `values`, `errors` and `axis1`, whose `units` name Mantid's own unit.
+to, or the only one there is; `signal`, `axes`, `SIGNAL_errors`, `uncertainties` or `errors`, and the axis's `units`; or
+the older way, with `signal` and `axis` as attributes of the data sets.
 """
 
-from pathlib import Path
+import io
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from defectnet.errors import SpectrumError, UnitError
-from defectnet.readers.reading import Reading, known_unit, located, unit_for, usable_error
-from defectnet.spectrum import Spectrum
-from defectnet.units import FrequencyUnit, parse_unit, thz_per
+from defectnet.errors import InputError, SpectrumError
+from defectnet.readers.assemble import Found, assemble
+from defectnet.readers.content import Source
+from defectnet.readers.header import refuse_optical
+from defectnet.readers.reading import Reading, unit_words
+from defectnet.readers.registry import Format
+from defectnet.units import find_unit
 
-__all__ = ["read_nexus"]
+__all__ = ["FORMATS", "attribute", "choose", "opened"]
 
-_MANTID_UNITS = {"deltae": FrequencyUnit.MEV, "deltae_inwavenumber": FrequencyUnit.INVERSE_CM}
 _GIVE = "give an NXdata group with a signal and one axis"
 
 
-def read_nexus(path: Path, unit: FrequencyUnit | str | None = None) -> Reading:
-    """Read one spectrum of an HDF5 file.
+def opened(source: Source, read: Callable[[Any], Reading], give: str) -> Reading:
+    """Open the bytes of an HDF5 file and read them; whatever h5py raises becomes one sentence.
 
     Raises:
-        UnitError: the axis names no unit and the caller none, or they contradict each other.
-        SpectrumError: no HDF5 file, or no one-dimensional spectrum in it.
+        SpectrumError: no HDF5 file, or not what it should hold; `give` says what that is.
     """
     import h5py
 
-    where = str(path)
+    where = source.where
     try:
-        with h5py.File(path, "r") as file:
-            group, what = _find(file, where)
-            x, y, error, said = (_mantid if what.startswith("Mantid") else _nxdata)(group, where)
-    except OSError as problem:
+        file = h5py.File(io.BytesIO(source.content), "r")
+    except (OSError, RuntimeError) as problem:
         reason = str(problem).splitlines()[0][:80]
         raise SpectrumError(
             f"{where} is not a readable HDF5 file ({reason})", fix="write or copy it again", field="file"
         ) from None
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-        raise SpectrumError(f"{where} holds no whole NeXus spectrum", fix=_GIVE, field="file") from None
-    y = np.squeeze(y)
+    with file:
+        try:
+            return read(file)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RuntimeError):
+            raise SpectrumError(f"{where} holds no whole NeXus spectrum", fix=give, field="file") from None
+
+
+def attribute(item: Any, name: str) -> str:
+    """An attribute as text; empty where there is none."""
+    value = item.attrs.get(name, "")
+    if isinstance(value, np.ndarray):
+        value = value.ravel()[0] if value.size else ""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def choose(labels: Sequence[str], wanted: str | None, where: str) -> int:
+    """The place of the one spectrum, or of the one that the caller names (by its name, or its number from 1 on).
+
+    Raises:
+        SpectrumError: several, and none is named; lists them.
+        InputError: there is none of that name.
+    """
+    listed = ", ".join(f"{number} {label!r}" for number, label in enumerate(labels[:12], start=1))
+    if wanted is None:
+        if len(labels) == 1:
+            return 0
+        raise SpectrumError(
+            f"{where} holds {len(labels)} spectra ({listed})", fix="name one with --spectrum", field="file"
+        )
+    found = [place for place, label in enumerate(labels) if label == wanted]
+    if not found and wanted.isdigit() and 1 <= int(wanted) <= len(labels):
+        found = [int(wanted) - 1]
+    if len(found) != 1:
+        raise InputError(f"{where} has no single spectrum {wanted!r}", fix=f"name one of {listed}", field="--spectrum")
+    return found[0]
+
+
+def _read(source: Source) -> Reading:
+    return opened(source, lambda file: _nxdata(file, source), _GIVE)
+
+
+def _nxdata(file: Any, source: Source) -> Reading:
+    where = source.where
+    group = _default(file)
+    if group is None:
+        found: list[Any] = []
+        file.visititems(lambda name, item: found.append(item) if attribute(item, "NX_class") == "NXdata" else None)
+        if not found:
+            raise SpectrumError(f"{where} has no NXdata group", fix=_GIVE, field="file")
+        group = found[choose([item.name for item in found], source.wish.spectrum, where)]
+    signal, axis = _signal(group), _axis(group)
+    y, x = np.asarray(group[signal][()], dtype=float), np.asarray(group[axis][()], dtype=float)
+    errors = next(
+        (n for n in (f"{signal}_errors", attribute(group[signal], "uncertainties"), "errors") if n and n in group), None
+    )
+    error = None if errors is None else np.asarray(group[errors][()], dtype=float)
+    y, error, x = np.squeeze(y), None if error is None else np.squeeze(error), np.squeeze(x)
     if y.ndim != 1 or x.ndim != 1 or x.size not in (y.size, y.size + 1):
         shapes = f"{x.size} points for densities of shape {y.shape}"
         raise SpectrumError(f"{where} has {shapes}", fix="reduce it to one spectrum", field="file")
-    if x.size == y.size + 1:
-        x = 0.5 * (x[1:] + x[:-1])
-    chosen = _unit(said, unit, where)
-    try:
-        spectrum = Spectrum.from_unit(x, y, chosen)
-    except SpectrumError as problem:
-        raise located(problem, where) from None
-    errors = None if error is None else usable_error(np.squeeze(error), thz_per(chosen), where)
-    return Reading(spectrum, errors, format=what)
+    long_name = attribute(group[axis], "long_name")
+    refuse_optical([signal, axis, long_name, attribute(group[signal], "long_name"), attribute(group, "title")], where)
+    words = (
+        attribute(group[axis], "units")
+        or (long_name if find_unit(long_name) else "")
+        or (axis if find_unit(axis) else "")
+    )
+    unit = unit_words(words, source.wish.unit, where, "the axis's attribute")
+    counts = "count" in (attribute(group[signal], "units") + signal).lower() and x.size == y.size + 1
+    return assemble(Found(x, y, error=error, counts=counts, origin=None), unit, "NeXus", where)
 
 
-def _unit(said: str, given: FrequencyUnit | str | None, where: str) -> FrequencyUnit:
-    if not said:
-        return unit_for(given, where)
-    try:
-        unit = _MANTID_UNITS.get(said.lower()) or parse_unit(said)
-    except UnitError:
-        raise UnitError(f"{where} is in {said!r}", fix="convert it to THz, meV or cm-1", field="unit") from None
-    return known_unit(unit, given, where)
-
-
-def _find(file: Any, where: str) -> tuple[Any, str]:
-    """The group that holds the spectrum, and what kind of file it is."""
-    if "mantid_workspace_1/workspace" in file:
-        return file["mantid_workspace_1/workspace"], "Mantid NeXus"
+def _default(file: Any) -> Any:
     group = file
-    while "default" in group.attrs and _text(group.attrs["default"]) in group:
-        group = group[_text(group.attrs["default"])]
-    if _is_nxdata(group):
-        return group, "NeXus"
-    found: list[Any] = []
-    file.visititems(lambda name, item: found.append(item) if _is_nxdata(item) else None)
-    if len(found) != 1:
-        many = f"{len(found)} NXdata groups and no default" if found else "no NXdata group"
-        raise SpectrumError(f"{where} has {many}", fix=_GIVE, field="file")
-    return found[0], "NeXus"
+    while "default" in group.attrs and attribute(group, "default") in group:
+        group = group[attribute(group, "default")]
+    return group if attribute(group, "NX_class") == "NXdata" else None
 
 
-def _is_nxdata(item: Any) -> bool:
-    return _text(item.attrs.get("NX_class", "")) == "NXdata"
+def _signal(group: Any) -> str:
+    if "signal" in group.attrs:
+        return attribute(group, "signal")
+    (name,) = [name for name in group if attribute(group[name], "signal") == "1"]
+    return str(name)
 
 
-def _nxdata(group: Any, where: str) -> tuple[Any, Any, Any, str]:
-    signal = _text(group.attrs["signal"])
-    (axis,) = [_text(name) for name in np.atleast_1d(group.attrs["axes"])]
-    error = next((group[name][()] for name in (f"{signal}_errors", "errors") if name in group), None)
-    units = _text(group[axis].attrs.get("units", ""))
-    return np.asarray(group[axis][()], dtype=float), np.asarray(group[signal][()], dtype=float), error, units
+def _axis(group: Any) -> str:
+    if "axes" in group.attrs:
+        (name,) = [
+            value.decode() if isinstance(value, bytes) else str(value) for value in np.atleast_1d(group.attrs["axes"])
+        ]
+        return name
+    written = attribute(group[_signal(group)], "axes").strip("[] ")
+    if written:
+        return written.replace(",", ":").split(":")[-1].strip()
+    (name,) = [name for name in group if attribute(group[name], "axis") == "1"]
+    return str(name)
 
 
-def _mantid(group: Any, where: str) -> tuple[Any, Any, Any, str]:
-    error = group["errors"][()] if "errors" in group else None
-    axis = group["axis1"]
-    units = _text(axis.attrs.get("units", ""))
-    return np.squeeze(np.asarray(axis[()], dtype=float)), np.asarray(group["values"][()], dtype=float), error, units
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        value = value.ravel()[0] if value.size else ""
-    return value.decode() if isinstance(value, bytes) else str(value)
+FORMATS = (
+    Format(
+        "NeXus, HDF5",
+        "NXdata with one axis, by the standard or as it was before; with errors; several groups by `--spectrum`",
+        "the axis's attribute `units`, or `--unit`",
+        "nexus.nxs",
+        lambda source: source.content.startswith(b"\x89HDF\r\n\x1a\n"),
+        _read,
+        ("spectrum",),
+    ),
+)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from defectnet.errors import InputError, UnitError
+from defectnet.errors import InputError
 from defectnet.host import Host
 from defectnet.neutron import Resolution
 from defectnet.query import Query
-from defectnet.readers import read_file
+from defectnet.readers import compatible, read_file, read_like
 from defectnet.readers.reading import Reading
 from defectnet.references import PristineHost, library_reference
 from defectnet.spectrum import Spectrum
@@ -44,6 +44,10 @@ def read_query(
     kind: str | None = None,
     resolution: Resolution | None = None,
     prior: bool = True,
+    column: str | None = None,
+    spectrum: str | None = None,
+    reference_unit: FrequencyUnit | str | None = None,
+    simulated: bool = False,
 ) -> QueryReading:
     """Read a sample's spectrum and put the question about it.
 
@@ -57,39 +61,52 @@ def read_query(
         kind: "vibrational" or "neutron"; by default what the file says, else vibrational.
         resolution: the spectrometer's, applied to a reference that was computed.
         prior: whether the model may use what a chemist expects beside the spectrum.
+        column: name or number (from 1 on) of the density, in a table of several columns.
+        spectrum: name or number (from 1 on) of the spectrum, in a file of several.
+        reference_unit: of the reference's axis, where its file does not say; by default `unit`.
+        simulated: whether the resolution has a use beside the reference: a check by simulation.
 
     Raises:
-        InputError: no host, a file that cannot be read, a host that the library lacks, or one that is not the
-            reference's.
+        InputError: no host, a file that cannot be read, a host that the library lacks or that is not the reference's,
+            a reference that is weighted otherwise than the sample, or a resolution that would do nothing.
     """
     file = Path(file)
     known = reference if isinstance(reference, PristineHost) else None
     crystal = _crystal(Host(host) if isinstance(host, str) else host, known)
-    reading = read_file(file, unit)
-    notes = []
-    if kind == "vibrational" and reading.kind == "neutron":
-        notes.append(f"{file.name} says that it is weighted by neutron cross-sections, but was read as vibrational")
-    kind = kind or reading.kind or "vibrational"
+    reading = read_file(file, unit, column=column, spectrum=spectrum)
+    notes = [f"{file.name}: {note}" for note in reading.notes]
     if isinstance(reference, str) and _names_the_library(reference):
         known = library_reference(crystal, None if reference == "library" else reference)
-    pristine: Spectrum | None = None
+    other, name = None, "the reference"
     if known is not None:
-        pristine = known.as_measured(kind, resolution)
+        asked_kind = kind or reading.kind or "vibrational"
+        other = Reading(known.as_measured(asked_kind), kind=asked_kind, format="computed", origin="computed")
         notes.append(known.note)
-    elif isinstance(reference, str | Path):
-        pristine = _read_like(reference, unit)
     elif isinstance(reference, Spectrum):
-        pristine = reference
+        other = Reading(reference, format="given")
+    elif isinstance(reference, str | Path):
+        name = Path(reference).name
+        other = read_like(reference, reference_unit or unit, column=column, spectrum=spectrum)
+        notes += [f"{name}: {note}" for note in other.notes]
+    pair = compatible(
+        reading,
+        other,
+        kind=kind,
+        n_elements=len(crystal.elements),
+        resolution=resolution,
+        resolution_used=simulated,
+        names=(file.name, name),
+    )
     query = Query(
         sample_id=file.stem,
         host=crystal,
-        spectrum=reading.spectrum,
-        reference=pristine,
+        spectrum=pair.sample.spectrum,
+        reference=None if pair.reference is None else pair.reference.spectrum,
         candidates=None if candidates is None else tuple(candidates),
-        kind=kind,
+        kind=pair.kind,
         prior=prior,
     )
-    return QueryReading(file, query, reading, tuple(note for note in notes if note))
+    return QueryReading(file, query, pair.sample, tuple(note for note in (*notes, *pair.notes) if note))
 
 
 def _crystal(named: Host | None, known: PristineHost | None) -> Host:
@@ -107,11 +124,3 @@ def _crystal(named: Host | None, known: PristineHost | None) -> Host:
 
 def _names_the_library(reference: str) -> bool:
     return (reference == "library" or reference.startswith("mp-")) and not Path(reference).exists()
-
-
-def _read_like(path: str | Path, unit: FrequencyUnit | str | None) -> Spectrum:
-    """The reference's spectrum; where its file does not say its unit, it is taken to be the sample's."""
-    try:
-        return read_file(path).spectrum
-    except UnitError:
-        return read_file(path, unit).spectrum

@@ -1,141 +1,222 @@
-"""Columns of text, separated by commas, semicolons, tabs or blanks: frequency, density and, if known, its error.
+"""Columns of text: frequency, density and, if known, its error, among whatever else a program or spreadsheet writes.
 
-Lines that begin with `#` or `%` are comments; one line of column names may precede the numbers. The unit of the axis is
-read from a line `unit: meV` or from the column names (`frequency_mev,dos`, `Frequency (cm-1)  DOS`); a file that does
-not say needs it from the caller, and it is never guessed. phonopy's `total_dos.dat` and `projected_dos.dat`, known by
-their first line, are such files; the columns of the latter are the parts of the atoms, and are summed.
+Lines that begin with `#`, `%`, `!` or `//` are comments; lines of names and units may precede the numbers, which may be
+separated by commas, semicolons, tabs or blanks, in quotes, with decimal commas or Fortran's exponents. Named columns
+are read by their names. The unit is that of the axis's own name (`frequency_mev`, `Frequency (cm-1)`), of a line of
+units below the names or of a line `unit: meV`, and of nothing else; a file that does not say needs it from the caller.
 """
 
 import re
+from collections.abc import Sequence
 
-from defectnet.errors import SpectrumError, UnitError
-from defectnet.readers.reading import Reading, located, usable_error
-from defectnet.spectrum import Spectrum
-from defectnet.units import FrequencyUnit, parse_unit, thz_per
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["parse_curve", "parse_text"]
+from defectnet.errors import InputError, SpectrumError, UnitError
+from defectnet.readers.assemble import Found, assemble
+from defectnet.readers.column_names import find_names
+from defectnet.readers.columns import Roles, choose_roles
+from defectnet.readers.content import Source, Wish
+from defectnet.readers.header import broadening_said, refuse_optical, unit_lines, weighting_said
+from defectnet.readers.reading import AxisUnit, Broadening, Column, Reading, settle_unit
+from defectnet.readers.registry import Format
+from defectnet.readers.table_text import Block, Table, read_table
+from defectnet.units import FrequencyUnit, SaidUnit, find_unit
 
-_COMMENT = ("#", "%")
-_TO_BLANKS = str.maketrans(",;", "  ")
-_UNIT_WORD = re.compile(r"(?<![A-Za-z])(thz|mev|cm\^?-1|cm⁻¹|1/cm)(?![A-Za-z0-9])", re.IGNORECASE)
-_UNIT_LINE = re.compile(r"^\W*unit\s*[:=]\s*(\S+)", re.IGNORECASE)
-_ERROR_NAME = re.compile(r"err|sigma|std|uncertain|^(e|dy|de|ddos|δ.*)$", re.IGNORECASE)
-_PHONOPY = re.compile(r"# (Tetrahedron method|Sigma = [\d.]+)$")
-_GIVE = "give two columns, frequency and density, or a third with the density's error"
+__all__ = ["FORMATS", "parse_curve", "parse_text", "read_columns"]
+
+_PHONOPY = re.compile(r"(Tetrahedron method|Sigma = [\d.]+)$")
+_GENERALISED = re.compile(r"gdos|generali[sz]ed", re.IGNORECASE)
+_SCATTERING = re.compile(r"^s\s*\(", re.IGNORECASE)
 
 Row = tuple[float, ...]
 
 
-def parse_text(text: str, unit: FrequencyUnit | str | None = None, *, where: str = "text") -> Reading:
+def parse_text(
+    text: str,
+    unit: FrequencyUnit | str | None = None,
+    *,
+    where: str = "text",
+    column: str | None = None,
+    spectrum: str | None = None,
+) -> Reading:
     """Read one spectrum from the text of a file.
 
     Args:
         text: the file's text.
         unit: unit of the frequency axis; needed where the text does not say.
         where: the file's name, for messages.
+        column: name or number (from 1 on) of the density, where there are several.
+        spectrum: name or number (from 1 on) of the spectrum, where the file has several below each other.
 
     Raises:
         UnitError: no unit is known, or two that contradict each other.
         SpectrumError: the text holds no numbers, columns that are not understood, or no spectrum.
+        InputError: it holds Raman or infrared data, or nothing of the name that was asked for.
     """
-    header, names, rows = _split(text, where)
-    by_phonopy = bool(header) and not names and _PHONOPY.match(header[0]) is not None
-    if len(rows[0]) > 2 and not by_phonopy:
-        _check_third(names, len(rows[0]), where)
-    frequency, *columns = zip(*rows, strict=True)
-    chosen = _choose_unit(header, unit, where, "phonopy's default is THz" if by_phonopy else "")
-    try:
-        if by_phonopy:
-            total = [sum(parts) for parts in zip(*columns, strict=True)]
-            return Reading(Spectrum.from_unit(frequency, total, chosen), format="phonopy density of states")
-        spectrum = Spectrum.from_unit(frequency, columns[0], chosen)
-    except SpectrumError as error:
-        raise located(error, where) from None
-    return Reading(spectrum, None if len(columns) == 1 else usable_error(columns[1], thz_per(chosen), where))
+    table = read_table(text, where)
+    return read_columns(table, Wish(unit, column, spectrum), where)
+
+
+def read_columns(table: Table, wish: Wish, where: str, what: str = "text") -> Reading:
+    """A reading of a table of text or of a spreadsheet; arguments and errors as in `parse_text`."""
+    refuse_optical(table.header, where)
+    block = _block(table.blocks, wish.spectrum, where)
+    values = np.array(block.rows, dtype=np.float64)
+    by_phonopy = bool(table.header) and _PHONOPY.match(table.header[0]) is not None
+    if by_phonopy:
+        return _phonopy(table, values, wish, where)
+    names, units = find_names(table, values.shape[1])
+    roles = choose_roles(names, values, table, None if wish.unit is None else str(wish.unit), wish.column, where)
+    unit = settle_unit(_said(table, names, units, roles), wish.unit, where)
+    kind, weighting = weighting_said(table.header)
+    notes = [*table.notes, *roles.notes]
+    if names is not None:
+        notes += _named_notes(names, roles, unit, kind)
+    high, low = roles.high, values[:, roles.axis]
+    columns = [Column(roles.axis + 1, names[roles.axis] if names else "", "axis")]
+    columns += [Column(i + 1, names[i] if names else "", "density") for i in roles.density]
+    if roles.error is not None:
+        columns.append(Column(roles.error + 1, names[roles.error] if names else "", "error"))
+    found = Found(
+        low if high is None else 0.5 * (low + values[:, high]),
+        values[:, list(roles.density)].sum(axis=1),
+        error=None if roles.error is None else values[:, roles.error],
+        partial=_elements(roles, values),
+        widths=None if high is None else values[:, high] - low,
+        counts=roles.counts,
+        kind=kind,
+        weighting=weighting,
+        broadening=broadening_said(table.header, unit.thz),
+        columns=columns,
+        notes=notes,
+    )
+    return assemble(found, unit, what, where)
 
 
 def parse_curve(text: str, unit: FrequencyUnit | str | None = None, *, where: str = "text") -> tuple[Row, Row]:
-    """Two columns of text that are both frequencies in one unit, such as a resolution: both in THz, shape (n,) each.
+    """Two columns of text that are both frequencies, such as a resolution: both in THz, shape (n,) each.
+
+    Args:
+        text: the file's text.
+        unit: of both, where the text does not say: the caller's is about the spectrum first.
+        where: the file's name, for messages.
 
     Raises:
-        UnitError, SpectrumError: as `parse_text`.
+        UnitError, SpectrumError: as `parse_text`; a second column in another unit than the first.
     """
-    header, _, rows = _split(text, where)
-    if len(rows[0]) != 2:
-        raise SpectrumError(f"{where} has {len(rows[0])} columns", fix="give energy and FWHM", field="file")
-    factor = thz_per(_choose_unit(header, unit, where, ""))
-    x, y = zip(*rows, strict=True)
-    return tuple(factor * value for value in x), tuple(factor * value for value in y)
-
-
-def _split(text: str, where: str) -> tuple[list[str], list[str], list[Row]]:
-    """The header's lines, the column names where a line of them stands, and the numbers."""
-    header: list[str] = []
-    names: list[str] = []
-    rows: list[Row] = []
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip()
-        if not line:
-            continue
-        if line.startswith(_COMMENT):
-            if not rows:
-                header.append(line)
-            continue
-        cells = line.translate(_TO_BLANKS).split()
-        try:
-            values = tuple(map(float, cells))
-        except ValueError:
-            if not rows and not any(_is_number(cell) for cell in cells):
-                header.append(line)
-                names = cells
-                continue
-            raise SpectrumError(
-                f"line {number} of {where} is not numbers ({line[:40]!r})", fix="repair or remove it", field="file"
-            ) from None
-        if len(values) < 2:
-            raise SpectrumError(f"line {number} of {where} has 1 column", fix=_GIVE, field="file")
-        if rows and len(values) != len(rows[0]):
-            raise SpectrumError(
-                f"line {number} of {where} has {len(values)} columns, the first had {len(rows[0])}",
-                fix="repair or remove it",
-                field="file",
+    table = read_table(text, where)
+    values = np.array(table.blocks[0].rows, dtype=np.float64)
+    if values.shape[1] != 2:
+        raise SpectrumError(f"{where} has {values.shape[1]} columns", fix="give energy and FWHM", field="file")
+    names, units = find_names(table, 2)
+    said = _said(table, names, units, Roles(0, (1,)))
+    axis = settle_unit(said, None if said else unit, where)
+    for cell in [*(names or [])[1:], *units[1:]]:
+        second = find_unit(cell)
+        if second is not None and second.name != axis.name:
+            raise UnitError(
+                f"{where} has energies in {axis.name} and widths in {second.name} ({cell!r})",
+                fix=f"give both in {axis.name}",
+                field="unit",
             )
-        rows.append(values)
-    if not rows:
-        what = "holds no numbers" if text.strip() else "is empty"
-        raise SpectrumError(f"{where} {what}", fix=_GIVE, field="file")
-    return header, names, rows
+    if not np.isfinite(values).all():
+        raise SpectrumError(f"{where} has points without a value", fix="remove or repair them", field="file")
+    x, y = (axis.thz * values).T.tolist()
+    return tuple(x), tuple(y)
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_third(names: list[str], n_columns: int, where: str) -> None:
-    """A third column is the error of the second, unless its name says otherwise; more are not understood."""
-    if n_columns > 3:
-        raise SpectrumError(f"{where} has {n_columns} columns", fix=_GIVE, field="file")
-    if len(names) == 3 and not _ERROR_NAME.search(names[2]):
-        raise SpectrumError(f"the third column of {where}, {names[2]!r}, is no error", fix=_GIVE, field="file")
-
-
-def _choose_unit(header: list[str], given: FrequencyUnit | str | None, where: str, usual: str) -> FrequencyUnit:
-    """The unit that the caller gave or the header says; they may not contradict each other."""
-    said = {parse_unit(match[1]) for line in header if (match := _UNIT_LINE.match(line))}
-    if not said and header:
-        # Only the last line can name the columns; a remark further up may speak of another quantity in other units.
-        said = {parse_unit(word) for word in _UNIT_WORD.findall(header[-1])}
-    if given is not None:
-        said.add(parse_unit(given))
-    if len(said) > 1:
-        raise UnitError(
-            f"{where} is said to be in {' and in '.join(sorted(said))}", fix="make them agree", field="unit"
+def _block(blocks: Sequence[Block], wanted: str | None, where: str) -> Block:
+    if wanted is None:
+        if len(blocks) == 1:
+            return blocks[0]
+        names = ", ".join(f"{number} {block.label!r}" for number, block in enumerate(blocks[:12], start=1))
+        raise SpectrumError(
+            f"{where} holds {len(blocks)} spectra ({names})", fix="name one with --spectrum", field="file"
         )
-    if not said:
-        hint = f" ({usual})" if usual else ""
-        raise UnitError(f"{where} does not say its unit{hint}", fix="say THz, meV or cm-1", field="unit")
-    return said.pop()
+    found = [block for block in blocks if block.label == wanted]
+    if not found and wanted.isdigit() and 1 <= int(wanted) <= len(blocks):
+        found = [blocks[int(wanted) - 1]]
+    if len(found) != 1:
+        raise InputError(f"{where} has no single spectrum {wanted!r}", fix="give its number", field="--spectrum")
+    return found[0]
+
+
+def _said(table: Table, names: list[str] | None, units: list[str], roles: Roles) -> list[tuple[SaidUnit, str]]:
+    """The units that the axis's own name, the line of units and lines `unit: …` say."""
+    said = []
+    if names is not None and (found := find_unit(names[roles.axis])):
+        said.append((found, f"the column's name {names[roles.axis].strip()!r}"))
+    if units and (found := find_unit(units[roles.axis])):
+        said.append((found, "the line of units"))
+    return said + unit_lines(table.header)
+
+
+def _phonopy(table: Table, values: NDArray[np.float64], wish: Wish, where: str) -> Reading:
+    """`total_dos.dat` and `projected_dos.dat`: frequency and the density, or one column an atom, without names."""
+    unit = settle_unit(unit_lines(table.header), wish.unit, where, "phonopy's default is THz")
+    found = Found(
+        values[:, 0],
+        values[:, 1:].sum(axis=1),
+        kind="vibrational",
+        broadening=_phonopy_smoothing(table.header[0], unit),
+        origin="computed",
+        columns=[Column(1, "", "axis"), *(Column(i, "", "density") for i in range(2, values.shape[1] + 1))],
+        notes=table.notes,
+    )
+    return assemble(found, unit, "phonopy density of states", where)
+
+
+def _phonopy_smoothing(line: str, unit: AxisUnit) -> Broadening | None:
+    return broadening_said([line], unit.thz)
+
+
+def _elements(roles: Roles, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """The parts of the elements, where the columns are named by them."""
+    parts: dict[str, NDArray[np.float64]] = {}
+    for name, place in roles.partial:
+        match = re.match(r"\W*([A-Z][a-z]?)[ _-]?\d*\b", name)
+        if match is None or not re.fullmatch(r"\W*[A-Z][a-z]?[ _-]?\d*\W*", re.sub(r"\(.*\)|\[.*\]", "", name)):
+            return {}
+        parts[match[1]] = parts.get(match[1], np.zeros(len(values))) + values[:, place]
+    return parts
+
+
+def _named_notes(names: list[str], roles: Roles, unit: AxisUnit, kind: str | None) -> list[str]:
+    notes = []
+    axis, density = names[roles.axis].strip(), names[roles.density[0]].strip()
+    if unit.name == "THz" and re.match(r"\W*(omega|ω)\b", axis, re.IGNORECASE):
+        notes.append(f"its axis {axis!r} was read as an ordinary frequency; divide it by 2π if it is an angular one")
+    if _SCATTERING.match(density):
+        notes.append(f"its column {density!r} is a scattering function, which was read as a density of states")
+    if kind is None and _GENERALISED.search(density):
+        notes.append(f"its column is named {density!r}: say --kind neutron if it is weighted by cross-sections")
+    return notes
+
+
+def _recognises(source: Source) -> bool:
+    return source.decoded is not None
+
+
+def _read(source: Source) -> Reading:
+    text, encoding = source.decoded or ("", "")
+    reading = parse_text(
+        text, source.wish.unit, where=source.where, column=source.wish.column, spectrum=source.wish.spectrum
+    )
+    del encoding
+    return reading
+
+
+FORMATS = (
+    Format(
+        name="text, CSV",
+        read_as="frequency, density and, if there is one, its standard error (a zero or missing error is *no* error, "
+        "not a small one); columns by their names where they have any; edges of bins; Excel's CSV with semicolons and "
+        "decimal commas; UTF-8, UTF-16, Latin-1",
+        unit="the axis's name, a line of units or `unit: meV`; else `--unit`",
+        example="columns.csv",
+        recognises=_recognises,
+        read=_read,
+        chooses=("column", "spectrum"),
+    ),
+)

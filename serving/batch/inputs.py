@@ -16,12 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from defectnet.errors import TableError
+from defectnet.errors import InputError, TableError
 from defectnet.io.compact import expanded
 from defectnet.io.json_depth import check_depth
 from defectnet.io.storage import Location, reason
 from defectnet.io.tables import SPECTRA_SCHEMA, conform
-from defectnet.query import QUERY_COLUMNS
+from defectnet.query import QUERY_COLUMNS, Query
 
 __all__ = ["SUFFIXES", "Cursor", "count_rows"]
 
@@ -195,6 +195,18 @@ def _row(number: int, line: bytes, schema: pa.Schema) -> dict[str, Any]:
         return _bad_line(number, None, reason(error))
     if not isinstance(row, dict):
         return _bad_line(number, None, "not an object")
+    if "frequency" in row and "frequency_step_thz" not in row:
+        return _row_of_query(row, schema)
+    return {name: row.get(name) for name in schema.names}
+
+
+def _row_of_query(asked: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
+    """An object of the HTTP interface as a row; one that is wrong keeps its place and its id."""
+    try:
+        row = Query.from_json(asked).to_row()
+    except InputError as error:
+        row = {"sample_id": asked.get("id"), "host": asked.get("host"), "error": str(error)}
+        row = {name: value if isinstance(value, str) else "" for name, value in row.items()}
     return {name: row.get(name) for name in schema.names}
 
 

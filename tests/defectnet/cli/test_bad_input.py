@@ -58,7 +58,7 @@ def one_sentence(errors: str) -> str:
         ("predict missing.csv --host Si", "file: cannot read missing.csv (No such file or directory); check the path"),
         ("predict empty.csv --host Si", "file: empty.csv is empty; give two columns"),
         ("predict binary.csv --host Si", "file: binary.csv is not text; give"),
-        ("predict four.csv --host Si", "file: four.csv has 4 columns; give two"),
+        ("predict four.csv --host Si", "file: which column of four.csv is the density is not clear"),
         ("predict nan.csv --host Si", "dos: value nan at point 19 in nan.csv; remove or repair it"),
         ("predict negative.csv --host Si", "dos: negative density -4 at point 19"),
         ("predict empty.parquet", "input: empty.parquet is not a readable Parquet file"),
