@@ -5,8 +5,12 @@ made of the packaged parents. A file that holds the same sample as `truth_meV.cs
 the model makes of them; the answer to it must be the answer to the truth.
 """
 
+import contextlib
+import io
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from defectnet.cli.main import main
+from defectnet.model.predictor import Predictor
 from defectnet.readers import read_file
+from defectnet.readers.query import read_query
+from defectnet.released import released_model
 from defectnet.spectrum import Spectrum
 
-__all__ = ["ALL", "CASES", "Case", "judge"]
+__all__ = ["ALL", "CASES", "Case", "judge", "judge_all", "truth_answer"]
 
 # Arguments of the command line → exit code, output, errors.
 Run = Callable[..., tuple[int, str, str]]
@@ -149,6 +157,42 @@ ALL = (
     same("10", "10_axis_to_1000meV.csv", warned="the empty end beyond 135 THz was left out"),
     same("36", "36_api_lines.jsonl", "--spectrum", "a", *REFERENCE),
 )
+
+
+def truth_answer() -> dict[str, Any]:
+    """What the released model answers to the sample that most of the files hold."""
+    asked = read_query(CASES / "truth_meV.csv", SI[1], reference=CASES / REFERENCE[1], candidates=SI[3].split(","))
+    (answer,) = Predictor.load(released_model()).predict([asked.query])
+    return answer.to_dict()
+
+
+def judge_all() -> dict[str, str]:
+    """Number → what is wrong, of the cases whose answer is not right."""
+    truth, wrong = truth_answer(), {}
+    here = Path.cwd()
+    for case in ALL:
+        os.chdir(CASES / case.folder)
+        try:
+            if found := judge(case, _run, truth):
+                wrong[case.number] = found
+        finally:
+            os.chdir(here)
+    return wrong
+
+
+def _run(*arguments: str) -> tuple[int, str, str]:
+    """`defectnet` in this process."""
+    output, errors = io.StringIO(), io.StringIO()
+    given, code = sys.argv, 0
+    sys.argv = ["defectnet", *arguments]
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = given
+    return code, output.getvalue(), errors.getvalue()
 
 
 def judge(case: Case, run: Run, truth: Mapping[str, Any]) -> str:

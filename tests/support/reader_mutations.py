@@ -1,356 +1,53 @@
 """Files of one known spectrum, odd or damaged in a way that has one right meaning, or none.
 
-`mutants` makes them from a seed; `judge` reads one and says "right", "refused", "wrong" (a number that the file does
-not hold) or "traceback". A damage that only changes digits has no right answer and is not made.
+`mutants` makes them from a seed. A damage that only changes digits has no right answer and is not made.
 """
 
 import gzip
 import io
 import json
 import lzma
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import h5py
 import numpy as np
 
-from defectnet.errors import InputError
-from defectnet.readers import read_file
 from defectnet.units import thz_per
-
-__all__ = ["KINDS", "Mutant", "judge", "mutants"]
-
-Rng = np.random.Generator
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A file, and what it says.
-
-    Attributes:
-        kind: how it was made.
-        name: of the file.
-        content: its bytes.
-        frequency_thz, dos: shape (n,), what it holds; None where any refusal (and no answer) is right.
-        unit: what the caller says, where the file does not.
-        may_refuse: whether a refusal is right too.
-    """
-
-    kind: str
-    name: str
-    content: bytes
-    frequency_thz: np.ndarray | None
-    dos: np.ndarray | None = None
-    unit: str | None = None
-    may_refuse: bool = True
-    more: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Base:
-    unit: str
-    x: np.ndarray
-    y: np.ndarray
-    error: np.ndarray
-
-    @property
-    def thz(self) -> np.ndarray:
-        return self.x * thz_per(self.unit)
-
-
-def _base(rng: Rng) -> _Base:
-    unit = str(rng.choice(["THz", "meV", "cm-1"]))
-    n = int(rng.integers(40, 160))
-    step = float(rng.choice([0.1, 0.125, 0.2])) / thz_per(unit)
-    x = np.round(np.arange(1, n + 1) * step, 5)
-    centre = rng.uniform(0.3, 0.7, 2) * x[-1]
-    y = sum(np.exp(-0.5 * ((x - c) / (0.06 * x[-1])) ** 2) for c in centre) + 0.01 * (x / x[-1]) ** 2 * (
-        x < 0.9 * x[-1]
-    )
-    y = np.round(np.where(x < 0.95 * x[-1], y, 0.0), 6)
-    return _Base(unit, x, y, np.round(0.05 * y + 0.001, 6))
-
-
-_NAMES = {
-    "THz": ("Frequency (THz)", "frequency_thz", "Frequency / THz", "ν [THz]"),
-    "meV": ("Energy (meV)", "energy_mev", "E [meV]", "Energy transfer (meV)"),
-    "cm-1": ("Wavenumber (cm-1)", "Frequency[cm^-1]", "wavenumber (cm⁻¹)", "E (1/cm)"),
-}
-_DENSITY = ("DOS", "dos", "g(E)", "GDOS (a.u.)", "density of states", "Zustandsdichte", "DOS (1/THz)", "VDOS")
-
-
-def _rows(base: _Base, separator: str, columns: int = 2, fmt: str = "%.6f") -> list[str]:
-    parts = [base.x, base.y, base.error][:columns]
-    return [separator.join(fmt % value for value in row) for row in np.transpose(parts)]
-
-
-def _table(rng: Rng, base: _Base, separator: str = ",", columns: int = 2) -> list[str]:
-    names = [str(rng.choice(_NAMES[base.unit])), str(rng.choice(_DENSITY)), "error"][:columns]
-    return [separator.join(names), *_rows(base, separator, columns)]
-
-
-def _text(kind: str, base: _Base, lines: list[str], end: str = "\n", encoding: str = "utf-8", **more: object) -> Mutant:
-    content = (end.join(lines) + end).encode(encoding)
-    return Mutant(kind, "x.csv", content, base.thz, base.y, **more)  # type: ignore[arg-type]
-
-
-def separators(rng: Rng) -> Mutant:
-    base = _base(rng)
-    separator = str(rng.choice([",", ";", "\t", ", ", " ; ", "\t\t" if False else " , "]))
-    return _text(
-        "separators", base, _table(rng, base, separator, int(rng.integers(2, 4))), str(rng.choice(["\n", "\r\n", "\r"]))
-    )
-
-
-def encodings(rng: Rng) -> Mutant:
-    base = _base(rng)
-    encoding = str(rng.choice(["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "latin-1", "cp1252", "utf-32"]))
-    lines = [line.replace("ν", "f").replace("⁻¹", "-1") for line in _table(rng, base)]
-    return _text(
-        "encodings", base, ["# cell 5.43 Å, 20 °C" if encoding != "utf-32" else "# cell", *lines], encoding=encoding
-    )
-
-
-def decimal_commas(rng: Rng) -> Mutant:
-    base = _base(rng)
-    separator = str(rng.choice([";", "\t", "; "]))
-    head, *rows = _table(rng, base, separator, int(rng.integers(2, 4)))
-    return _text("decimal commas", base, [head, *(row.replace(".", ",") for row in rows)])
-
-
-def decimal_commas_and_commas(rng: Rng) -> Mutant:
-    base = _base(rng)
-    head, *rows = _table(rng, base)
-    if rng.random() < 0.5:
-        rows = [f"{i},{y}" for i, y in enumerate((f"{y:.4f}" for y in base.y), start=1)]
-    lines = [row.replace(".", ",") for row in rows]
-    lines = lines if rng.random() < 0.4 else [head, *lines]
-    return Mutant(
-        "decimal commas and commas",
-        "x.csv",
-        "\n".join(lines).encode(),
-        None,
-        unit=base.unit if rng.random() < 0.5 else None,
-    )
-
-
-def quotes(rng: Rng) -> Mutant:
-    base = _base(rng)
-    quote = str(rng.choice(['"', "'"]))
-    separator = str(rng.choice([",", ";", "\t"]))
-    lines = [
-        separator.join(f"{quote}{cell}{quote}" for cell in line.split(separator))
-        for line in _table(rng, base, separator)
-    ]
-    return _text("quotes", base, lines)
-
-
-def row_numbers(rng: Rng) -> Mutant:
-    base = _base(rng)
-    separator = str(rng.choice([",", ";", "\t"]))
-    head, *rows = _table(rng, base, separator, int(rng.integers(2, 4)))
-    start = int(rng.integers(0, 2))
-    name = str(rng.choice(["", "index", "Unnamed: 0"]))
-    numbered = [f"{i}{separator}{row}" for i, row in enumerate(rows, start=start)]
-    return _text("row numbers", base, [f"{name}{separator}{head}", *numbered])
-
-
-def other_order(rng: Rng) -> Mutant:
-    """Named columns in any order, among them some that are no density."""
-    base = _base(rng)
-    axis = str(rng.choice(_NAMES[base.unit]))
-    columns = {axis: base.x, "dos": base.y}
-    if rng.random() < 0.6:
-        columns["error"] = base.error
-    if rng.random() < 0.3:
-        columns["int_dos"] = np.cumsum(base.y)
-    names = list(columns)
-    rng.shuffle(names)
-    rows = [",".join(f"{columns[name][i]:.6f}" for name in names) for i in range(base.x.size)]
-    return _text("other order", base, [",".join(names), *rows])
-
-
-def unknown_column(rng: Rng) -> Mutant:
-    """Two columns that could be the density: no answer but a question."""
-    base = _base(rng)
-    names = [str(rng.choice(_NAMES[base.unit])), "Raw counts", "dos"]
-    rows = [f"{x:.6f},{100 * np.sin(x) ** 2 + 1:.6f},{y:.6f}" for x, y in zip(base.x, base.y, strict=True)]
-    return Mutant("unknown column", "x.csv", "\n".join([",".join(names), *rows, ""]).encode(), None)
-
-
-def edges_of_bins(rng: Rng) -> Mutant:
-    base = _base(rng)
-    half = 0.5 * (base.x[1] - base.x[0])
-    rows = [f"{x - half:.6f} {x + half:.6f} {y:.6f}" for x, y in zip(base.x, base.y, strict=True)]
-    head = f"# E_lo({base.unit}) E_hi({base.unit}) g(E)" if rng.random() < 0.5 else ""
-    return _text("edges of bins", base, ([head] if head else []) + rows, unit=None if head else base.unit)
-
-
-def no_unit(rng: Rng) -> Mutant:
-    base = _base(rng)
-    remark = str(
-        rng.choice(
-            ["# instrument: Ei = 60 meV", "# resolution FWHM 5 cm-1", "# 300 K, 2 THz step", "# sample 4 meV away"]
-        )
-    )
-    lines = [*([remark] if rng.random() < 0.7 else []), "frequency,dos", *_rows(base, ",")]
-    return Mutant("no unit", "x.csv", "\n".join([*lines, ""]).encode(), None)
-
-
-def remarks_with_units(rng: Rng) -> Mutant:
-    base = _base(rng)
-    remarks = [
-        "# instrument: Ei = 60 meV",
-        "# FWHM 5 cm-1",
-        "# step 0.1 THz",
-        "# T = 300 K",
-        "# cutoff (eV): 500",
-        "# density in 1/THz",
-    ]
-    head, *rows = _table(rng, base)
-    lines = [*rng.choice(remarks, 2), f"# {head}", *rng.choice(remarks, int(rng.integers(0, 3))), *rows]
-    return _text("remarks with units", base, [str(line) for line in lines])
-
-
-def contradiction(rng: Rng) -> Mutant:
-    base = _base(rng)
-    other = str(rng.choice([unit for unit in ("THz", "meV", "cm-1") if unit != base.unit]))
-    lines = _table(rng, base)
-    if rng.random() < 0.5:
-        return Mutant("contradiction", "x.csv", "\n".join([*lines, ""]).encode(), None, unit=other)
-    return Mutant("contradiction", "x.csv", "\n".join([f"# unit: {other}", *lines, ""]).encode(), None)
-
-
-def angular(rng: Rng) -> Mutant:
-    base = _base(rng)
-    name = str(
-        rng.choice(["omega (2pi THz)", "omega (rad/ps)", "angular frequency (THz)", "ω (2π THz)", "w (rad THz)"])
-    )
-    unit = "THz" if rng.random() < 0.3 else None
-    return Mutant("angular", "x.dat", "\n".join([f"# {name}   DOS", *_rows(base, " "), ""]).encode(), None, unit=unit)
-
-
-def other_units(rng: Rng) -> Mutant:
-    base = _base(rng)
-    name, thz = [("eV", 241.79892420849), ("GHz", 1e-3), ("µeV", 0.241798924e-3), ("Ha", 6579.683920502)][
-        int(rng.integers(0, 4))
-    ]
-    rows = [f"{x / thz:.10g},{y:.6f}" for x, y in zip(base.thz, base.y, strict=True)]
-    return _text("other units", base, [f"Energy ({name}),DOS", *rows])
-
-
-def nan_ends(rng: Rng) -> Mutant:
-    base = _base(rng)
-    n, m = (int(k) for k in rng.integers(0, 6, 2))
-    rows = _rows(base, ",")
-    word = str(rng.choice(["nan", "NaN", ""]))
-    rows = [f"{row.split(',')[0]},{word}" if i < n or i >= len(rows) - m else row for i, row in enumerate(rows)]
-    kept = slice(n, base.x.size - m)
-    head = _table(rng, base)[0]
-    return Mutant("NaN at the ends", "x.csv", "\n".join([head, *rows, ""]).encode(), base.thz[kept], base.y[kept])
-
-
-def nan_inside(rng: Rng) -> Mutant:
-    base = _base(rng)
-    lines = _table(rng, base)
-    at = int(rng.integers(5, len(lines) - 5))
-    word = str(rng.choice(["nan", "inf", "-", "****", "lots", "1e999", ""]))
-    lines[at] = f"{lines[at].split(',')[0]},{word}"
-    return Mutant("no number inside", "x.csv", "\n".join([*lines, ""]).encode(), None)
-
-
-def cut(rng: Rng) -> Mutant:
-    """Cut at any byte: what was read must be what stands there."""
-    base = _base(rng)
-    lines = _table(rng, base, str(rng.choice([",", " ", "\t"])).replace(" ", "  "))
-    content = ("\n".join(lines) + "\n").encode()
-    content = content[: int(rng.integers(0, len(content)))]
-    return Mutant("cut", "x.csv", content, base.thz, base.y, more={"part": "yes"})
-
-
-def lost_lines(rng: Rng) -> Mutant:
-    base = _base(rng)
-    head, *rows = _table(rng, base)
-    keep = np.sort(rng.choice(base.x.size, base.x.size - int(rng.integers(1, 8)), replace=False))
-    return Mutant(
-        "lost lines", "x.csv", "\n".join([head, *(rows[i] for i in keep), ""]).encode(), base.thz[keep], base.y[keep]
-    )
-
-
-def doubled_lines(rng: Rng) -> Mutant:
-    base = _base(rng)
-    head, *rows = _table(rng, base)
-    at = int(rng.integers(0, len(rows)))
-    return Mutant("doubled lines", "x.csv", "\n".join([head, *rows[:at], rows[at], *rows[at:], ""]).encode(), None)
-
-
-def shuffled_lines(rng: Rng) -> Mutant:
-    base = _base(rng)
-    head, *rows = _table(rng, base)
-    rng.shuffle(rows)
-    return Mutant("shuffled lines", "x.csv", "\n".join([head, *rows, ""]).encode(), None)
-
-
-def falling(rng: Rng) -> Mutant:
-    base = _base(rng)
-    head, *rows = _table(rng, base)
-    return _text("falling axis", base, [head, *reversed(rows)])
-
-
-def gain_side(rng: Rng) -> Mutant:
-    base = _base(rng)
-    rows = [f"{-x:.6f},{y:.6f}" for x, y in zip(base.x[::-1], base.y[::-1], strict=True)]
-    more = [f"{x:.6f},0.01" for x in base.x[:10]]
-    return Mutant("energy gain", "x.csv", "\n".join([_table(rng, base)[0], *rows, *more, ""]).encode(), None)
-
-
-def fortran(rng: Rng) -> Mutant:
-    base = _base(rng)
-    rows = [f"{x:.6E} {y:.6E}".replace("E", "D") for x, y in zip(base.x, base.y, strict=True)]
-    if rng.random() < 0.5:
-        rows[-1] = f"{base.x[-1]:.6E} 1.2345-104"
-    return _text("Fortran", base, [f"# {_NAMES[base.unit][0]} DOS", *rows])
-
-
-def blanks_and_comments(rng: Rng) -> Mutant:
-    base = _base(rng)
-    lines = [f"# {_table(rng, base, '   ')[0]}", *_rows(base, "   ")]
-    for _ in range(int(rng.integers(1, 6))):
-        lines.insert(
-            int(rng.integers(1, len(lines))), str(rng.choice(["", "# a remark", "   ", "! another", "% 3 4 5"]))
-        )
-    return _text(
-        "blanks and comments",
-        base,
-        [
-            f"  {line}  # ok" if rng.random() < 0.05 and not line.startswith(("#", "!", "%")) and line.strip() else line
-            for line in lines
-        ],
-    )
-
-
-def trailing(rng: Rng) -> Mutant:
-    base = _base(rng)
-    separator = str(rng.choice([",", ";", "\t"]))
-    return _text(
-        "trailing separators",
-        base,
-        [line + separator * int(rng.integers(1, 3) if False else 1) for line in _table(rng, base, separator)],
-    )
-
-
-def two_spectra(rng: Rng) -> Mutant:
-    base = _base(rng)
-    head, *rows = _table(rng, base)
-    between = str(rng.choice(["", "# second", "2"]))
-    content = "\n".join([head, *rows, between, *rows, ""]).encode()
-    return Mutant("two spectra", "x.csv", content, None)
+from support.reader_mutant import Base, Mutant, Rng, base_of, rows_of, table_of
+from support.reader_text_mutations import (
+    angular,
+    blanks_and_comments,
+    contradiction,
+    cut,
+    decimal_commas,
+    decimal_commas_and_commas,
+    doubled_lines,
+    edges_of_bins,
+    encodings,
+    falling,
+    fortran,
+    gain_side,
+    lost_lines,
+    nan_ends,
+    nan_inside,
+    no_unit,
+    other_order,
+    other_units,
+    quotes,
+    remarks_with_units,
+    row_numbers,
+    separators,
+    shuffled_lines,
+    trailing,
+    two_spectra,
+    unknown_column,
+)
+
+__all__ = ["KINDS", "mutants"]
 
 
 def optical(rng: Rng) -> Mutant:
-    base = _base(rng)
+    base = base_of(rng)
     head = str(
         rng.choice(
             [
@@ -362,12 +59,12 @@ def optical(rng: Rng) -> Mutant:
             ]
         )
     )
-    return Mutant("optical", "x.csv", "\n".join([head, *_rows(base, ","), ""]).encode(), None)
+    return Mutant("optical", "x.csv", "\n".join([head, *rows_of(base, ","), ""]).encode(), None)
 
 
 def compressed(rng: Rng) -> Mutant:
-    base = _base(rng)
-    content = ("\n".join(_table(rng, base)) + "\n").encode()
+    base = base_of(rng)
+    content = ("\n".join(table_of(rng, base)) + "\n").encode()
     if rng.random() < 0.5:
         return Mutant("compressed", "x.csv.gz", gzip.compress(content), base.thz, base.y, may_refuse=False)
     return Mutant("compressed", "x.csv.xz", lzma.compress(content), base.thz, base.y, may_refuse=False)
@@ -375,14 +72,14 @@ def compressed(rng: Rng) -> Mutant:
 
 def damaged_bytes(rng: Rng) -> Mutant:
     """Bytes of an archive or HDF5 file lost: whatever is read must have been there."""
-    base = _base(rng)
-    content = gzip.compress(("\n".join(_table(rng, base)) + "\n").encode()) if rng.random() < 0.4 else _nexus(base)
+    base = base_of(rng)
+    content = gzip.compress(("\n".join(table_of(rng, base)) + "\n").encode()) if rng.random() < 0.4 else _nexus(base)
     return Mutant(
         "damaged bytes", "x.bin", content[: int(rng.integers(1, len(content)))], base.thz, base.y, more={"part": "yes"}
     )
 
 
-def _nexus(base: _Base, **change: str) -> bytes:
+def _nexus(base: Base, **change: str) -> bytes:
     stream = io.BytesIO()
     with h5py.File(stream, "w") as file:
         data = file.create_group("entry").create_group("data")
@@ -393,7 +90,7 @@ def _nexus(base: _Base, **change: str) -> bytes:
 
 
 def nexus_units(rng: Rng) -> Mutant:
-    base = _base(rng)
+    base = base_of(rng)
     spellings = {
         "THz": ["THz", "terahertz", "TeraHz"],
         "meV": ["meV", "millielectron_volt", "MEV"],
@@ -410,7 +107,7 @@ def nexus_units(rng: Rng) -> Mutant:
 
 
 def mantid(rng: Rng) -> Mutant:
-    base = _base(rng)
+    base = base_of(rng)
     uneven = np.concatenate([[0.0], np.cumsum(rng.uniform(0.5, 1.5, base.x.size))]) * base.x[0]
     counts = bool(rng.random() < 0.5)
     stream = io.BytesIO()
@@ -425,7 +122,7 @@ def mantid(rng: Rng) -> Mutant:
 
 
 def json_objects(rng: Rng) -> Mutant:
-    base = _base(rng)
+    base = base_of(rng)
     made = {"unit": base.unit, "frequency": base.x.tolist(), "dos": base.y.tolist(), "id": "a", "host": "Si"}
     if rng.random() < 0.3:
         made = {"data": [{"phonon_dos": {"frequencies": base.thz.tolist(), "densities": base.y.tolist()}}]}
@@ -516,40 +213,3 @@ def mutants(n: int, seed: int = 0) -> Iterator[Mutant]:
     """`n` files, every kind in turn, the same ones for a seed."""
     for number in range(n):
         yield KINDS[number % len(KINDS)](np.random.default_rng([seed, number]))
-
-
-def judge(mutant: Mutant, folder: Path) -> tuple[str, str, float]:
-    """Read a mutant.
-
-    Returns:
-        "right", "refused", "wrong" or "traceback"; what was read or said; and seconds.
-    """
-    path = folder / mutant.name
-    path.write_bytes(mutant.content)
-    begun = time.perf_counter()
-    try:
-        reading = read_file(path, mutant.unit)
-    except InputError as error:
-        seconds = time.perf_counter() - begun
-        verdict = "refused" if error.fix and (mutant.frequency_thz is None or mutant.may_refuse) else "wrong"
-        return verdict, str(error), seconds
-    except Exception as error:  # that is what is counted
-        return "traceback", repr(error), time.perf_counter() - begun
-    seconds = time.perf_counter() - begun
-    said = f"{reading.summary} {reading.notes}"
-    if mutant.frequency_thz is None or mutant.dos is None:
-        return "wrong", said, seconds
-    f, dos = reading.spectrum.frequency_thz, reading.spectrum.dos
-    at = np.clip(np.searchsorted(mutant.frequency_thz, f - 1e-9), 0, mutant.frequency_thz.size - 1)
-    at = np.where(
-        (at > 0) & (np.abs(mutant.frequency_thz[at - 1] - f) < np.abs(mutant.frequency_thz[at] - f)), at - 1, at
-    )
-    step = np.diff(mutant.frequency_thz).min()
-    same_axis = np.abs(mutant.frequency_thz[at] - f).max() < 0.01 * step
-    truth = mutant.dos[at]
-    scale = dos.max() / truth.max() if truth.max() > 0 else 1.0
-    same_dos = np.abs(dos - scale * truth).max() < 2e-3 * dos.max()
-    whole = "part" in mutant.more or f.size == mutant.frequency_thz.size
-    warned = any("cut short" in note for note in reading.notes)
-    right = same_axis and (same_dos or warned) and whole
-    return ("right" if right else "wrong"), said, seconds

@@ -5,11 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.reader_cases import ALL, CASES, REFERENCE, SI, Case, judge
-
-from defectnet.model.predictor import Predictor
-from defectnet.readers.query import read_query
-from defectnet.released import released_model
+from support.reader_cases import ALL, CASES, Case, judge, truth_answer
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -17,9 +13,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def truth() -> dict[str, Any]:
     """The answer to the sample that most of the files hold."""
-    asked = read_query(CASES / "truth_meV.csv", SI[1], reference=CASES / REFERENCE[1], candidates=SI[3].split(","))
-    (answer,) = Predictor.load(released_model()).predict([asked.query])
-    return answer.to_dict()
+    return truth_answer()
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.number)
