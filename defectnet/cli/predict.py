@@ -91,7 +91,7 @@ def predict(
         defectnet.report_answer(report, predictor, question, prediction, check=checked, similar=similar)
     beside = {} if checked is None else {"check": checked.to_dict()}
     if not as_json:
-        say(f"{file.name}: {asked.reading.summary}")
+        say(f"{file.name}: {question.reading.summary}")
     show_answers([prediction.to_dict() | beside], as_json=as_json, every_element=candidates is not None)
 
 
