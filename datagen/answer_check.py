@@ -71,7 +71,7 @@ def check_prediction(
         parent, load_potential(potential), parents=parents, endmembers=ends, kind=query.kind, resolution=resolution
     )
     rivals = [verdict.element for verdict in prediction.elements if not verdict.present][:_RIVALS]
-    return check_answer(query.spectrum, query.reference, answer, simulate, rivals)
+    return check_answer(query.spectrum, query.reference, answer, simulate, rivals, query.uncertainty)
 
 
 def simulator_of(

@@ -168,6 +168,7 @@ def check_answer(
     concentrations: Mapping[str, float],
     simulate: Simulate,
     rivals: Sequence[str] = (),
+    uncertainty: Array | None = None,
 ) -> Check:
     """Compare a measured change with the simulated change of an answer, and refine its concentrations.
 
@@ -177,6 +178,8 @@ def check_answer(
         simulate: called with the whole answer, and with each of its dopants and of the rivals alone.
         rivals: other elements that might be there, such as the next most probable; one that cannot be simulated is
             passed over.
+        uncertainty: shape (n,), standard error of each of the sample's densities, NaN where there is none: where it is
+            large the fit looks less closely.
     """
     step = 1.05 * max(sample.top_thz(), reference.top_thz()) / _BINS
     measured = _change(sample, reference, step)
@@ -187,7 +190,8 @@ def check_answer(
     if concentrations:
         each = {e: _per_atom(simulate({e: c}, 1)[0], e, step) for e, c in concentrations.items()}
         answered, scatter = _at(simulate(concentrations, _CONFIGURATIONS), concentrations, each, step, measured)
-        scales, deviations = _fit(measured, [each[e] * c for e, c in concentrations.items()], answered)
+        weights = np.ones_like(measured) if uncertainty is None else _weights(sample, uncertainty, step, measured.size)
+        scales, deviations = _fit(measured, [each[e] * c for e, c in concentrations.items()], answered, weights)
         fitted = {
             e: float(np.clip(c * s, MIN_CONCENTRATION / 2, MAX_CONCENTRATION))
             for (e, c), s in zip(concentrations.items(), scales, strict=True)
@@ -253,13 +257,29 @@ def _at(
     return np.asarray(np.mean(changes, axis=0)), scatter
 
 
-def _fit(measured: Array, alone: list[Array], together: Array) -> tuple[Array, Array]:
+def _weights(sample: Spectrum, uncertainty: Array, step: float, n_bins: int) -> Array:
+    """How much each bin of a change counts in a fit, shape (n_bins,), by the measurement's standard errors; mean 1.
+
+    Half of the variance is the measurement's, the other half the simulation's, which is not known and taken to be the
+    same everywhere: no bin counts for more than its neighbours by its small error alone.
+    """
+    known = np.isfinite(uncertainty)
+    variance = np.where(known, uncertainty, np.nanmedian(uncertainty)) ** 2
+    centres = bin_centres_thz(n_bins, step)
+    variance = gaussian_filter1d(np.interp(centres, sample.frequency_thz, variance), _SIGMA_BINS, mode="reflect")
+    weights = 1.0 / np.sqrt(variance + variance.mean())
+    return np.asarray(weights / weights.mean())
+
+
+def _fit(measured: Array, alone: list[Array], together: Array, weights: Array) -> tuple[Array, Array]:
     """Factors of the dopants' concentrations and their standard errors, from the changes that each makes alone.
 
-    What the dopants together do beyond the sum of what each does alone is held fixed.
+    What the dopants together do beyond the sum of what each does alone is held fixed. `weights`, shape (n,), are those
+    of the bins' residuals.
     """
     columns = np.stack(alone, axis=1)  # (n, dopants)
-    target = measured - (together - columns.sum(axis=1))
+    target = weights * (measured - (together - columns.sum(axis=1)))
+    columns = weights[:, None] * columns
     scales = lsq_linear(columns, target, bounds=(1.0 / _MOST_FACTOR, _MOST_FACTOR)).x
     residual = target - columns @ scales
     # Neighbouring bins are not independent after smoothing: 2 √π sigma of them count as one.

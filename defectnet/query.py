@@ -4,7 +4,7 @@ A query is made from a row of the spectra table or from a JSON object; both read
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from defectnet.errors import CompositionError, InputError, SpectrumError
 from defectnet.host import Host
 from defectnet.io.tables import DENSITY_COLUMNS
 from defectnet.spectrum import LOWEST_TOP_THZ, Spectrum
+from defectnet.units import thz_per
 
 __all__ = ["KINDS", "QUERY_COLUMNS", "Query", "iterate_rows"]
 
@@ -26,7 +27,9 @@ KINDS = ("vibrational", "neutron")
 # What a query needs of the spectra table; the labels stay unread.
 QUERY_COLUMNS = ("sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates", "error")
 
-_JSON_KEYS = frozenset({"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind", "prior"})
+_JSON_KEYS = frozenset(
+    {"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind", "prior", "uncertainty"}
+)
 _REFERENCE_KEYS = frozenset({"unit", "frequency", "dos"})
 # The same question as a row of the spectra table, which a JSON object may be too.
 _ROW_KEYS = frozenset({"sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates"})
@@ -46,10 +49,13 @@ class Query:
         candidates: the elements that may be present, in the order of the vocabulary; None means every element.
         kind: one of `KINDS`.
         prior: whether the model may use, beside the spectrum, what a chemist expects (`defectnet.model.prior`).
+        uncertainty: shape (n,), standard error of each of the sample's densities, per THz; NaN where there is none.
+            The answer's intervals become wider by it.
 
     Raises:
         CompositionError: an empty candidate list, or a candidate that is no element.
         InputError: an unknown kind of spectrum.
+        SpectrumError: an axis that ends too low, or errors that are negative or not one for each point.
     """
 
     sample_id: str
@@ -59,6 +65,7 @@ class Query:
     candidates: tuple[str, ...] | None = None
     kind: str = "vibrational"
     prior: bool = True
+    uncertainty: NDArray[np.float64] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -70,11 +77,13 @@ class Query:
                     field="kind",
                 )
             raise InputError(f"unknown kind of spectrum {self.kind!r}", fix=f"use {' or '.join(KINDS)}", field="kind")
-        for field, spectrum in (("frequency", self.spectrum), ("reference.frequency", self.reference)):
+        for place, spectrum in (("frequency", self.spectrum), ("reference.frequency", self.reference)):
             if spectrum is not None and spectrum.frequency_thz[-1] < LOWEST_TOP_THZ:
                 raise SpectrumError(
-                    f"the axis ends at {spectrum.frequency_thz[-1]:.2g} THz", fix="check the unit", field=field
+                    f"the axis ends at {spectrum.frequency_thz[-1]:.2g} THz", fix="check the unit", field=place
                 )
+        if self.uncertainty is not None:
+            object.__setattr__(self, "uncertainty", _errors(self.uncertainty, self.spectrum))
         if self.candidates is not None:
             if not self.candidates:
                 raise CompositionError(
@@ -116,7 +125,7 @@ class Query:
         Args:
             obj: {"id": text, "host": formula, "unit": "THz", "frequency": [...], "dos": [...],
                 "reference": {"unit", "frequency", "dos"} or null, "candidates": [...] or null, "kind": text,
-                "prior": true or false};
+                "prior": true or false, "uncertainty": [standard error or null, …] of `dos`};
                 `host`, `frequency` and `dos` are required, `unit` too: a guessed unit would be a silent error.
                 A row of the spectra table, {"sample_id", "host", "frequency_step_thz", "dos", …}, is read as well.
 
@@ -144,6 +153,7 @@ class Query:
             candidates=_candidates(fields.get("candidates")),
             kind="vibrational" if fields.get("kind") is None else fields["kind"],
             prior=prior,
+            uncertainty=_uncertainty(fields),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -156,10 +166,15 @@ class Query:
             item["candidates"] = list(self.candidates)
         if not self.prior:  # left out where it is the default: a service of before knows no such key
             item["prior"] = False
+        if self.uncertainty is not None:
+            item["uncertainty"] = [None if np.isnan(value) else float(value) for value in self.uncertainty]
         return item
 
     def to_row(self) -> dict[str, Any]:
-        """The query as a row of the spectra table, on bins fine enough to keep the spectra as they are."""
+        """The query as a row of the spectra table, on bins fine enough to keep the spectra as they are.
+
+        The table has no place for standard errors.
+        """
         spectra = [spectrum for spectrum in (self.spectrum, self.reference) if spectrum is not None]
         end_thz = max(float(1.5 * s.frequency_thz[-1] - 0.5 * s.frequency_thz[-2]) for s in spectra)
         step_thz = min(float(np.diff(s.frequency_thz).min()) for s in spectra) / _BINS_PER_STEP
@@ -239,6 +254,34 @@ def _text(value: Any, field: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{value!r} is not text", fix="give a string", field=field)
     return value
+
+
+def _uncertainty(fields: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    """The errors of the JSON object, per THz."""
+    given = fields.get("uncertainty")
+    if given is None:
+        return None
+    try:
+        errors = np.array(given, dtype=np.float64)  # a null becomes NaN
+    except (TypeError, ValueError):
+        raise SpectrumError("not a list of numbers", fix="give numbers or null", field="uncertainty") from None
+    return np.asarray(errors / thz_per(fields["unit"]))
+
+
+def _errors(given: NDArray[np.float64], spectrum: Spectrum) -> NDArray[np.float64] | None:
+    """Standard errors, one for each density; a zero is none, and nothing but none is None."""
+    errors = np.array(given, dtype=np.float64)
+    if errors.shape != spectrum.dos.shape:
+        raise SpectrumError(
+            f"{errors.size} errors for {spectrum.dos.size} densities", fix="give one a point", field="uncertainty"
+        )
+    if (errors < 0).any():
+        raise SpectrumError("negative", fix="give standard errors", field="uncertainty")
+    errors[~np.isfinite(errors) | (errors == 0)] = np.nan
+    if np.isnan(errors).all():
+        return None
+    errors.setflags(write=False)
+    return errors
 
 
 def _candidates(value: Any) -> tuple[str, ...] | None:

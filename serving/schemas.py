@@ -91,6 +91,9 @@ class SpectrumItem(_Body):
     kind: Literal["vibrational", "neutron"] | None = Field(
         None, description="`neutron` for a density weighted by cross-section over mass; `vibrational` if left out."
     )
+    uncertainty: list[float | None] | None = Field(
+        None, description="Standard error of each of `dos`, null where there is none; widens the intervals."
+    )
     prior: bool | None = Field(
         None, description="False: the spectrum alone, without what a chemist expects of this host; true if left out."
     )

@@ -96,7 +96,8 @@ def _occlude(predictor: Predictor, query: Query, elements: Sequence[str]) -> tup
         occluded.append(changed)
     reference = None if pristine is None else Spectrum.from_bins(pristine, step)
     queries = [
-        replace(query, spectrum=Spectrum.from_bins(dos, step), reference=reference) for dos in (sample, *occluded)
+        replace(query, spectrum=Spectrum.from_bins(dos, step), reference=reference, uncertainty=None)
+        for dos in (sample, *occluded)
     ]
     answers = [
         {verdict.element: verdict.probability for verdict in answer.elements} for answer in predictor.predict(queries)

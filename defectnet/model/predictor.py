@@ -15,6 +15,7 @@ from defectnet.host import Host
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card
 from defectnet.model.calibration import OOD_LIMIT, ModeCalibration, intervals, ood_score, probabilities
+from defectnet.model.error_bars import carry_errors
 from defectnet.model.features import element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs
 from defectnet.model.prior import expectations
@@ -111,11 +112,12 @@ class Predictor:
             isolate: a batch that fails for a reason that nobody foresaw is tried again one by one, and a query that
                 fails alone gets an `error`; otherwise the failure is raised.
         """
-        return [
+        answers = [
             prediction
             for start in range(0, len(queries), self.batch_size)
             for prediction in self._batch(queries[start : start + self.batch_size], isolate)
         ]
+        return carry_errors(queries, answers, lambda drawn: self.predict(drawn, isolate))
 
     def _batch(self, queries: Sequence[Query], isolate: bool) -> Iterator[Prediction]:
         try:

@@ -92,7 +92,14 @@ def plot_table_overview(table: pa.Table, path: str | Path) -> None:
 
 def draw_spectrum(axes: Axes, query: "Query") -> None:
     """Draw a spectrum and its pristine reference, each of 3 modes per atom, over THz and meV."""
-    _draw_curves(axes, query.spectrum.normalised(), query.reference.normalised() if query.reference else None)
+    sample = query.spectrum.normalised()
+    _draw_curves(axes, sample, query.reference.normalised() if query.reference else None)
+    if query.uncertainty is not None:
+        error = query.uncertainty * (sample.dos.max() / query.spectrum.dos.max())
+        low, high = sample.dos - error, sample.dos + error  # a NaN leaves a gap
+        axes.fill_between(
+            sample.frequency_thz, low, high, color=_SAMPLE, alpha=0.35, linewidth=0, label="standard error"
+        )
     axes.set_xlabel("Frequency (THz)")
     axes.set_ylabel("Density of states (1/THz, 3 modes per atom)")
     top = axes.secondary_xaxis("top", functions=(_mev_of_thz, _thz_of_mev))

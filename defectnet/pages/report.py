@@ -14,7 +14,6 @@ import jinja2
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from defectnet.check import Check
 from defectnet.io.tables import read_spectra
@@ -49,7 +48,6 @@ def write_report(
     explanation: Explanation,
     neighbours: Sequence[Neighbour] = (),
     check: Check | None = None,
-    error: NDArray[np.float64] | None = None,
     source: str = "",
     card: str = "",
 ) -> None:
@@ -60,7 +58,6 @@ def write_report(
         explanation: what spoke for each element.
         neighbours: the nearest simulated spectra; may be empty.
         check: the check by simulation, where it was made.
-        error: shape (n,), standard error of the sample's density, NaN where there is none.
         source: what was read.
         card: the model's card, shown folded.
     """
@@ -72,7 +69,7 @@ def write_report(
         check=check,
         card=card,
         versions=_versions(query, prediction, source),
-        spectrum_picture=_image(_spectrum_figure(query, error)),
+        spectrum_picture=_image(_spectrum_figure(query)),
         explanation_picture=_image(_explanation_figure(explanation)) if explanation.occlusion else None,
         check_picture=None if check is None else _image(_check_figure(check)),
     )
@@ -109,7 +106,6 @@ def report_answer(
         explanation=explain(predictor, question.query, prediction),
         neighbours=neighbours,
         check=check,
-        error=question.reading.error,
         source=f"{question.file.name} ({question.reading.summary})",
         card=predictor.card,
     )
@@ -136,15 +132,10 @@ def _image(figure: Figure) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue().encode()).decode()}"
 
 
-def _spectrum_figure(query: Query, error: NDArray[np.float64] | None) -> Figure:
+def _spectrum_figure(query: Query) -> Figure:
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     axes = figure.subplots()
     draw_spectrum(axes, query)
-    if error is not None:
-        # The curve is drawn normalised; its errors shrink with it.
-        scale = query.spectrum.normalised().dos.max() / query.spectrum.dos.max()
-        low, high = (query.spectrum.normalised().dos + sign * scale * error for sign in (-1, 1))
-        axes.fill_between(query.spectrum.frequency_thz, low, high, color="#0072B2", alpha=0.35, linewidth=0)
     return figure
 
 

@@ -105,6 +105,7 @@ def read_query(
         candidates=None if candidates is None else tuple(candidates),
         kind=pair.kind,
         prior=prior,
+        uncertainty=pair.sample.error,
     )
     return QueryReading(file, query, pair.sample, tuple(note for note in (*notes, *pair.notes) if note))
 

@@ -33,7 +33,9 @@ def simulate(wished: Mapping[str, float], count: int) -> list[Simulated]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prediction]:
     predictor = Predictor.load(released_model())
-    query = Query(HOSTILE, Host("Si"), spectrum(0.1), spectrum(0.0), ("Ge", "Sn", "C"))
+    query = Query(
+        HOSTILE, Host("Si"), spectrum(0.1), spectrum(0.0), ("Ge", "Sn", "C"), uncertainty=np.full(AXIS.size, 0.01)
+    )
     (prediction,) = predictor.predict([query])
     path = tmp_path_factory.mktemp("report") / "deep" / "out.html"
     write_report(
@@ -43,7 +45,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prediction]:
         explanation=explain(predictor, query, prediction),
         neighbours=[Neighbour("x<y", "Si", "Ge 9.0 %", 0.02)],
         check=check_answer(query.spectrum, spectrum(0.0), {"Ge": 0.05}, simulate),
-        error=np.full(AXIS.size, 0.01),
         source="Si.csv (text)",
         card="# A card & its <limits>",
     )
