@@ -81,7 +81,8 @@ def running_service(settings: ServiceSettings) -> Iterator[str]:
 
 def _cores(settings: ServiceSettings) -> int:
     """What Ray must have to give so that nothing waits for cores for ever: the service, and its batches one by one."""
-    service = sum(kind.maximum * kind.cpus for kind in (settings.replicas, settings.ingress))
+    kinds = (settings.replicas,) if settings.joined else (settings.replicas, settings.ingress)
+    service = sum(kind.maximum * kind.cpus for kind in kinds)
     challenger = settings.replicas.cpus if settings.shadow.model else 0.0
     batch = settings.batches.workers + 1 if settings.batches.roots else 0
     return max(2, math.ceil(service + challenger + batch))

@@ -211,11 +211,16 @@ class ServiceSettings(Settings):
     max_queued_requests: int = Field(default=256, ge=1)
     """Requests waiting for a replica before others are sent away with 503 and Retry-After."""
 
+    form: Literal["auto", "joined", "split"] = "auto"
+    """`joined`: the processes that hold the model read and check requests themselves, the shortest way on CPUs.
+    `split`: others do that for them (`ingress`), so that a GPU never waits for the reading. `auto`: split where
+    `gpus_per_replica` is set."""
+
     replicas: Replicas = Replicas()
     """Processes that hold the model."""
 
     ingress: Replicas = Replicas(cpus=0.25)
-    """Processes that read and check requests; they hold no model."""
+    """Processes that read and check requests and hold no model; none where the form is joined."""
 
     batches: BatchJobSettings = BatchJobSettings()
     """Scoring of files."""
@@ -225,6 +230,11 @@ class ServiceSettings(Settings):
 
     shadow: Shadow = Shadow()
     """A challenger to compare."""
+
+    @property
+    def joined(self) -> bool:
+        """Whether the processes that hold the model listen themselves."""
+        return self.gpus_per_replica == 0 if self.form == "auto" else self.form == "joined"
 
     @model_validator(mode="after")
     def _protected(self) -> Self:

@@ -7,12 +7,12 @@ CSV cannot hold a spectrum and is not read.
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 import defectnet
 from defectnet.errors import InputError
-from defectnet.io.strict_json import loads_strict
 from serving.backend import Backend, DataPlane
+from serving.json_bodies import JsonAnswer, loads_body
 from serving.limits import Bodies
 from serving.protocols.native import items_from_json
 from serving.schemas import PredictAnswer, refusals, request_body
@@ -35,11 +35,11 @@ def mlflow_routes(
         openapi_extra=request_body("InvocationsRequest"),
         summary="As MLflow's scoring server",
     )
-    async def invocations(request: Request) -> JSONResponse:
+    async def invocations(request: Request) -> JsonAnswer:
         async with bodies.read(request) as body:
-            layout, rows = _rows(loads_strict(body))
+            layout, rows = _rows(loads_body(body))
             items = await items_from_json(rows, settings, field=layout)
-            return JSONResponse({"predictions": await data.predict(items, request)})
+            return JsonAnswer({"predictions": await data.predict(items, request)})
 
     async def ping(_: Request) -> Response:
         await backend.ready()

@@ -9,9 +9,9 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from defectnet.errors import InputError, SettingsError
-from defectnet.io.strict_json import loads_strict
 from defectnet.query import Query
 from serving.backend import Backend, DataPlane, Item, read_each
+from serving.json_bodies import JsonAnswer, loads_body
 from serving.limits import ARROW, JSON, Bodies, media_type
 from serving.metrics import exposition
 from serving.protocols import arrow
@@ -43,12 +43,12 @@ def native_routes(
                 table = arrow.read_stream(body, max_rows=settings.max_arrow_rows, max_points=settings.max_points)
                 items = await read_each(arrow.read_items(table), lambda item: item)
             else:
-                items = await items_from_json(_spectra_of(loads_strict(body)), settings)
+                items = await items_from_json(_spectra_of(loads_body(body)), settings)
             predictions = await data.predict(items, request)
         accepted = request.headers.get("accept", "*/*")
         if ARROW in accepted or (came_as_arrow and JSON not in accepted):
             return Response(arrow.write_stream(predictions), media_type=ARROW)
-        return JSONResponse({"predictions": predictions})
+        return JsonAnswer({"predictions": predictions})
 
     _model_routes(routes, backend)
     _webhook_route(routes, backend, bodies, _read_secret(settings.webhook_secret_file))

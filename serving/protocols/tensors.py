@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 
 from defectnet.errors import InputError
-from defectnet.io.strict_json import loads_strict
+from serving.json_bodies import loads_body
 
 __all__ = ["HEADER_LENGTH", "InferenceRequest", "Tensor", "read_request", "write_response"]
 
@@ -78,7 +78,7 @@ def read_request(body: bytes, header_length: str | None) -> InferenceRequest:
         split = int(header_length)
     else:
         raise InputError("is no length within the body", fix="send the length of the JSON", field=HEADER_LENGTH)
-    document = _object(loads_strict(body[:split]), "body")
+    document = _object(loads_body(body[:split]), "body")
     tail = memoryview(body)[split:]
     inputs: dict[str, Tensor] = {}
     for described in _objects(document.get("inputs"), "inputs"):

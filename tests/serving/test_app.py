@@ -1,6 +1,7 @@
 """The Serve application, as far as it goes without Ray: what it is told, and what its processes claim."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,13 +26,28 @@ def test_a_deployed_application_has_the_time_limit_of_http_options():
     assert with_http_options(ServiceSettings(request_timeout_s=5), DEFAULT_HOST, None).request_timeout_s == 5.0
 
 
-def test_replicas_share_a_gpu_where_they_are_given_one(artifact: Path):
-    def options(settings: ServiceSettings) -> dict[str, float]:
-        model = build(settings)._bound_deployment.init_args[1]._bound_deployment
-        return dict(model.ray_actor_options or {})
+def options(settings: ServiceSettings) -> dict[str, float]:
+    """What Ray sets aside for a process that holds the model."""
+    bound = build(settings)._bound_deployment
+    model = bound if settings.joined else bound.init_args[1]._bound_deployment
+    assert model.name == "model"
+    return dict(model.ray_actor_options or {})
 
-    assert options(ServiceSettings(model=str(artifact)))["num_gpus"] == 0
-    assert options(ServiceSettings(model=str(artifact), gpus_per_replica=0.5))["num_gpus"] == 0.5
+
+def test_replicas_share_a_gpu_where_they_are_given_one(artifact: Path):
+    for form in ("auto", "joined", "split"):
+        plain = ServiceSettings(model=str(artifact), form=form)
+        assert options(plain)["num_gpus"] == 0
+        assert options(plain.model_copy(update={"gpus_per_replica": 0.5}))["num_gpus"] == 0.5
+
+
+def test_the_processes_of_the_model_listen_themselves_unless_they_hold_a_gpu(artifact: Path):
+    def listens(**changes: Any) -> str:
+        name: str = build(ServiceSettings(model=str(artifact), **changes))._bound_deployment.name
+        return name
+
+    assert listens() == listens(form="joined", gpus_per_replica=1) == "model"
+    assert listens(form="split") == listens(gpus_per_replica=1) == "ingress"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
 
+from defectnet.errors import BusyError
 from serving.micro_batching import Batcher
 
 
@@ -75,3 +77,64 @@ def test_a_failure_reaches_its_batch_and_the_next_one_works():
         return await batcher.submit([1])
 
     assert asyncio.run(run()) == [2]
+
+
+class Place:
+    """Takes `seconds` an item, and remembers in which thread and how many items together."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.calls: list[tuple[bool, int]] = []
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.calls.append((threading.current_thread() is threading.main_thread(), len(items)))
+        time.sleep(self.seconds * len(items))
+        return list(items)
+
+
+def test_a_short_batch_computes_on_the_event_loop_and_a_long_one_beside_it():
+    place = Place(0.01)
+
+    async def run() -> None:
+        batcher = Batcher(place, 64, inline_s=0.05)
+        for size in (1, 1, 2, 20, 1):
+            await batcher.submit(list(range(size)))
+
+    asyncio.run(run())
+    assert place.calls == [(False, 1), (True, 1), (True, 2), (False, 20), (True, 1)], "the first one's cost is unknown"
+
+
+def test_requests_that_arrive_together_are_computed_together():
+    place = Place(0.001)
+
+    async def run() -> None:
+        batcher = Batcher(place, 64)
+        await batcher.submit([0])
+
+        async def ask(turns: int) -> list[int]:
+            for _ in range(turns):  # as a request that is still being read
+                await asyncio.sleep(0)
+            return await batcher.submit([turns])
+
+        await asyncio.gather(*(ask(turns) for turns in range(4)))
+
+    asyncio.run(run())
+    assert place.calls == [(False, 1), (True, 4)]
+
+
+def test_more_than_may_wait_are_refused_and_the_others_answered():
+    compute = Recorder()
+
+    async def run() -> list[list[int] | BaseException]:
+        batcher = Batcher(compute, 1, max_waiting=2)
+        compute.go.clear()
+        first = asyncio.create_task(batcher.submit([1]))
+        await asyncio.sleep(0.05)
+        others = [asyncio.create_task(batcher.submit([n])) for n in (2, 3, 4)]
+        await asyncio.sleep(0.05)
+        compute.go.set()
+        return await asyncio.gather(first, *others, return_exceptions=True)
+
+    *answered, refused = asyncio.run(run())
+    assert answered == [[2], [4], [6]]
+    assert isinstance(refused, BusyError)

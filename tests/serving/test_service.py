@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pyarrow as pa
@@ -25,10 +25,17 @@ Make = Callable[..., dict[str, Any]]
 LIVE_WITHIN_S = 10.0
 
 
+@pytest.fixture(scope="module", params=["joined", "split"])
+def form(request: pytest.FixtureRequest) -> str:
+    """Which processes listen: those that hold the model, or others before them."""
+    form: str = request.param
+    return form
+
+
 @pytest.fixture(scope="module")
-def url(registry: Registry, artifact: Path) -> Iterator[str]:
+def url(registry: Registry, artifact: Path, form: Literal["joined", "split"]) -> Iterator[str]:
     registry.register(artifact, "champion")
-    settings = ServiceSettings(tracking_uri=registry.uri, port=0, max_spectra=8, max_body_bytes=100_000)
+    settings = ServiceSettings(tracking_uri=registry.uri, port=0, max_spectra=8, max_body_bytes=100_000, form=form)
     with running_service(settings) as address:
         yield address
     with pytest.raises(httpx.TransportError):
@@ -99,12 +106,13 @@ def test_the_client_in_both_forms(url: str, spectra_table: Callable[..., pa.Tabl
         }
 
 
-def test_metrics_tell_of_every_process(http: httpx.Client, spectrum: Make):
+def test_metrics_tell_of_every_process(http: httpx.Client, spectrum: Make, form: str):
     http.post("/v1/predict", json={"spectra": [spectrum()]})
     text = http.get("/metrics").text
     for name in ("queue_seconds_count", "compute_seconds_count", "batch_spectra_sum", "spectra_total", "model_info"):
         assert re.search(rf'^defectnet_{name}{{.*process="model-', text, re.MULTILINE), name
-    assert re.search(r'^defectnet_requests_total{process="ingress-.*route="/v1/predict"', text, re.MULTILINE)
+    listening = "model" if form == "joined" else "ingress"
+    assert re.search(rf'^defectnet_requests_total{{process="{listening}-.*route="/v1/predict"', text, re.MULTILINE)
 
 
 def test_a_deadline_drops_what_was_asked(http: httpx.Client, spectrum: Make):
