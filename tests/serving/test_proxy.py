@@ -8,9 +8,12 @@ import pytest
 
 from defectnet.errors import SettingsError
 from serving import proxy
-from serving.proxy import BINARY_VARIABLE, proxy_environment
+from serving.proxy import BINARY_VARIABLE, WRAPPER, haproxy_binary, proxy_environment
+from serving.settings import ServiceSettings
 
-_CONFIGURATION = """frontend prometheus
+_CONFIGURATION = """defaults
+    mode http
+frontend prometheus
     bind :{metrics}
 frontend http_frontend
     bind {host}:8000
@@ -41,13 +44,27 @@ def test_statistics_and_metrics_are_narrowed_to_loopback_and_nobody_is_told_404(
         path = tmp_path / "haproxy.cfg"
         path.write_text(_CONFIGURATION.format(host=host, **ports))
         command = [variables[BINARY_VARIABLE], "-db", "-f", str(path), "-sf", "123"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert said.stdout.split() == command[1:]
-        assert path.read_text() == _CONFIGURATION.format(host=host, **ports).replace(
-            f"bind :{ports['metrics']}", f"bind 127.0.0.1:{ports['metrics']}"
-        ).replace(f"bind *:{ports['stats']}", f"bind 127.0.0.1:{ports['stats']}").replace(
-            'return status 404 content-type text/plain lf-string "Path not found"', "reject"
-        )
+        for _ in range(2):  # the second time the file is as it should be
+            said = subprocess.run(command, capture_output=True, text=True, check=True)
+            assert said.stdout.split() == command[1:]
+        expected = _CONFIGURATION.format(host=host, **ports)
+        for before, after in (
+            (f"bind :{ports['metrics']}", f"bind 127.0.0.1:{ports['metrics']}"),
+            (f"bind *:{ports['stats']}", f"bind 127.0.0.1:{ports['stats']}"),
+            ('return status 404 content-type text/plain lf-string "Path not found"', "reject"),
+        ):
+            expected = expected.replace(before, after)
+        written = path.read_text()
+        added = written[len("defaults\n") : written.index("    mode http")]
+        assert written.replace(added, "", 1) == expected
+        assert added.split()[:2] == ["option", "http-buffer-request"]
+        assert f"timeout http-request {ServiceSettings().body_timeout_s:g}s" in added
+
+
+def test_a_wrapper_that_is_set_already_is_not_wrapped_again(monkeypatch: pytest.MonkeyPatch):
+    """It would call itself for ever."""
+    monkeypatch.setenv(BINARY_VARIABLE, str(WRAPPER))
+    assert haproxy_binary() != str(WRAPPER)
 
 
 @pytest.mark.usefixtures("printing_haproxy")

