@@ -22,6 +22,7 @@ from defectnet.models import ModelReference
 from serving.auth import ACCESS, admit
 from serving.backend import Backend, DataPlane
 from serving.batch.book import BatchBook
+from serving.host_book import HostBook
 from serving.host_catalogue import HostCatalogue
 from serving.limits import Bodies
 from serving.metrics import ObservedRequests
@@ -73,8 +74,9 @@ def make_api(
     open_inference_routes(routes, settings, backend, data, bodies, ModelReference.parse(settings.model).name)
     mlflow_routes(routes, settings, backend, data, bodies)
     batch_routes(routes, settings, backend, book, bodies)
-    host_routes(routes, HostCatalogue(settings.hosts.library))
-    page_routes(routes, settings, backend, data, book, bodies)
+    hosts = HostBook(settings.hosts, book.jobs)
+    host_routes(routes, HostCatalogue(settings.hosts), hosts, bodies)
+    page_routes(routes, settings, backend, data, book, hosts, bodies)
     describe_requests(api)
     return api
 

@@ -17,6 +17,7 @@ from ray.serve.handle import DeploymentHandle
 
 from defectnet.errors import SettingsError
 from defectnet.io.ray_session import ONE_THREAD
+from defectnet.io.storage import Location
 from defectnet.models import ModelReference, tracking_uri
 from serving.api import make_api
 from serving.backends import APPLICATION, OwnModel, ReplicaBackend
@@ -130,12 +131,19 @@ def _with_absolute_paths(settings: ServiceSettings) -> ServiceSettings:
     def meant(model: str) -> str:
         return str(ModelReference.parse(model).absolute())
 
+    hosts = settings.hosts
     shadow, batches, secret = settings.shadow, settings.batches, settings.webhook_secret_file
     return settings.model_copy(
         update={
             "model": meant(settings.model),
             "tracking_uri": tracking_uri(settings.tracking_uri),
             "webhook_secret_file": secret and absolute(secret),
+            "hosts": hosts.model_copy(
+                update={
+                    "store": str(Location.of(hosts.store)),
+                    "library": hosts.library and str(Location.of(hosts.library)),
+                }
+            ),
             "shadow": shadow.model_copy(update={"model": shadow.model and meant(shadow.model)}),
             "batches": batches.model_copy(
                 update={

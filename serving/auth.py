@@ -50,7 +50,9 @@ ACCESS: Mapping[str, Role | Literal["any", "open"]] = {
     "POST /v1/report": "score",
     "GET /v1/elements": "any",
     "GET /v1/hosts": "any",
+    "POST /v1/hosts": "batch",
     "GET /v1/hosts/{host_id}": "any",
+    "GET /v1/hosts/{host_id}/spectrum": "any",
     # The pages and the description of the interface are public: they hold nobody's data, and what they ask for is
     # guarded by itself.
     "GET /v1/status": "admin",

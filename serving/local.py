@@ -45,7 +45,9 @@ def running_service(settings: ServiceSettings) -> Iterator[str]:
     settings = settings.model_copy(update={"port": settings.port or free_port()})
     with ExitStack() as stack:
         variables = stack.enter_context(proxy_environment(settings.proxy))
-        stack.enter_context(ray_session(_cores(settings), dashboard=bool(settings.batches.roots)))
+        stack.enter_context(
+            ray_session(_cores(settings), dashboard=bool(settings.batches.roots) or settings.hosts.prepare)
+        )
         # Imported only now: Ray Serve reads the environment when it is imported.
         from ray import serve
 
@@ -85,7 +87,8 @@ def _cores(settings: ServiceSettings) -> int:
     service = sum(kind.maximum * kind.cpus for kind in kinds)
     challenger = settings.replicas.cpus if settings.shadow.model else 0.0
     batch = settings.batches.workers + 1 if settings.batches.roots else 0
-    return max(2, math.ceil(service + challenger + batch))
+    hosts = settings.hosts.max_active if settings.hosts.prepare else 0
+    return max(2, math.ceil(service + challenger + batch + hosts))
 
 
 def _shut_down() -> None:

@@ -6,7 +6,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serving.schemas import BatchAnswer, PredictionItem, ReferenceItem, ReplicaItem
 
-__all__ = ["REPORT_BODY", "ElementsAnswer", "HostAnswer", "HostsAnswer", "ReadAnswer", "StatusAnswer", "StudyAnswer"]
+__all__ = [
+    "REPORT_BODY",
+    "ElementsAnswer",
+    "GivenHostAnswer",
+    "HostAnswer",
+    "HostSpectrumAnswer",
+    "HostsAnswer",
+    "ReadAnswer",
+    "StatusAnswer",
+    "StudyAnswer",
+]
 
 REPORT_BODY: dict[str, Any] = {
     "requestBody": {
@@ -103,8 +113,30 @@ class HostsAnswer(_Body):
 
 
 class HostAnswer(HostItem):
-    """A crystal and its computed density of states."""
+    """A crystal that was known before."""
 
+    state: Literal["ready"]
+
+
+class GivenHostAnswer(_Body):
+    """A crystal that a user gave, and how far its job is."""
+
+    host_id: str = Field(description="Made of the content: the same crystal is the same host.")
+    name: str
+    formula: str | None = Field(description="Null until the job has read it.")
+    state: Literal["pending", "running", "ready", "failed", "stopped"]
+    step: str
+    done: int = Field(description="Steps done, of `steps`.")
+    steps: int
+    created_at: str = Field(description="UTC, ISO 8601.")
+    owner: str = Field(description="Name of the token that gave it.")
+    error: str | None
+
+
+class HostSpectrumAnswer(_Body):
+    """A crystal's computed density of states."""
+
+    host_id: str
     unit: Literal["THz"]
     frequency: list[float]
     dos: list[float]
@@ -167,7 +199,7 @@ class StatusAnswer(_Body):
     requests: dict[str, Any] = Field(description="Counters of all processes since each began.")
     promotions: list[dict[str, Any]] = Field(description="The latest first: version, when, by whom, gate.")
     batches: list[BatchAnswer]
-    hosts: list[dict[str, Any]] = Field(description="Hosts being prepared.")
+    hosts: list[GivenHostAnswer] = Field(description="Hosts being prepared.")
     not_known: list[str] = Field(description="What could not be had, and why.")
 
 

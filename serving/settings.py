@@ -135,6 +135,27 @@ class HostSettings(Settings):
     """A response library (`defectnet.io.response_library`), a file or a folder, whose hosts can be named beside the
     packaged ones."""
 
+    prepare: bool = False
+    """Whether users may give crystals, whose responses jobs then compute. It needs the extra `simulate`."""
+
+    store: str = "runs/hosts"
+    """Folder or URI for what users give and what is made of it; on a cluster one that every node sees."""
+
+    potential: str = "nep89"
+    """The potential by which the force constants of a CIF are computed, as `--potential` takes it."""
+
+    max_bytes: int = Field(default=8 * 2**20, ge=1024)
+    """Bytes of a structure file: 8 MiB hold phonopy's forces of some fifty displacements of 200 atoms."""
+
+    max_atoms: int = Field(default=60, ge=1)
+    """Atoms of a primitive cell: with 60 a host takes some minutes of one core."""
+
+    max_active: int = Field(default=2, ge=1)
+    """Hosts being prepared before another is refused with 429; each is a process of some 700 MB."""
+
+    max_hosts: int = Field(default=100, ge=1)
+    """Hosts that one token may have given."""
+
 
 class Shadow(Settings):
     """A challenger that reads a share of the traffic, answers nobody, and is compared."""

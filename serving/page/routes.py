@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from serving.backend import Backend, DataPlane
 from serving.batch.book import BatchBook
+from serving.host_book import HostBook
 from serving.limits import Bodies
 from serving.page.answering import answering_routes
 from serving.page.elements import element_routes
@@ -16,11 +17,17 @@ __all__ = ["page_routes"]
 
 
 def page_routes(
-    routes: APIRouter, settings: ServiceSettings, backend: Backend, data: DataPlane, book: BatchBook, bodies: Bodies
+    routes: APIRouter,
+    settings: ServiceSettings,
+    backend: Backend,
+    data: DataPlane,
+    book: BatchBook,
+    hosts: HostBook,
+    bodies: Bodies,
 ) -> None:
     """Add the routes."""
     page_files(routes)
     reading_routes(routes, settings, bodies)
     element_routes(routes, backend)
     answering_routes(routes, settings, backend, data, bodies)
-    status_routes(routes, settings, backend, book)
+    status_routes(routes, settings, backend, book, hosts)

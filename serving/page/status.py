@@ -13,6 +13,7 @@ from defectnet.errors import DefectNetError, RegistryError
 from defectnet.models import PROMOTION_TAG, ModelReference, registry_errors, sqlite_file, tracking_uri
 from serving.backend import Backend
 from serving.batch.book import BatchBook
+from serving.host_book import HostBook
 from serving.schemas import refusals
 from serving.schemas_page import StatusAnswer
 from serving.settings import ServiceSettings
@@ -23,7 +24,9 @@ _MOST_PROMOTIONS = 50
 _MOST_BATCHES = 100
 
 
-def status_routes(routes: APIRouter, settings: ServiceSettings, backend: Backend, book: BatchBook) -> None:
+def status_routes(
+    routes: APIRouter, settings: ServiceSettings, backend: Backend, book: BatchBook, hosts: HostBook
+) -> None:
     """Add the route."""
 
     @routes.get(
@@ -41,6 +44,7 @@ def status_routes(routes: APIRouter, settings: ServiceSettings, backend: Backend
             promotions = []
             unknown.append(f"The promotions are not known: {error}.")
         batches = await asyncio.to_thread(book.everything, _MOST_BATCHES)
+        given = await asyncio.to_thread(hosts.everything) if settings.hosts.prepare else []
         return JSONResponse(
             {
                 "replicas": [
@@ -49,7 +53,7 @@ def status_routes(routes: APIRouter, settings: ServiceSettings, backend: Backend
                 "requests": _requests(metric for _, group in metrics for metric in group),
                 "promotions": promotions,
                 "batches": batches,
-                "hosts": [],
+                "hosts": given,
                 "not_known": unknown,
             }
         )

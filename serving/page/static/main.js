@@ -104,7 +104,7 @@ function drawCrystals(formula) {
 
 async function computedReference(kind) {
   const id = radio("crystal") || crystals[0].host_id;
-  const got = await ask("GET", `v1/hosts/${encodeURIComponent(id)}?kind=${kind}`);
+  const got = await ask("GET", `v1/hosts/${encodeURIComponent(id)}/spectrum?kind=${kind}`);
   return { body: { unit: "THz", frequency: got.frequency, dos: got.dos }, name: id, note: got.note };
 }
 

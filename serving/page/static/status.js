@@ -34,7 +34,7 @@ function show(status) {
     h("p", {}, `${requests.in_progress} under way; spectra answered: ${requests.spectra}, of them ${requests.unlike} unlike the training spectra and ${requests.errors} without an answer.`),
     table("Promotions", ["Version", "When", "By", "From", "Gate", "Reason"], promotions.map((one) => [one.version, date(one.at), one.by, one.former, one.gate, one.reason]), "None is kept in the registry."),
     table("Batches", ["Batch", "State", "Rows", "", "Asked by"], batches.map((one) => [one.id, one.state, `${one.rows_done} of ${one.rows ?? "?"}`, progress(one.rows_done, one.rows, one.id), one.owner]), "None."),
-    table("Hosts being prepared", ["Host", "State", "Step", "", "Asked by"], hosts.map((one) => [one.formula || one.id, one.state, one.step, progress(one.done, one.steps, one.id), one.owner]), "None."),
+    table("Hosts being prepared", ["Host", "State", "Step", "", "Asked by"], hosts.map((one) => [one.formula || one.name, one.state, one.step, progress(one.done, one.steps, one.name), one.owner]), "None."),
   );
   $("when").textContent = `As of ${new Date().toLocaleTimeString()}; looked at every ${EVERY_MS / 1000} s.`;
 }

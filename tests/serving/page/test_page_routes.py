@@ -16,7 +16,7 @@ from defectnet.readers import read_file
 from defectnet.references import find_hosts, library_reference
 from serving.auth import hash_token
 from serving.page.files import CONTENT_SECURITY_POLICY
-from serving.schemas_page import ElementsAnswer, HostAnswer, HostsAnswer, ReadAnswer, StatusAnswer, StudyAnswer
+from serving.schemas_page import ElementsAnswer, HostsAnswer, HostSpectrumAnswer, ReadAnswer, StatusAnswer, StudyAnswer
 from serving.settings import ServiceSettings
 
 Make = Callable[..., dict[str, Any]]
@@ -186,12 +186,14 @@ def test_hosts_by_the_beginning_of_a_formula(client: Client):
 @pytest.mark.parametrize("kind", ["vibrational", "neutron"])
 def test_a_hosts_spectrum_is_the_librarys(client: Client, kind: str):
     (known, *_) = find_hosts(Host("Si"))
-    path = f"/v1/hosts/{known.parent_id}"
-    one = HostAnswer.model_validate(client.request("GET", path, params={"kind": kind}).json())
+    path = f"/v1/hosts/{known.parent_id}/spectrum"
+    one = HostSpectrumAnswer.model_validate(client.request("GET", path, params={"kind": kind}).json())
     expected = library_reference(Host("Si"), known.parent_id).as_measured(kind)
     assert one.dos == expected.dos.tolist()
     assert "computed, not measured" in one.note
-    refused(client.request("GET", "/v1/hosts/mp-0"), 422, "host_id")
+    assert client.request("GET", f"/v1/hosts/{known.parent_id}").json()["state"] == "ready"
+    for place in ("mp-0", "mp-0/spectrum", "h-" + "0" * 24, "h-.."):
+        refused(client.request("GET", f"/v1/hosts/{place}"), 422, "host_id")
 
 
 # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
