@@ -28,6 +28,7 @@ class KnownHost:
         description: name and space group, for people.
         reference: whether its spectrum can stand in for a reference that nobody measured.
         responses: whether it is known how its spectrum answers to dopants.
+        packaged: whether every installation has it, so that a command line can name it too.
     """
 
     host_id: str
@@ -35,6 +36,7 @@ class KnownHost:
     description: str
     reference: bool
     responses: bool
+    packaged: bool = False
 
 
 class HostCatalogue:
@@ -65,6 +67,7 @@ class HostCatalogue:
                 row["sample_id"],
                 reference=True,
                 responses=library is not None and row["parent_id"] in library,
+                packaged=True,
             )
             for row in rows
         }

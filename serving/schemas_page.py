@@ -103,6 +103,7 @@ class HostItem(_Body):
     description: str
     reference: bool = Field(description="Whether its computed density can stand in for a measured reference.")
     responses: bool = Field(description="Whether it is known how its spectrum answers to dopants.")
+    packaged: bool = Field(description="Whether every installation has it, by this id.")
 
 
 class HostsAnswer(_Body):
@@ -110,6 +111,7 @@ class HostsAnswer(_Body):
 
     hosts: list[HostItem]
     more: bool = Field(description="Whether there are more than are listed.")
+    prepares: bool = Field(description="Whether users may give crystals (`POST /v1/hosts`).")
 
 
 class HostAnswer(HostItem):

@@ -31,7 +31,8 @@ def host_routes(routes: APIRouter, catalogue: HostCatalogue, book: HostBook, bod
     )
     async def find(_: Request, formula: str = "") -> JSONResponse:
         found = await asyncio.to_thread(catalogue.find, formula[:_LONGEST_FORMULA], _MOST + 1)
-        return JSONResponse({"hosts": [dict(vars(one)) for one in found[:_MOST]], "more": len(found) > _MOST})
+        hosts = [dict(vars(one)) for one in found[:_MOST]]
+        return JSONResponse({"hosts": hosts, "more": len(found) > _MOST, "prepares": book.settings.prepare})
 
     @routes.post(
         "/v1/hosts",

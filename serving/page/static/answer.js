@@ -1,6 +1,6 @@
 // One answer: what speaks against it first, then the verdict, the elements, the curves, and how it was made.
 
-import { h, s } from "./dom.js";
+import { framed, h, s } from "./dom.js";
 import { Plot } from "./plot.js";
 import { formulaText, percent, probability, LABEL, inUnit, short } from "./units.js";
 
@@ -71,7 +71,7 @@ export class AnswerView {
       "section",
       { "aria-label": "Elements" },
       h("h3", {}, "Elements"),
-      worth.length ? h("div", { class: "table-frame" }, table) : h("p", {}, "Nothing was found, and nothing came near it."),
+      worth.length ? framed("Table of elements", table) : h("p", {}, "Nothing was found, and nothing came near it."),
       rest.length
         ? h("details", {}, h("summary", {}, `${rest.length} more were weighed and are unlikely`), h("p", { class: "hint" }, rest.map((one) => `${one.element} ${probability(one.probability)}`).join(", ")))
         : null,

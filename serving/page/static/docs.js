@@ -1,7 +1,7 @@
 // The interface as /openapi.json describes it, with a way to try each route; no file of anybody else's.
 
 import { chrome } from "./chrome.js";
-import { $, h, put } from "./dom.js";
+import { $, framed, h, put } from "./dom.js";
 import { ask } from "./service.js";
 
 let schemas = {};
@@ -93,7 +93,7 @@ function route(method, path, one) {
 function schema(name, one) {
   const fields = Object.entries(one.properties ?? {}).map(([field, value]) => [field, typeOf(value), `${value.description ?? ""}${one.required?.includes(field) ? " (required)" : ""}`]);
   const example = one.examples?.[0];
-  return h("article", { class: "route", id: `schema-${name}` }, h("h3", {}, name), h("p", {}, one.description ?? ""), fields.length ? h("div", { class: "table-frame" }, rows(fields)) : null, example ? h("details", {}, h("summary", {}, "Example"), h("pre", { tabindex: "0" }, JSON.stringify(example, null, 1))) : null);
+  return h("article", { class: "route", id: `schema-${name}` }, h("h3", {}, name), h("p", {}, one.description ?? ""), fields.length ? framed(`Fields of ${name}`, rows(fields)) : null, example ? h("details", {}, h("summary", {}, "Example"), h("pre", { tabindex: "0" }, JSON.stringify(example, null, 1))) : null);
 }
 
 async function begin() {

@@ -18,6 +18,9 @@ export const s = (tag, properties, ...children) => filled(document.createElement
 export const $ = (id) => document.getElementById(id);
 export const put = (place, ...children) => filled((place.replaceChildren(), place), {}, children);
 
+// A table that may be wider than the window: it can be scrolled with the keyboard too.
+export const framed = (name, table) => h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": name }, table);
+
 // Said to screen readers, without taking the focus away.
 export function announce(words) {
   $("said").textContent = words;

@@ -4,6 +4,7 @@ import { AnswerView } from "./answer.js";
 import { chrome } from "./chrome.js";
 import { $, announce, h, put, save, saved } from "./dom.js";
 import { Files } from "./files.js";
+import { GivenHost } from "./given.js";
 import { HostField } from "./hosts.js";
 import { asCommand, asCurl, asPython, download, elementsCsv, asPng } from "./keep.js";
 import { readLimits } from "./limits.js";
@@ -27,6 +28,11 @@ let round = 0;
 const files = new Files($("files"), changed);
 const host = new HostField(hostChosen);
 const periodic = new PeriodicTable($("periodic"), changed);
+
+new GivenHost((given) => {
+  host.committed = null; // the same formula may now have one crystal more
+  host.set(given.formula);
+});
 
 const radio = (name) => document.querySelector(`input[name=${name}]:checked`)?.value ?? "";
 const check = (name, value) => {
@@ -77,8 +83,9 @@ async function hostChosen(formula) {
     knownElements = table.elements;
     periodic.show(table.elements);
     if (table.host) {
-      const { hosts } = await ask("GET", `v1/hosts?formula=${encodeURIComponent(table.host)}`);
+      const { hosts, prepares } = await ask("GET", `v1/hosts?formula=${encodeURIComponent(table.host)}`);
       if (mine !== hostChosen.asked) return;
+      $("give").hidden = !prepares;
       crystals = hosts.filter((one) => one.formula === table.host && one.reference);
     }
   } catch (error) {
@@ -105,7 +112,8 @@ function drawCrystals(formula) {
 async function computedReference(kind) {
   const id = radio("crystal") || crystals[0].host_id;
   const got = await ask("GET", `v1/hosts/${encodeURIComponent(id)}/spectrum?kind=${kind}`);
-  return { body: { unit: "THz", frequency: got.frequency, dos: got.dos }, name: id, note: got.note };
+  const known = crystals.find((one) => one.host_id === id);
+  return { body: { unit: "THz", frequency: got.frequency, dos: got.dos }, name: id, note: got.note, elsewhere: known?.packaged === true };
 }
 
 async function questions() {
@@ -118,7 +126,7 @@ async function questions() {
   if (mode === "computed") reference = await computedReference(kind);
   else if (mode === "file") {
     const [read] = readable(files.reference);
-    reference = { body: { unit: "THz", frequency: read.frequency, dos: read.dos }, name: files.reference.name, note: "" };
+    reference = { body: { unit: "THz", frequency: read.frequency, dos: read.dos }, name: files.reference.name, note: "", elsewhere: true };
   }
   return files.samples.flatMap((one) =>
     one.spectra.map((read) => {
@@ -130,7 +138,7 @@ async function questions() {
       else if (read.reference) body.reference = { unit: "THz", ...read.reference };
       if (!body.candidates && read.candidates) body.candidates = read.candidates;
       const again = { file: one.name, unit: one.unit, host: body.host, reference: reference?.name ?? "", candidates: body.candidates ?? null, kind: read.kind === body.kind || (!read.kind && body.kind === "vibrational") ? "" : body.kind, prior: shared.prior !== false };
-      return { about, body, again: one.spectra.length > 1 ? null : again, uncertainty: read.uncertainty };
+      return { about, body, again: one.spectra.length > 1 || (reference && !reference.elsewhere) ? null : again, uncertainty: read.uncertainty };
     }),
   );
 }
@@ -351,6 +359,7 @@ function dropping() {
 
 async function begin() {
   await hostChosen(host.formula);
+  if (!host.formula) $("give").hidden = !(await ask("GET", "v1/hosts?formula=-")).prepares;
   try {
     model = await ask("GET", "v1/model");
     $("model").textContent = `${model.name} ${model.version}`;

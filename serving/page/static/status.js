@@ -1,7 +1,7 @@
 // What an operator looks at: which model answers where, what was promoted, what waits, what is under way.
 
 import { chrome } from "./chrome.js";
-import { $, h, put } from "./dom.js";
+import { $, framed, h, put } from "./dom.js";
 import { ask } from "./service.js";
 
 const EVERY_MS = 5000;
@@ -10,7 +10,7 @@ function table(name, head, rows, nothing) {
   return [
     h("h2", {}, name),
     rows.length
-      ? h("div", { class: "table-frame" }, h("table", {}, h("thead", {}, h("tr", {}, head.map((one) => h("th", { scope: "col" }, one)))), h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, k) => (k ? h("td", {}, cell ?? "–") : h("th", { scope: "row" }, cell))))))))
+      ? framed(name, h("table", {}, h("thead", {}, h("tr", {}, head.map((one) => h("th", { scope: "col" }, one)))), h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, k) => (k ? h("td", {}, cell ?? "–") : h("th", { scope: "row" }, cell))))))))
       : h("p", { class: "hint" }, nothing),
   ];
 }

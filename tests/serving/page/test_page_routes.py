@@ -178,7 +178,7 @@ def test_hosts_by_the_beginning_of_a_formula(client: Client):
     swapped, plain = (client.request("GET", f"/v1/hosts?formula={f}").json()["hosts"] for f in ("OMg", "MgO"))
     assert plain
     assert swapped == [one for one in plain if one["formula"] == plain[0]["formula"]]
-    assert client.request("GET", "/v1/hosts?formula=Zzz").json() == {"hosts": [], "more": False}
+    assert client.request("GET", "/v1/hosts?formula=Zzz").json() == {"hosts": [], "more": False, "prepares": False}
     everything = client.request("GET", "/v1/hosts").json()
     assert everything["more"]
 
