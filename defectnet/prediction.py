@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 __all__ = ["HESITATION", "ElementVerdict", "Prediction", "worth_showing"]
@@ -63,6 +64,11 @@ class Prediction:
             "elements": [dict(vars(verdict)) for verdict in self.elements],
             "warnings": list(self.warnings),
         }
+
+    def _repr_html_(self) -> str:
+        # By name: how an answer is drawn stands above what it is, and a plain import would close a circle.
+        shown: str = import_module("defectnet.pages.jupyter").prediction_html(self)
+        return shown
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Prediction":

@@ -8,6 +8,7 @@ Conventions that hold everywhere in DefectNet:
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,11 @@ class Spectrum:
             return self  # five sigma reach no neighbour, and the kernel of a vanishing width is not a number
         smooth = gaussian_filter1d(self.dos, sigma / steps[0], mode="reflect", truncate=5.0)
         return Spectrum(self.frequency_thz, smooth)
+
+    def _repr_html_(self) -> str:
+        # By name: how a spectrum is drawn stands above what it is, and a plain import would close a circle.
+        shown: str = import_module("defectnet.pages.jupyter").spectrum_html(self)
+        return shown
 
     def top_thz(self, tolerance: float = 1e-3) -> float:
         """The frequency below which all modes but the share `tolerance` lie."""
