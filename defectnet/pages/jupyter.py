@@ -1,4 +1,4 @@
-"""How answers and spectra show themselves in a notebook: HTML and SVG without scripts, in the notebook's own colours."""
+"""How answers and spectra show themselves in a notebook: HTML and SVG without scripts, in the page's own colours."""
 
 from html import escape
 
