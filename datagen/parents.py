@@ -32,6 +32,7 @@ __all__ = [
     "Parent",
     "compact_solve",
     "frequencies_thz",
+    "from_file",
     "from_folder",
     "from_phonopy",
     "from_row",
@@ -47,6 +48,8 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _UNITS = get_physical_units()
+# Names of a phonopy calculation's file, the one that holds most first.
+_CALCULATIONS = ("phonopy_params.yaml", "phonopy_params.yaml.xz", "phonopy.yaml", "phonopy_disp.yaml")
 # Gonze and Lee's dipole term is exact away from q = 0; exactly there it has no direction, so meshes avoid the point.
 _NAC_FACTOR = _UNITS.Hartree * _UNITS.Bohr
 
@@ -232,18 +235,24 @@ def from_folder(folder: str | Path) -> Parent:
         SimulationError: no such file, or one that phonopy cannot read.
     """
     folder = Path(folder)
-    names = ("phonopy_params.yaml", "phonopy_params.yaml.xz", "phonopy.yaml", "phonopy_disp.yaml")
-    for name in names:
-        path = folder / name
-        if path.exists():
-            break
-    else:
-        raise SimulationError(f"{folder} holds no phonopy calculation; put one of {', '.join(names)} there")
+    for name in _CALCULATIONS:
+        if (folder / name).exists():
+            return from_file(folder / name, folder.name)
+    raise SimulationError(f"{folder} holds no phonopy calculation; put one of {', '.join(_CALCULATIONS)} there")
+
+
+def from_file(path: str | Path, parent_id: str) -> Parent:
+    """A parent from a file of phonopy, `phonopy_params.yaml` or `phonopy.yaml`, and what lies beside it.
+
+    Raises:
+        SimulationError: one that phonopy cannot read.
+    """
+    path = Path(path)
     try:
         phonons = load_phonopy(path, symmetrise=False)
     except InputError as error:
         raise SimulationError(f"{path}: not a readable phonopy calculation ({error.message}); {error.fix}") from None
-    return from_phonopy(phonons, folder.name)
+    return from_phonopy(phonons, parent_id)
 
 
 def packaged_folder() -> Path:

@@ -11,27 +11,24 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import ray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from datagen.batches import chosen_parents, everywhere, finished_rows, run_batches
 from datagen.endmembers import find_endmembers
-from datagen.parents import Parent, list_parents, load_parents
+from datagen.parents import Parent, load_parents
 from datagen.potentials import load_potential
 from datagen.samples import rows_table, simulate_parent
 from datagen.sampling import identity
 from datagen.settings import SimulateSettings
-from defectnet.errors import StorageError, TableError
-from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
+from defectnet.errors import StorageError
 from defectnet.io.datasets import shard_key
-from defectnet.io.ray_session import ONE_THREAD, ray_session
+from defectnet.io.ray_session import ONE_THREAD
 from defectnet.io.storage import Location
 from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_spectra, write_table
 from defectnet.pages.plots import plot_table_overview
@@ -91,7 +88,7 @@ def simulate(settings: SimulateSettings) -> Report:
     started = time.monotonic()
     output = Location.of(settings.output, field="output")
     # A relative path is one of this process; the actors have working folders of their own.
-    here = {"output": str(output), "parents": _everywhere(settings.parents)}
+    here = {"output": str(output), "parents": everywhere(settings.parents)}
     if settings.fragment_cache:
         here["fragment_cache"] = str(Path(settings.fragment_cache).resolve())
     settings = settings.model_copy(update=here)
@@ -103,27 +100,13 @@ def simulate(settings: SimulateSettings) -> Report:
     _LOG.info("%d samples of %d parents to simulate, %d already there", wanted, len(tasks), len(done))
     report = Report(str(output), parents=len(tasks), samples=wanted, skipped=len(done))
     if tasks:
-        try:
-            with ray_session(settings.workers, environment=ONE_THREAD):
-                _room_for_objects()
-                for row in warn_when_silent(_run(tasks, settings), _room_for_objects):
-                    if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
-                        raise StorageError(row["failure"])
-                    report.count(row)
-        except ray.exceptions.RayError as error:
-            raise cluster_failure("simulation", error, "finished shards are kept: run again to go on") from error
+        size, workers = settings.parents_per_shard, settings.workers
+        for row in run_batches("simulation", ShardWriter, settings.model_dump(), tasks, size, workers):
+            report.count(row)
     report.finish(time.monotonic() - started, settings.workers)
     output.child("report.json").write((json.dumps(asdict(report), indent=1) + "\n").encode())
     _draw_overview(output, settings.seed)
     return report
-
-
-def _room_for_objects() -> None:
-    require_room(ray.put, (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError))
-
-
-def _everywhere(parents: str) -> str:
-    return parents if parents == "packaged" else str(Location.of(parents, field="parents"))
 
 
 def _draw_overview(output: Location, seed: int) -> None:
@@ -148,26 +131,11 @@ def finished_samples(output: Location) -> set[str]:
         TableError: a shard cannot be read; it names the file, to be deleted.
         StorageError: the object store cannot be reached.
     """
-    done: set[str] = set()
-    for shard in output.files(".parquet"):
-        try:
-            with shard.open() as file:
-                done.update(pq.read_table(file, columns=["sample_id"])["sample_id"].to_pylist())
-        except (OSError, pa.ArrowInvalid, KeyError):
-            raise TableError(
-                f"{shard} is not a readable shard", fix="delete it and run again", field="output"
-            ) from None
-    return done
+    return {row["sample_id"] for row in finished_rows(output, ["sample_id"])}
 
 
 def _tasks(settings: SimulateSettings, done: set[str]) -> list[dict[str, Any]]:
-    names = list_parents(settings.parents, settings.max_basis)
-    if settings.parent_ids:
-        wanted = set(settings.parent_ids)
-        missing = sorted(wanted - set(names))
-        if missing:
-            raise TableError(f"no parent {missing[0]!r} in {settings.parents}", fix="check its id", field="parent_ids")
-        names = [name for name in names if name in wanted]
+    names = chosen_parents(settings.parents, settings.parent_ids, settings.max_basis)
     # The order is random but fixed: however far a run comes, its parents are a fair sample.
     names.sort(key=lambda name: hashlib.sha256(f"{settings.seed}/{name}".encode()).digest())
     tasks = []
@@ -176,33 +144,6 @@ def _tasks(settings: SimulateSettings, done: set[str]) -> list[dict[str, Any]]:
         if indices:
             tasks.append({"parent_id": name, "indices": indices})
     return tasks
-
-
-def _run(tasks: list[dict[str, Any]], settings: SimulateSettings) -> Iterator[dict[str, Any]]:
-    size = settings.parents_per_shard
-    batches = [{"tasks": json.dumps(tasks[start : start + size])} for start in range(0, len(tasks), size)]
-    # Its own progress lines would bury ours.
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    dataset = ray.data.from_items(batches, override_num_blocks=len(batches))
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    ray.data.DataContext.get_current().execution_options.preserve_order = False
-    summaries = dataset.flat_map(
-        ShardWriter,
-        fn_constructor_kwargs={"settings": settings.model_dump()},
-        compute=ray.data.ActorPoolStrategy(size=min(settings.workers, len(batches))),
-        num_cpus=1,
-    )
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not os.isatty(2)) as progress:
-        bar = progress.add_task("parents", total=len(tasks))
-        finished = 0
-        for row in summaries.iter_rows():
-            if row["parent_id"]:
-                finished += 1
-                progress.update(bar, completed=finished)
-                if finished % 50 == 0:
-                    _LOG.info("%d of %d parents done", finished, len(tasks))
-            yield row
 
 
 class ShardWriter:

@@ -18,18 +18,18 @@ from datagen.force_constants import equivalent_sites
 from datagen.methods import Interpolated
 from datagen.parents import Parent
 from datagen.responses import CONCENTRATIONS, LOWEST_THZ, HostDynamics, Response
+from datagen.settings import PREPARE_PHYSICS
 from datagen.springs import bonds_of, packaged_springs
 from defectnet.elements import VOCABULARY
 from defectnet.errors import SimulationError
+from defectnet.host import Host
 from defectnet.io.response_library import packed
 from defectnet.model.prior import NEVER, expectations, substitutions
 
-__all__ = ["dilute_responses", "host_row", "prepare_digest", "row_of"]
+__all__ = ["dilute_responses", "endmember_responses", "host_row", "pairs_of", "prepare_digest", "row_of"]
 
 Array = NDArray[np.float64]
 
-# Raised when the same host would get other responses.
-_PHYSICS = 3
 # Greatest linear misfit of an end member; beyond it bonds do not keep their length.
 _MOST_STRAIN = 0.06
 # Bins of the simulator that are joined into one: responses are read at a coarser resolution than samples.
@@ -40,7 +40,7 @@ _HEADROOM = 4.0
 
 def prepare_digest() -> str:
     """Hash of what decides the responses of a host, whatever it is."""
-    what = [_PHYSICS, CONCENTRATIONS, _MOST_STRAIN, _JOINED, _HEADROOM]
+    what = [PREPARE_PHYSICS, CONCENTRATIONS, _MOST_STRAIN, _JOINED, _HEADROOM]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
@@ -61,22 +61,42 @@ def host_row(
         SimulationError: the host is unstable, or has no density.
     """
     dynamics = HostDynamics(parent)
+    found = endmember_responses(dynamics, endmembers or {}, load, dopants)
+    pairs = sorted({*pairs_of(parent.host, dopants), *((one.replaces, one.element) for one in found)})
+    return row_of(dynamics, [*found, *dilute_responses(dynamics, pairs)])
+
+
+def endmember_responses(
+    dynamics: HostDynamics,
+    endmembers: Mapping[tuple[str, str], str],
+    load: Callable[[str], Parent] | None,
+    dopants: Collection[str] = (),
+) -> list[Response]:
+    """Responses by those end members that have the host's structure; see `host_row`."""
+    parent = dynamics.parent
     ends = Endmembers(parent, load, max_strain=_MOST_STRAIN, lowest_thz=LOWEST_THZ)
     found: list[Response] = []
-    for (replaces, element), name in sorted((endmembers or {}).items()):
+    for (replaces, element), name in sorted(endmembers.items()):
         choice = Replacement(element, replaces, 0.0, False, name)
         wanted = element in dopants if dopants else element not in NEVER
         if wanted and element not in parent.host.elements and ends.of(choice) is not None:
             with suppress(SimulationError):
                 found += dynamics.responses(Interpolated(ends), choice, "endmember")
-    pairs = {(one.replaces, one.element) for one in found}
-    pairs |= {(one.replaces, one.element) for one in substitutions(parent.host)}
-    if dopants:
-        pairs = {(site, element) for site, element in pairs if element in dopants}
-        likeliest = expectations(parent.host)[1]
-        named = {element for _, element in pairs}
-        pairs |= {(VOCABULARY[likeliest[VOCABULARY.index(e)]], e) for e in set(dopants) - named}
-    return row_of(dynamics, [*found, *dilute_responses(dynamics, sorted(pairs))])
+    return found
+
+
+def pairs_of(host: Host, dopants: Collection[str] = ()) -> list[tuple[str, str]]:
+    """(replaced element, dopant) of every sensible substitution, the likeliest first; or of `dopants` alone.
+
+    One of `dopants` that makes sense nowhere is put where it is least out of place.
+    """
+    pairs = [(one.replaces, one.element) for one in substitutions(host)]
+    if not dopants:
+        return pairs
+    pairs = [(site, element) for site, element in pairs if element in dopants]
+    likeliest = expectations(host)[1]
+    rest = sorted(set(dopants) - {element for _, element in pairs} - set(host.elements))
+    return pairs + [(VOCABULARY[likeliest[VOCABULARY.index(element)]], element) for element in rest]
 
 
 def dilute_responses(dynamics: HostDynamics, pairs: Iterable[tuple[str, str]]) -> list[Response]:

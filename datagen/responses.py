@@ -20,7 +20,7 @@ from datagen.methods import Method
 from datagen.parents import Parent
 from datagen.sampling import Plan
 from datagen.sites import basis_of, choose_sites, doped_atoms
-from defectnet.errors import CompositionError, UnstableError
+from defectnet.errors import CompositionError, SimulationError, UnstableError
 from defectnet.neutron import neutron_weighted
 from defectnet.spectrum import HIGHEST_THZ, Spectrum, bin_centres_thz
 
@@ -70,6 +70,7 @@ class HostDynamics:
 
     Raises:
         UnstableError: the crystal has modes below `lowest_thz`.
+        SimulationError: it has modes above any crystal's: its force constants are wrong.
     """
 
     def __init__(
@@ -79,12 +80,17 @@ class HostDynamics:
         lowest = parent.lowest_thz()
         if lowest < lowest_thz:
             raise UnstableError(f"{parent.parent_id}: the pristine crystal is unstable ({lowest:.2f} THz)")
+        self._top_thz = parent.top_thz()
+        if self._top_thz > HIGHEST_THZ:
+            raise SimulationError(
+                f"{parent.parent_id}: modes up to {self._top_thz:.0f} THz are no crystal's; check its force constants"
+            )
         self._n_atoms, self._seed = n_atoms, seed
 
     @cached_property
     def bins(self) -> Bins:
         """The bins of every density of this host."""
-        return choose_bins(self.parent.top_thz())
+        return choose_bins(self._top_thz)
 
     @cached_property
     def by_site(self) -> list[Array]:
@@ -149,7 +155,7 @@ class HostDynamics:
     def weighted(self, dos: ElementDos) -> Array | None:
         """The neutron-weighted density, 3 modes; None where an element has no tabulated cross-section."""
         try:
-            n = min(dos.bins.n, int(HIGHEST_THZ / dos.bins.step_thz) - 1)
+            n = _readable(dos.bins)
             partial = {element: density[:n] for element, density in dos.partial.items()}
             return neutron_weighted(partial, bin_centres_thz(n, dos.bins.step_thz)).dos
         except CompositionError:
@@ -157,4 +163,11 @@ class HostDynamics:
 
 
 def _normalised(dos: ElementDos) -> Array:
-    return Spectrum.from_bins(dos.total, dos.bins.step_thz).normalised().dos
+    n = _readable(dos.bins)
+    whole = Spectrum.from_bins(dos.total[:n], dos.bins.step_thz).normalised().dos
+    return np.pad(whole, (0, dos.bins.n - n))
+
+
+def _readable(bins: Bins) -> int:
+    """How many of the bins a spectrum may have: those of hosts of fast modes go on beyond any crystal's."""
+    return min(bins.n, int(HIGHEST_THZ / bins.step_thz) - 1)

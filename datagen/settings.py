@@ -1,4 +1,4 @@
-"""Settings of a simulation run, read from `configs/simulate.yaml`."""
+"""Settings of the simulator's two runs: spectra (`configs/simulate.yaml`) and responses (`configs/responses.yaml`)."""
 
 import hashlib
 import json
@@ -8,10 +8,12 @@ from pydantic import Field, ValidationInfo, field_validator
 from defectnet.elements import check_element
 from defectnet.settings import Settings
 
-__all__ = ["SimulateSettings"]
+__all__ = ["PREPARE_PHYSICS", "PrepareSettings", "SimulateSettings"]
 
 # Raised when the same settings would give other spectra.
 _PHYSICS = 2
+# Raised when the same host would get other responses.
+PREPARE_PHYSICS = 3
 
 
 class SimulateSettings(Settings):
@@ -20,7 +22,9 @@ class SimulateSettings(Settings):
     parents: str = Field("packaged", description='Parquet of phonopy calculations, folder of them, or "packaged".')
     parent_ids: tuple[str, ...] = Field((), description="Only these parents; empty for all.")
     max_parents: int | None = Field(None, ge=1, description="At most so many parents, drawn at random by `seed`.")
-    potential: str = Field("nep89", description="nep89, nep:PATH, or package.module:Calculator(key=value).")
+    potential: str = Field(
+        "nep89", description="nep89, nequix, nep:PATH, nequix:PATH or package.module:Calculator(key=value)."
+    )
     second_potential: str = Field(
         "", description="Asked where the first one fails its gate on the host: a slower and better one; empty for none."
     )
@@ -92,4 +96,48 @@ class SimulateSettings(Settings):
         for later in ("sublattices", "second_potential", "quasirandom"):
             if not values[later]:  # without it, samples are what they were before there was such a setting
                 del values[later]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class PrepareSettings(Settings):
+    """Whose responses to compute and by what. One YAML file of these makes a response library again."""
+
+    parents: str = Field("packaged", description='Parquet of phonopy calculations, folder of them, or "packaged".')
+    parent_ids: tuple[str, ...] = Field((), description="Only these parents; empty for all.")
+    max_parents: int | None = Field(None, ge=1, description="At most so many parents, drawn at random by `seed`.")
+    max_basis: int = Field(20, ge=1, description="Parents with larger primitive cells are left out.")
+    dopants: tuple[str, ...] = Field(
+        (), description="Only these elements, sensible or not; empty for every sensible substitution."
+    )
+    use_endmembers: bool = Field(
+        True, description="Where the parents hold the dopant's own crystal of the same structure, interpolate to it."
+    )
+    potential: str = Field("", description="Asked about the likeliest dopants, such as nequix; empty for none.")
+    potential_dopants: int = Field(
+        5,
+        ge=1,
+        description="So many of a host's likeliest substitutions; of `dopants`, where given, all are asked for.",
+    )
+    fragment_atoms: int = Field(
+        72,
+        ge=16,
+        description="Atoms of the cell in which the potential finds one dopant's change; its cost grows with it.",
+    )
+    fragment_cache: str = Field(
+        "", description="Folder that keeps dopants' fragments between runs, 0.3 MB each; empty for none."
+    )
+    output: str = Field("runs/responses", description="Folder of Parquet files; finished hosts there are kept.")
+    seed: int = Field(1, description="Order of the hosts.")
+    hosts_per_shard: int = Field(10, ge=1, description="Hosts written together; what a kill can lose.")
+    workers: int = Field(2, ge=1, description="Actors, one thread each.")
+
+    @field_validator("dopants")
+    @classmethod
+    def _are_elements(cls, symbols: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return tuple(check_element(symbol, field=str(info.field_name)) for symbol in symbols)
+
+    def digest(self) -> str:
+        """Hash of what decides a host's responses; which hosts and where they are written does not."""
+        what = {"dopants", "use_endmembers", "potential", "potential_dopants", "fragment_atoms"}
+        values = {"physics": PREPARE_PHYSICS, **self.model_dump(mode="json", include=what)}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -19,7 +19,19 @@ EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
 
 # Every verb is defectnet/cli/<verb>.py with a function of the same name, in the order in which a user meets them.
-_VERBS = ("simulate", "train", "evaluate", "promote", "serve", "score", "predict", "inspect", "finetune", "plot")
+_VERBS = (
+    "simulate",
+    "prepare",
+    "train",
+    "evaluate",
+    "promote",
+    "serve",
+    "score",
+    "predict",
+    "inspect",
+    "finetune",
+    "plot",
+)
 
 app = typer.Typer(
     name="defectnet",
