@@ -34,9 +34,10 @@ from datagen.dos import Bins, ElementDos, choose_bins, density_by_element, doped
 from datagen.embedding import PotentialHost, compute_potential_host, pressure_of
 from datagen.endmembers import Endmember, find_endmembers, interpolate
 from datagen.engine import Workbench
-from datagen.force_constants import compact_by_displacement, relax, strained
+from datagen.force_constants import compact_by_displacement
 from datagen.parents import Parent, compact_solve, from_folder, from_row, list_parents, packaged_folder, shifted_mesh
 from datagen.potentials import load_potential
+from datagen.relaxation import relax, strained
 from datagen.sampling import Plan
 from datagen.settings import SimulateSettings
 from datagen.sites import choose_sites, doped_atoms

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from datagen.dos import Bins, ElementDos, dense_mesh
-from datagen.force_constants import equivalent_sites
 from datagen.parents import Parent, frequencies_thz
 from datagen.springs import cell_of_bonds, length_key
+from datagen.symmetry import equivalent_sites
 from defectnet.errors import CompositionError
 from defectnet.neutron import neutron_weight
 from defectnet.spectrum import MODES_PER_ATOM

@@ -11,24 +11,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from datagen.force_constants import (
-    Equivalence,
-    OneSided,
-    Operations,
-    Rest,
-    Stiffness,
-    compact_and_even,
-    compact_by_displacement,
-    compact_operations,
-    full_by_displacement,
-    relax,
-    settle,
-    strained,
-    symmetry_operations,
-)
+from datagen.force_constants import OneSided, compact_and_even, compact_by_displacement, full_by_displacement
 from datagen.parents import IMAGINARY_THZ, Parent, compact_solve
 from datagen.potentials import Potential
+from datagen.relaxation import Rest, Stiffness, relax, settle, strained
 from datagen.supercells import Supercell
+from datagen.symmetry import Equivalence, Operations, compact_operations, symmetry_operations
 from defectnet.errors import PotentialError, UnstableError
 
 __all__ = [

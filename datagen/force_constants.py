@@ -1,160 +1,31 @@
-"""Force constants by finite displacements of a potential, and relaxation against a DFT reference.
+"""Force constants by finite displacements of a potential."""
 
-The DFT structure of the host is the reference: a potential's own residual forces and stress there are subtracted
-everywhere, so that the pristine host is exactly at rest and only what a dopant changes moves the atoms.
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import spglib
 from ase import Atoms
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 
 from datagen.potentials import Potential
 from datagen.supercells import Supercell, symmetrise_compact
-from defectnet.errors import SimulationError
+from datagen.symmetry import Operations
 
 __all__ = [
-    "Equivalence",
     "OneSided",
-    "Operations",
-    "Rest",
-    "Stiffness",
     "compact_and_even",
     "compact_by_displacement",
-    "compact_operations",
-    "equivalent_sites",
     "full_by_displacement",
     "impose_sum_rule",
-    "relax",
-    "settle",
-    "strained",
-    "symmetry_operations",
 ]
 
 Array = NDArray[np.float64]
 
 # Small enough to stay harmonic, large enough for forces in single precision; phonopy's default.
 _DISPLACEMENT_ANGSTROM = 0.01
-# Forces left after relaxation: with usual third derivatives they change a force constant by a part in a thousand.
-_FORCE_TOLERANCE = 2e-3
-_MAX_STEPS = 120
-_MAX_STEP_ANGSTROM = 0.15
-_HISTORY = 30
-# eV/Å²: tried in turn until the stiffness is positive definite.
-_STIFFNESS_FLOORS = (0.5, 2.0, 8.0)
-_PLAIN_STIFFNESS = 30.0
-# Beyond this a substitution is a reconstruction: the harmonic picture around the host's sites no longer holds.
-_MAX_MOVE_ANGSTROM = 1.0
-_SYMMETRY_ANGSTROM = 1e-3
 # How far a component of a turned axis may be from ±1: operations are exact but for rounding of the cell.
 _SAME_DIRECTION = 1e-4
 # Smallest mean square of directions along an axis that counts as reached: symmetry gives a third, or nothing.
 _INDEPENDENT = 1e-3
-
-
-class Stiffness:
-    """What a displacement of every atom costs to second order: the metric in which `relax` takes its steps.
-
-    Steps through the pristine host's force constants need some 5 to 20 forces where steps along the forces alone
-    need 30 to 120 (Si:Ge, Si:C, MgO:Ca, ZnS:Cd, AlAs:In, TiO2:Zr in 120 atoms).
-    """
-
-    def __init__(self, phi: Array | None = None) -> None:
-        self._factor = None  # the same stiffness for every displacement
-        # Acoustic modes cost nothing and soft ones little; the floor keeps steps along them short.
-        if phi is None:
-            return
-        for floor in _STIFFNESS_FLOORS:
-            try:
-                self._factor = cho_factor(phi + floor * np.eye(len(phi)), overwrite_a=True, check_finite=False)
-                break
-            except np.linalg.LinAlgError:
-                continue
-
-    def step(self, gradient: Array) -> Array:
-        """The displacement, shape (3 n_atoms,), Å, that answers a gradient in eV/Å."""
-        if self._factor is None:
-            return gradient / _PLAIN_STIFFNESS
-        return np.asarray(cho_solve(self._factor, gradient, check_finite=False))
-
-
-@dataclass(frozen=True, eq=False)
-class Rest:
-    """A structure at rest: its atoms, the potential's forces there, (n_atoms, 3) in eV/Å, and stress in eV/Å³."""
-
-    atoms: Atoms
-    forces: Array
-    stress: Array
-
-
-def relax(atoms: Atoms, potential: Potential, residual: Array, stiffness: Stiffness | None = None) -> Atoms:
-    """The atoms of `settle`."""
-    return settle(atoms, potential, residual, stiffness).atoms
-
-
-def settle(
-    atoms: Atoms,
-    potential: Potential,
-    residual: Array,
-    stiffness: Stiffness | None = None,
-    tolerance: float = _FORCE_TOLERANCE,
-) -> Rest:
-    """Positions at which the potential's forces equal `residual`, shape (n_atoms, 3) in eV/Å; the cell is kept.
-
-    A limited-memory quasi-Newton method (Nocedal, Math. Comput. 35, 773) that starts from `stiffness` and ends when no
-    atom's force is farther than `tolerance`, eV/Å, from its residual.
-
-    Raises:
-        SimulationError: not converged, or an atom moved farther than a defect's neighbour ever does.
-    """
-    name = atoms.get_chemical_formula()
-    stiffness = stiffness or Stiffness()
-    moved = atoms.copy()
-    history: list[tuple[Array, Array]] = []
-    last: tuple[Array, Array] | None = None
-    for _ in range(_MAX_STEPS):
-        forces, stresses = potential.evaluate([moved])
-        gradient = (residual - forces[0]).ravel()
-        if not np.isfinite(gradient).all():
-            break
-        if np.linalg.norm(gradient.reshape(-1, 3), axis=1).max() < tolerance:
-            if np.linalg.norm(moved.positions - atoms.positions, axis=1).max() > _MAX_MOVE_ANGSTROM:
-                raise SimulationError(f"{name}: an atom left its site")
-            return Rest(moved, forces[0], stresses[0])
-        if last is not None:
-            change = gradient - last[1]
-            if last[0] @ change > 0:
-                history = [*history[1 - _HISTORY :], (last[0], change)]
-        step = -_quasi_newton(gradient, history, stiffness)
-        longest = float(np.linalg.norm(step.reshape(-1, 3), axis=1).max())
-        step *= min(1.0, _MAX_STEP_ANGSTROM / longest)
-        moved.positions += step.reshape(-1, 3)
-        last = (step, gradient)
-    raise SimulationError(f"{name}: atoms did not come to rest in {_MAX_STEPS} steps")
-
-
-def _quasi_newton(gradient: Array, history: list[tuple[Array, Array]], stiffness: Stiffness) -> Array:
-    """The two-loop recursion: the inverse Hessian, as far as the history of steps tells, times the gradient."""
-    q = gradient.copy()
-    weights = []
-    for step, change in reversed(history):
-        weights.append(step @ q / (change @ step))
-        q -= weights[-1] * change
-    z = stiffness.step(q)
-    for (step, change), weight in zip(history, reversed(weights), strict=True):
-        z += (weight - change @ z / (change @ step)) * step
-    return z
-
-
-def strained(atoms: Atoms, strain: float) -> Atoms:
-    """A copy scaled by 1 + `strain` in all directions."""
-    scaled = atoms.copy()
-    scaled.set_cell(np.asarray(atoms.cell) * (1 + strain), scale_atoms=True)
-    return scaled
 
 
 def compact_by_displacement(
@@ -215,96 +86,6 @@ def _displaced(atoms: Atoms, index: int, axis: int, sign: int) -> Atoms:
     moved = atoms.copy()
     moved.positions[index, axis] += sign * _DISPLACEMENT_ANGSTROM
     return moved
-
-
-@dataclass(frozen=True)
-class Operations:
-    """Symmetry operations of a structure: `rotations` (m, 3, 3) in Cartesian axes, `images[m, i]` where atom i goes."""
-
-    rotations: Array
-    images: NDArray[np.int64]
-
-
-def _space_group(
-    atoms: Atoms, first: int | None = None
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """The space-group operations of a structure that carry its atoms onto one another.
-
-    With `first`, only those that carry one of so many first atoms onto one of these.
-
-    Yields:
-        the rotation in fractional coordinates, shape (3, 3); which atom each atom becomes, shape (n_atoms,); and the
-        cell in which it lands, shape (n_atoms, 3).
-    """
-    cell = np.asarray(atoms.cell)
-    fractions = atoms.get_scaled_positions(wrap=False)
-    found = spglib.get_symmetry((cell, fractions, atoms.numbers), symprec=_SYMMETRY_ANGSTROM)
-    for rotation, shift in zip(found["rotations"], found["translations"], strict=True) if found else ():
-        landed = fractions @ rotation.T + shift
-        if first is not None:
-            apart = landed[:first, None, :] - fractions[None, :first, :]
-            if np.linalg.norm((apart - np.rint(apart)) @ cell, axis=-1).min() > 10 * _SYMMETRY_ANGSTROM:
-                continue
-        difference = landed[:, None, :] - fractions[None, :, :]
-        distance = np.linalg.norm((difference - np.rint(difference)) @ cell, axis=-1)
-        images = distance.argmin(axis=1)
-        if distance.min(axis=1).max() < 10 * _SYMMETRY_ANGSTROM and len(set(images)) == len(images):
-            yield rotation, images, np.rint(landed - fractions[images]).astype(np.int64)
-
-
-def _cartesian(rotation: NDArray[np.int64], atoms: Atoms) -> Array:
-    cell = np.asarray(atoms.cell)
-    return np.asarray(cell.T @ rotation @ np.linalg.inv(cell.T))
-
-
-def symmetry_operations(atoms: Atoms) -> Operations:
-    """The space-group operations of `atoms`, the identity alone where none is found."""
-    return _operations(atoms, None)
-
-
-def compact_operations(supercell: Supercell) -> Operations:
-    """The operations of a supercell of the crystal that carry an atom of the cell at the origin onto another there."""
-    return _operations(supercell.atoms, supercell.n_basis)
-
-
-def _operations(atoms: Atoms, first: int | None) -> Operations:
-    found = [(_cartesian(rotation, atoms), images) for rotation, images, _ in _space_group(atoms, first)]
-    if not found:
-        return Operations(np.eye(3)[None], np.arange(len(atoms))[None])
-    return Operations(*(np.array(part) for part in zip(*found, strict=True)))
-
-
-@dataclass(frozen=True)
-class Equivalence:
-    """How a symmetry operation of the crystal carries a representative basis atom to an equivalent one.
-
-    Attributes:
-        representative: the basis atom that it starts from.
-        turn: shape (3, 3), integers: a lattice vector L (row) goes to `L @ turn`.
-        shifts: shape (n_basis, 3), integers: the cell in which each basis atom of the cell at the origin lands.
-        images: shape (n_basis,): which basis atom each becomes.
-        rotation: shape (3, 3), Cartesian.
-    """
-
-    representative: int
-    turn: NDArray[np.int64]
-    shifts: NDArray[np.int64]
-    images: NDArray[np.int64]
-    rotation: Array
-
-
-def equivalent_sites(primitive: Atoms) -> list[Equivalence]:
-    """For each basis atom, the operation that carries the first atom equivalent to it onto it."""
-    n = len(primitive)
-    identity = Equivalence(0, np.eye(3, dtype=np.int64), np.zeros((n, 3), dtype=np.int64), np.arange(n), np.eye(3))
-    found: dict[int, Equivalence] = {}
-    for rotation, images, shifts in _space_group(primitive):
-        for start in range(n):
-            k = int(images[start])
-            if start < k and (k not in found or start < found[k].representative):
-                turn = rotation.T.astype(np.int64)
-                found[k] = Equivalence(start, turn, shifts, images, _cartesian(rotation, primitive))
-    return [found.get(k) or replace(identity, representative=k) for k in range(n)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,9 @@ from datagen.cells import Cell
 from datagen.dopants import Replacement
 from datagen.embedding import Site, pressure_of
 from datagen.endmembers import Endmembers, interpolate
-from datagen.force_constants import full_by_displacement, impose_sum_rule, relax, strained
+from datagen.force_constants import full_by_displacement, impose_sum_rule
 from datagen.potential_view import PotentialView
+from datagen.relaxation import relax, strained
 from datagen.sampling import Plan
 from datagen.sites import basis_of, doped_atoms
 

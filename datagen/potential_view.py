@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.embedding import Fragment, PotentialHost, Site, compute_potential_host, superpose
-from datagen.force_constants import Equivalence, Stiffness, compact_by_displacement, equivalent_sites
+from datagen.force_constants import compact_by_displacement
 from datagen.fragment_cache import FragmentCache
 from datagen.parents import Parent
 from datagen.potentials import Potential
+from datagen.relaxation import Stiffness
 from datagen.settings import SimulateSettings
 from datagen.supercells import Supercell, choose_matrix
+from datagen.symmetry import Equivalence, equivalent_sites
 from defectnet.errors import SimulationError
 
 __all__ = ["PotentialView"]

@@ -14,12 +14,12 @@ from datagen.cluster_response import clusters_of, dilute_response
 from datagen.dopants import Replacement
 from datagen.dos import Bins, ElementDos
 from datagen.endmembers import Endmembers
-from datagen.force_constants import equivalent_sites
 from datagen.methods import Interpolated
 from datagen.parents import Parent
 from datagen.responses import CONCENTRATIONS, LOWEST_THZ, HostDynamics, Response
 from datagen.settings import PREPARE_PHYSICS
 from datagen.springs import bonds_of, packaged_springs
+from datagen.symmetry import equivalent_sites
 from defectnet.elements import VOCABULARY
 from defectnet.errors import SimulationError
 from defectnet.host import Host

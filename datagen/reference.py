@@ -23,7 +23,7 @@ def reference_from_structure(path: str | Path, potential: str = "nep89") -> Pris
 
     Args:
         path: CIF, POSCAR or another format that ASE reads.
-        potential: nep89, nep:PATH or package.module:Calculator(key=value).
+        potential: nep89, nequix, nep:PATH, nequix:PATH or package.module:Calculator(key=value).
 
     Raises:
         InputError: the file is no structure.

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from datagen.potentials.base import Array
-from datagen.potentials.equivariant import L_MAX, Layer, Network, RadialBasis, paths_between
+from datagen.potentials.couplings import L_MAX, paths_between
+from datagen.potentials.equivariant import Layer, Network, RadialBasis
 from defectnet.errors import PotentialError
 
 __all__ = ["DEFAULT_MODEL", "NequixPotential", "find_weights", "read_network"]

@@ -20,7 +20,10 @@ def simulate(
     ] = None,
     parent: Annotated[list[str] | None, typer.Option("--parent", help="Only this parent; may be repeated.")] = None,
     potential: Annotated[
-        str | None, typer.Option("--potential", help="nep89, nep:PATH or package.module:Calculator(key=value).")
+        str | None,
+        typer.Option(
+            "--potential", help="nep89, nequix, nep:PATH, nequix:PATH or package.module:Calculator(key=value)."
+        ),
     ] = None,
     dopant: Annotated[list[str] | None, typer.Option("--dopant", help="Only this dopant; may be repeated.")] = None,
     on: Annotated[

@@ -11,10 +11,10 @@ import pytest
 from datagen.dos import choose_bins, doped_dos, pristine_dos
 from datagen.embedding import Site, compute_fragment, superpose
 from datagen.engine import Workbench
-from datagen.force_constants import equivalent_sites
 from datagen.parents import Parent, from_folder, from_row, packaged_folder
 from datagen.potentials import Potential
 from datagen.supercells import Supercell, low_symmetry_matrices
+from datagen.symmetry import equivalent_sites
 
 pytestmark = pytest.mark.physics
 
