@@ -41,9 +41,6 @@ def pipeline(
     output.mkdir(parents=True, exist_ok=True)
     use_registry(output)
 
-    from datagen.pipeline import simulate
-    from datagen.settings import SimulateSettings
-    from defectnet.io.ray_session import ray_session
     from training.evaluate import evaluate, markdown, write_report
     from training.loop import train
     from training.settings import TrainSettings
@@ -51,16 +48,7 @@ def pipeline(
     spectra = output / "spectra"
 
     step("Simulate doped crystals from the parents in the package")
-    settings = SimulateSettings.from_yaml(
-        CONFIGS / "simulate.yaml", output=str(spectra), samples_per_parent=samples, workers=workers
-    )
-    with ray_session(workers):
-        report = simulate(settings)
-    console.print(
-        f"{report.samples} spectra of {report.parents} parents in {report.seconds:.0f} s, "
-        f"{report.skipped} were there already, {report.failed} failed",
-        highlight=False,
-    )
+    _simulate(spectra, samples, workers)
 
     step("Train, with two Ray Train workers and MLflow")
     artifact = train(
@@ -88,6 +76,23 @@ def pipeline(
     score_batch(spectra, output / "batch")
 
     step(f"Done in {time.monotonic() - started:.0f} s; nothing is left running. Everything is in {output}")
+
+
+def _simulate(spectra: Path, samples: int | None, workers: int) -> None:
+    from datagen.pipeline import simulate
+    from datagen.settings import SimulateSettings
+    from defectnet.io.ray_session import ray_session
+
+    settings = SimulateSettings.from_yaml(
+        CONFIGS / "simulate.yaml", output=str(spectra), samples_per_parent=samples, workers=workers
+    )
+    with ray_session(workers):
+        report = simulate(settings)
+    console.print(
+        f"{report.samples} spectra of {report.parents} parents in {report.seconds:.0f} s, "
+        f"{report.skipped} were there already, {report.failed} failed",
+        highlight=False,
+    )
 
 
 def request_body(table: pa.Table) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.markdown import blocks, broken_links
+from support.markdown import blocks, broken_links, missing_files
 
 from defectnet.cli.main import main
 
@@ -60,6 +60,7 @@ def test_the_architecture_names_what_is_there(repository: Path) -> None:
 def test_links_lead_somewhere(repository: Path) -> None:
     for path in (repository / "docs").glob("*.md"):
         assert broken_links(path) == [], path.name
+        assert missing_files(path, repository) == [], path.name
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.markdown import blocks, broken_links
+from support.markdown import blocks, broken_links, missing_files
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "examples/README.md", "benchmarks/README.md", "CHANGELOG.md")
 
@@ -34,6 +34,7 @@ def test_the_commands_that_need_no_server(repository: Path, tmp_path: Path, docu
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(repository: Path, document: str) -> None:
     assert broken_links(repository / document) == []
+    assert missing_files(repository / document, repository) == []
 
 
 def test_make_help_shows_every_target(repository: Path) -> None:

@@ -351,14 +351,7 @@ def _network(
         raise ValueError("no layers")
     cutoff = float(header["cutoff"])
     basis = RadialBasis(_radial_functions(perceptrons, cutoff, float(header["radial_polynomial_p"])), cutoff, rank)
-    start, begins = 0, [0] * (L_MAX + 1)
-    for layer in layers:
-        # Weights of a layer's radial functions run by order out, and within it by path.
-        for order in range(L_MAX + 1):
-            widths = [path.channels for path in layer.paths if path.l3 == order]
-            begins[order] = start
-            start += sum(widths)
-        places = [(begins[path.l3] + path.offset, path.channels) for path in layer.paths]
+    for layer, places in zip(layers, _radial_places(layers), strict=True):
         layer.mixing.extend(tensor(basis.mixing[:, begin : begin + count]) for begin, count in places)
     network = Network(
         basis.to(device, dtype),
@@ -369,3 +362,17 @@ def _network(
         torch.as_tensor(atom_energies + float(header["shift"]), device=device),
     )
     return network, numbers
+
+
+def _radial_places(layers: Sequence[Layer]) -> list[list[tuple[int, int]]]:
+    """Where the weights of each layer's paths stand among all radial functions: (first column, how many)."""
+    found: list[list[tuple[int, int]]] = []
+    start = 0
+    for layer in layers:
+        # Weights of a layer's radial functions run by order out, and within it by path.
+        begins = []
+        for order in range(L_MAX + 1):
+            begins.append(start)
+            start += sum(path.channels for path in layer.paths if path.l3 == order)
+        found.append([(begins[path.l3] + path.offset, path.channels) for path in layer.paths])
+    return found
