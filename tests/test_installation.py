@@ -14,14 +14,14 @@ import pytest
 
 # Package → the extras it may import from, beside the base installation.
 EXTRAS_OF = {
-    # Imported inside of functions: files of phonopy with force constants, and `defectnet.io.ray_session`.
-    "defectnet": ("simulate",),
+    # Imported inside of functions: files of phonopy with force constants, `defectnet.io.ray_session`, and workbooks.
+    "defectnet": ("simulate", "excel"),
     "datagen": ("simulate", "nep"),
     "training": ("train",),
     "serving": ("serve",),
 }
 # Who uses the base installation and its extras; the tools of the others are not for the packages.
-USED_BY_THE_PACKAGES = ("simulate", "train", "serve")
+USED_BY_THE_PACKAGES = ("simulate", "train", "serve", "excel")
 
 
 def plain(name: str) -> str:

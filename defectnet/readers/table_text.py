@@ -195,14 +195,10 @@ def _fill(table: Table, lines: list[str], dialect: _Dialect, where: str) -> None
     waiting: list[tuple[int, str]] = []  # lines that may head the next block; 0 for those that may stand anywhere
     for number, raw in enumerate(lines, start=1):
         if plain and block.rows and not waiting and "_" not in raw:
-            try:
-                row = tuple(map(float, raw.split(cut)))
-            except ValueError:
-                pass
-            else:
-                if len(row) == len(block.rows[0]):
-                    block.rows.append(row)
-                    continue
+            row = _plain_row(raw, cut)
+            if row is not None and len(row) == len(block.rows[0]):
+                block.rows.append(row)
+                continue
         line = raw.strip(" \r\n\x1a\x00")  # a tab before the first name stands for an empty cell
         if not line.strip():
             if block.rows:
@@ -250,6 +246,14 @@ def _fill(table: Table, lines: list[str], dialect: _Dialect, where: str) -> None
     if not block.rows:
         what = f"line {labelled} of {where} has 1 column" if block.label else f"{where} holds no numbers"
         raise SpectrumError(what, fix=_GIVE, field="file")
+
+
+def _plain_row(raw: str, separator: str | None) -> Row | None:
+    """A row of the usual kind, which most lines are: numbers as Python reads them, the dialect's care not needed."""
+    try:
+        return tuple(map(float, raw.split(separator)))
+    except ValueError:
+        return None
 
 
 def _looks_damaged(dialect: _Dialect, line: str) -> bool:
