@@ -24,7 +24,7 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo pipeline test test-cluster lint docs wheel-test house bench-potentials bench-sampling \
+.PHONY: help demo pipeline test test-cluster lint formats docs wheel-test house bench-potentials bench-sampling \
 	bench-physics bench-simulate ordered-pairs bench-dataset bench-model bench-curves bench-search bench-training \
 	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
 	bench-serve bench-serve-fuzz bench-faults bench-cluster capacity install clean
@@ -54,6 +54,9 @@ lint: $(STAMP)  ## style, formatting, types and the import rules
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
+
+formats: $(STAMP)  ## docs/formats.md, written from the readers
+	$(RUN) benchmarks/formats.py
 
 docs: $(STAMP)  ## the documentation as a site, in runs/site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet --config-file configs/docs.yaml
@@ -124,7 +127,7 @@ bench-mgb2: $(STAMP)  ## the same of MgB2 with Al and with C
 
 ##@ Benchmarks of reading, scoring and serving
 
-bench-readers: $(STAMP)  ## small spectrum files read a second
+bench-readers: $(STAMP)  ## files as users have them: cases, damaged files, small files read a second
 	$(RUN) benchmarks/readers.py
 
 # Rows of each run of bench-score.

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from defectnet.errors import UnitError
 
-__all__ = ["FrequencyUnit", "SaidUnit", "find_unit", "parse_unit", "thz_per", "unit_named"]
+__all__ = ["FrequencyUnit", "SaidUnit", "find_unit", "parse_unit", "refuse_multiple", "thz_per", "unit_named"]
 
 
 class FrequencyUnit(StrEnum):
@@ -91,6 +91,11 @@ _KNOWN: tuple[tuple[str, SaidUnit], ...] = (
 _PATTERNS = tuple((re.compile(f"(?:{words})(?![a-z0-9])", re.IGNORECASE), unit) for words, unit in _KNOWN)
 
 
+_MULTIPLE = re.compile(
+    r"(?<![\w.])(?:10\s*(?:\^|\*\*)?\s*[{(]?[-−+]?\d*[)}]?|1e[+-]?\d+|10[⁰¹²³⁴-⁹⁻]+)\s*[x×*·]?\s*$", re.IGNORECASE
+)
+
+
 def parse_unit(text: str) -> FrequencyUnit:
     """Read a unit's name, whatever its case; raises `UnitError` naming the choices."""
     try:
@@ -108,6 +113,18 @@ def unit_named(unit: FrequencyUnit | str) -> SaidUnit:
     """One of the three units that a caller may name; raises `UnitError` for any other."""
     chosen = parse_unit(unit)
     return SaidUnit(str(chosen), _THZ_PER[chosen])
+
+
+def refuse_multiple(text: str) -> None:
+    """Raise `UnitError` where a name speaks of a multiple of a unit, such as "Energy (10 meV)" or "10^12 Hz"."""
+    for pattern, unit in _PATTERNS:
+        match = pattern.search(text)
+        if match and _MULTIPLE.search(text[: match.start()]):
+            raise UnitError(
+                f"{text.strip()!r} names a multiple of {unit.name}",
+                fix="give the axis in the unit itself",
+                field="unit",
+            )
 
 
 def find_unit(text: str) -> SaidUnit | None:

@@ -43,12 +43,12 @@ _LOW = rf"{_EDGE}(?:lo|low|lower|left|min|minimum|start|from|begin){_EDGE_END}"
 _HIGH = rf"{_EDGE}(?:hi|high|upper|up|right|max|maximum|end|stop|to){_EDGE_END}"
 _ERROR = (
     r"(?:.*\b)?(?:err|error|errors|stderr|sigma|std|stdev|uncert.*|fehler|unsicherheit)(?:\b.*)?|.*err(?:or)?s?"
-    r"|.*uncertain.*|e|dy|de|ddos|dg|dgdos|di|δ.*|[±].*|[+]/-.*|y ?err.*"
+    r"|.*uncertain.*|e|dy|de|ddos|dg|dgdos|di|ds|σ|δ.*|[±].*|[+]/-.*|y ?err.*"
 )
 _DENSITY = (
     r"(?:.*\b)?(?:g|v|t|f|ph|p|ph ?v|phonon|neutron|total|tot|raw|partial|generali[sz]ed|vibrational)?[ -]?dos(?:\b.*)?"
     r"|.*densit(?:y|ies).*|.*dichte.*|.*état.*|g|rho|ρ|y|z|d|f|g ?exp|intensit(?:y|ies|ät|aet)|signal|values?"
-    r"|.*\bcounts?\b.*|states.*|.*\bstates\b.*|i|s|y ?values?|f2|alpha2f"
+    r"|.*\bcounts?\b.*|states.*|.*\bstates\b.*|i|s|y ?values?"
 )
 _TOTAL = r"(?:.*\b)?(?:total|tot|sum|summe|gesamt)(?:\b.*)?|.*total.*|tdos"
 _PARTIAL = (
@@ -118,7 +118,7 @@ def find_names(table: Table, n_columns: int) -> tuple[list[str] | None, list[str
     fallback: list[str] | None = None
     for position in range(len(table.header) - 1, -1, -1):
         line, bare = table.header[position], table.bare[position]
-        for names, sure in _splits(line, n_columns, table.separator):
+        for names, sure in _splits(line, n_columns, table.separator, table.dropped):
             if _are_units(names):
                 units = units or names
                 break
@@ -131,8 +131,11 @@ def find_names(table: Table, n_columns: int) -> tuple[list[str] | None, list[str
     return fallback, units
 
 
-def _splits(line: str, n: int, separator: str) -> list[tuple[list[str], bool]]:
-    """The ways to cut a line into `n` names, the surest first, and whether it is sure: by more than single blanks."""
+def _splits(line: str, n: int, separator: str, dropped: int) -> list[tuple[list[str], bool]]:
+    """The ways to cut a line into `n` names, the surest first, and whether it is sure: by more than single blanks.
+
+    `dropped` names more, of columns without a value, may follow.
+    """
     found: list[tuple[list[str], bool]] = []
     for sign in dict.fromkeys((separator, ",", ";", "\t", "|")):
         if sign != " " and sign in line:
@@ -141,7 +144,7 @@ def _splits(line: str, n: int, separator: str) -> list[tuple[list[str], bool]]:
                 cells = [cell.strip() for cell in re.split(rf"{re.escape(sign)}(?![^(\[]*[)\]])", line)]
             cells = cells[1:] if len(cells) == n + 1 and not cells[0] else cells
             cells = cells[:-1] if len(cells) == n + 1 and not cells[-1] else cells
-            found.append((_spread(cells, n), True))
+            found.append((_spread(cells[:n] if 0 < len(cells) - n <= dropped else cells, n), True))
     found.append((_spread([cell for cell in _WIDE.split(line.strip()) if cell], n), True))
     words = split_cells(_glue(line), " ")
     words = [word.replace("\x00", " ") for word in words]

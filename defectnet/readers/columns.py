@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from defectnet.errors import InputError, SpectrumError
 from defectnet.readers.column_names import SYMBOLS, Role, role_of
-from defectnet.readers.table_text import Table
+from defectnet.readers.table_text import Table, split_cells
 from defectnet.units import find_unit
 
-__all__ = ["Roles", "choose_roles"]
+__all__ = ["Roles", "choose_roles", "refuse_other_axes"]
 
 Array = NDArray[np.float64]
 _GIVE = "give two columns, frequency and density, or a third with the density's error"
 # What spectra and other curves are plotted over that is neither a frequency nor an energy.
 _NO_FREQUENCY = re.compile(
-    r"\b(?:time|temp(?:erature)?|2? ?theta|angle|distance|radius|position|wave ?vector|momentum|q|wave ?length|channel"
-    r"|pressure|volume|mass|d[- ]?spacing|delay|lag|zeit|temperatur|wellenlänge|tof|magnetic field|kelvin)\b|θ|λ",
+    r"\A\W*t\b|\b(?:time|temp(?:erature)?|2? ?theta|angle|distance|radius|position|wave ?vector|momentum|q|wave ?length"
+    r"|channel|pressure|volume|mass|d[- ]?spacing|delay|lag|zeit|temperatur|wellenlänge|tof|magnetic field"
+    r"|kelvin)\b|θ|λ",
     re.IGNORECASE,
 )
 # Parts that sum to a total do so but for the digits that were written.
@@ -40,6 +41,8 @@ class Roles:
     density: tuple[int, ...]  # summed
     high: int | None = None  # upper edges; `axis` are then the lower ones
     error: int | None = None
+    more_errors: tuple[int, ...] = ()  # beside `error`, where they are given below and above
+    relative: bool = False  # errors in per cent of the density
     partial: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
     counts: bool | None = None
@@ -74,6 +77,11 @@ def choose_roles(
     error = next((i for i in range(first + 1, len(roles)) if roles[i] == Role.ERROR), None)
     if error is None and len(density) == 1:
         error = next((i for i in range(first) if roles[i] == Role.ERROR), None)
+    more: tuple[int, ...] = ()
+    if error is not None and len(density) == 1:
+        more = tuple(i for i in range(error + 1, len(roles)) if roles[i] == Role.ERROR)
+        if more:
+            notes = (*notes, "it has several columns of errors: their mean was taken")
     partial = tuple((names[i], i) for i, role in enumerate(roles) if role == Role.PARTIAL and i != axis)
     counts = bool(re.search(r"\bcounts?\b", names[first], re.IGNORECASE)) or None
     return Roles(
@@ -81,10 +89,21 @@ def choose_roles(
         density,
         high,
         error,
+        more,
+        error is not None and "%" in names[error],
         partial if len(density) > 1 or first not in dict(partial).values() else (),
         notes,
         counts,
     )
+
+
+def refuse_other_axes(header: list[str], n: int, separator: str, where: str) -> None:
+    """Raise `SpectrumError` where a line above columns without names says that they begin with no frequency."""
+    for line in header:
+        cells = [cell for cell in split_cells(line, separator) if cell]
+        words = re.sub(r"\s*[(\[][^)\]]*[)\]]", "", line).split()
+        if n in (len(cells), len(words)) and _NO_FREQUENCY.search((cells if len(cells) == n else words)[0]):
+            raise SpectrumError(f"{where} is not over a frequency ({line.strip()[:40]!r})", fix=_GIVE, field="file")
 
 
 def _refined(names: list[str], values: Array) -> list[Role]:

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Sequence
 
-from defectnet.errors import InputError
+from defectnet.errors import InputError, SpectrumError
 from defectnet.readers.column_names import Role, role_of
 from defectnet.readers.reading import Broadening
 from defectnet.spectrum import FWHM_PER_SIGMA
 from defectnet.units import SaidUnit, find_unit, parse_unit, unit_named
 
-__all__ = ["broadening_said", "refuse_optical", "unit_lines", "weighting_said"]
+__all__ = ["broadening_said", "refuse_optical", "refuse_other", "unit_lines", "weighting_said"]
 
 # "unit: meV", "# Energy units = cm-1", "x unit: THz"; not "density units: 1/THz", which are another column's.
 _UNIT_LINE = re.compile(
@@ -32,6 +32,13 @@ _OPTICAL = re.compile(
     r"|\b(?:laser|excitation)\b[^a-z]*\d+(?:\.\d+)?\s*nm|\b\d{3,4}(?:\.\d+)?\s*nm\s+(?:laser|excitation)"
     r"|#?laser\s*[=:(]|acq\.? time|\bstokes\b"
     r"|%\s*[TR]\b|\b[TR]\s*[(\[/]\s*%|\babs\b\.?|\A\W*wave\s+#?intensity\s*\Z",
+    re.IGNORECASE,
+)
+# Other curves over an energy or a frequency, by their names; none counts the modes.
+_OTHER = re.compile(
+    r"\b(?:alpha|α|a)(?:\^?2|²) ?f\b|\beliashberg\b|\bepsilon|\bε|\bdielectric|\bpermittivity|\bconductivity\b"
+    r"|\bsigma_?[12]\b|\brefractive|\bheat capacity\b|\bc_?v\b|\bfermi\b|\be[-−]?e_?f(?:ermi)?\b|\belectronic\b"
+    r"|\bself[- ]energy\b|\blinewidth|\blife ?times?\b|\bgr(?:ü|ue|u)neisen",
     re.IGNORECASE,
 )
 _NEUTRON = re.compile(
@@ -83,6 +90,18 @@ def refuse_optical(lines: Sequence[str], where: str) -> None:
             raise InputError(
                 f"{where} is no density of states: it speaks of {match[0].strip()!r} ({line.strip()[:50]!r})",
                 fix="give a neutron or computed density of states",
+                field="file",
+            )
+
+
+def refuse_other(names: Sequence[str], where: str) -> None:
+    """Raise `SpectrumError` where a column is named as another curve than a density of vibrational states."""
+    for name in names:
+        match = _OTHER.search(name.replace("_", " ")) or _OTHER.search(name)
+        if match:
+            raise SpectrumError(
+                f"{where} is no density of vibrational states: it has {name.strip()[:40]!r}",
+                fix="give the density of states alone",
                 field="file",
             )
 

@@ -37,6 +37,7 @@ _DEFINED = {
     ("frequency_points", "projected_dos"): ("THz", "phonopy's dictionary"),
     ("phonon_dos_frequencies", "phonon_dos_intensity"): ("cm-1", "JARVIS's definition"),
 }
+_ELECTRONIC = ("Dos", "CompleteDos", "FermiDos", "LobsterCompleteDos")
 _UNIT_KEYS = (
     "unit",
     "units",
@@ -70,6 +71,8 @@ def parse_json(
         what = what if isinstance(content, Mapping) else "holds no spectrum"
         raise SpectrumError(f"{where} {what}", fix=f"give one of {_KNOWN}", field="file")
     chosen = _choose(found, wish, where)
+    if chosen.get("@class") in _ELECTRONIC or "efermi" in chosen:
+        raise SpectrumError(f"{where} is an electronic density of states", fix=f"give one of {_KNOWN}", field="file")
     name = str(chosen.get("@class") or chosen.get(NAME) or "spectrum")
     try:
         if NAME in chosen:

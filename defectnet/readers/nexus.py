@@ -15,6 +15,7 @@ from defectnet.errors import InputError, SpectrumError
 from defectnet.readers.assemble import Found, assemble
 from defectnet.readers.content import Source
 from defectnet.readers.header import refuse_optical
+from defectnet.readers.not_read import HDF5_NOT_READ
 from defectnet.readers.reading import Reading, unit_words
 from defectnet.readers.registry import Format
 from defectnet.units import find_unit
@@ -139,13 +140,18 @@ def _axis(group: Any) -> str:
     return str(name)
 
 
+def _recognises(source: Source) -> bool:
+    is_hdf5 = source.content.startswith(b"\x89HDF\r\n\x1a\n")
+    return is_hdf5 and not any(known.recognises(source) for known in HDF5_NOT_READ)
+
+
 FORMATS = (
     Format(
         "NeXus, HDF5",
         "NXdata with one axis, by the standard or as it was before; with errors; several groups by `--spectrum`",
         "the axis's attribute `units`, or `--unit`",
         "nexus.nxs",
-        lambda source: source.content.startswith(b"\x89HDF\r\n\x1a\n"),
+        _recognises,
         _read,
         ("spectrum",),
     ),

@@ -4,7 +4,7 @@ import re
 
 from defectnet.readers.registry import NotRead
 
-__all__ = ["NOT_READ"]
+__all__ = ["HDF5_NOT_READ", "NOT_READ"]
 
 _COLUMNS = "export two columns of text, frequency and density"
 _DOS = "write the density of states (total_dos.dat), or give phonopy.yaml with force constants"
@@ -27,8 +27,18 @@ def _h5(name: str, instead: str, *names: str) -> NotRead:
     return NotRead(name, instead, lambda source: source.holds(*names))
 
 
+# HDF5 of programs whose data are no spectrum, known by the names in it; whatever other HDF5 there is may be NeXus.
+HDF5_NOT_READ: tuple[NotRead, ...] = (
+    _h5("phonopy's band.hdf5", "a band structure is no density of states; " + _DOS, "path", "distance"),
+    _h5("phonopy's force_constants.hdf5", "give phonopy.yaml beside it", "force_constants"),
+    _h5("phonopy's qpoints.hdf5", _DOS, "frequency", "masses"),
+    _h5("VASP's vaspout.h5", _DOS, "results", "version"),
+    _h5("a histogram of multiphonon (HDF5)", _COLUMNS, "I", "grid"),
+)
+
 # In the order in which they are tried; those known by their suffix alone come last, and only for what is no text.
 NOT_READ: tuple[NotRead, ...] = (
+    *HDF5_NOT_READ,
     _magic("an old Excel workbook (.xls)", "save it as .xlsx or CSV", b"\xd0\xcf\x11\xe0"),
     _magic("a NumPy file", _COLUMNS + " (numpy.savetxt)", b"\x93NUMPY"),
     _magic(
@@ -55,11 +65,6 @@ NOT_READ: tuple[NotRead, ...] = (
         "a Python pickle", _COLUMNS + "; pickles are never opened", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"
     ),
     NotRead("a tar archive", "unpack it and give the file in it", lambda source: source.content[257:262] == b"ustar"),
-    _h5("phonopy's band.hdf5", "a band structure is no density of states; " + _DOS, "path", "distance"),
-    _h5("phonopy's force_constants.hdf5", "give phonopy.yaml beside it", "force_constants"),
-    _h5("phonopy's qpoints.hdf5", _DOS, "frequency", "masses"),
-    _h5("VASP's vaspout.h5", _DOS, "results", "version"),
-    _h5("a histogram of multiphonon (HDF5)", _COLUMNS, "I", "grid"),
     _words("JCAMP-DX", "export a density of states as columns of text", r"\A##(?:TITLE|JCAMP)", re.IGNORECASE),
     _words("XML, such as VASP's vasprun.xml", _DOS, r"\A<\?xml|\A<(?:modeling|html|!doctype)", re.IGNORECASE),
     _words(

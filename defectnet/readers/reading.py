@@ -101,7 +101,7 @@ class Reading:
         kind = self.kind or "not said (read as vibrational, without --kind)"
         rows = [
             ("format", self.format),
-            ("axis", f"{self.unit.name}, as says {self.unit.said_by}"),
+            ("axis", f"{self.unit.name}, says {self.unit.said_by}"),
             ("columns", ", ".join(columns)),
             ("points", f"{f.size}, from {f[0]:.4g} to {f[-1]:.4g} THz"),
             ("top", f"{self.spectrum.top_thz():.4g} THz, below which all but a thousandth of the density lies"),
@@ -117,7 +117,7 @@ class Reading:
     @property
     def summary(self) -> str:
         """One sentence for people: what was understood."""
-        parts = [self.format, f"axis in {self.unit.name} (as says {self.unit.said_by})"]
+        parts = [self.format, f"axis in {self.unit.name} (says {self.unit.said_by})"]
         for role in ("density", "error"):
             used = [repr(c.name) if c.name else f"column {c.number}" for c in self.columns if c.role == role]
             parts += [f"{role} {' + '.join(used)}"] if used else []

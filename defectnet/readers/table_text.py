@@ -62,6 +62,7 @@ class Table:
     separator: str
     notes: list[str]
     all_whole: bool = False
+    dropped: int = 0  # columns at the end without a value in any row
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,7 @@ def _drop_empty_columns(table: Table) -> None:
     """Separators before or behind every line make a column of nothing."""
     for at, kept in ((-1, slice(None, -1)), (0, slice(1, None))):
         while all(len(block.rows[0]) > 2 and all(row[at] != row[at] for row in block.rows) for block in table.blocks):
+            table.dropped += at == -1
             for block in table.blocks:
                 block.rows = [row[kept] for row in block.rows]
 

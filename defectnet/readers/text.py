@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from defectnet.errors import InputError, SpectrumError, UnitError
 from defectnet.readers.assemble import Found, assemble
 from defectnet.readers.column_names import find_names
-from defectnet.readers.columns import Roles, choose_roles
+from defectnet.readers.columns import Roles, choose_roles, refuse_other_axes
 from defectnet.readers.content import Source, Wish
-from defectnet.readers.header import broadening_said, refuse_optical, unit_lines, weighting_said
+from defectnet.readers.header import broadening_said, refuse_optical, refuse_other, unit_lines, weighting_said
 from defectnet.readers.reading import AxisUnit, Broadening, Column, Reading, settle_unit
 from defectnet.readers.registry import Format
 from defectnet.readers.table_text import Block, Table, read_table
-from defectnet.units import FrequencyUnit, SaidUnit, find_unit
+from defectnet.units import FrequencyUnit, SaidUnit, find_unit, refuse_multiple
 
 __all__ = ["FORMATS", "parse_curve", "parse_text", "read_columns"]
 
 _PHONOPY = re.compile(r"(Tetrahedron method|Sigma = [\d.]+)$")
 _GENERALISED = re.compile(r"gdos|generali[sz]ed", re.IGNORECASE)
-_SCATTERING = re.compile(r"^s\s*\(", re.IGNORECASE)
+_SCATTERING = re.compile(r"^s\s*\(|^(?:chi|χ)", re.IGNORECASE)
 
 Row = tuple[float, ...]
 
@@ -67,6 +67,10 @@ def read_columns(table: Table, wish: Wish, where: str, what: str = "text") -> Re
     if by_phonopy:
         return _phonopy(table, values, wish, where)
     names, units = find_names(table, values.shape[1])
+    if names is None:
+        refuse_other_axes(table.header, values.shape[1], table.separator, where)
+    if names is not None and wish.column is None:
+        refuse_other(names, where)
     roles = choose_roles(names, values, table, None if wish.unit is None else str(wish.unit), wish.column, where)
     unit = settle_unit(_said(table, names, units, roles), wish.unit, where)
     kind, weighting = weighting_said(table.header)
@@ -81,7 +85,7 @@ def read_columns(table: Table, wish: Wish, where: str, what: str = "text") -> Re
     found = Found(
         low if high is None else 0.5 * (low + values[:, high]),
         values[:, list(roles.density)].sum(axis=1),
-        error=None if roles.error is None else values[:, roles.error],
+        error=_error(roles, values),
         partial=_elements(roles, values),
         widths=None if high is None else values[:, high] - low,
         counts=roles.counts,
@@ -142,9 +146,19 @@ def _block(blocks: Sequence[Block], wanted: str | None, where: str) -> Block:
     return found[0]
 
 
+def _error(roles: Roles, values: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The errors of the densities, in their unit."""
+    if roles.error is None:
+        return None
+    error = values[:, [roles.error, *roles.more_errors]].mean(axis=1)
+    return 0.01 * error * np.abs(values[:, roles.density[0]]) if roles.relative else error
+
+
 def _said(table: Table, names: list[str] | None, units: list[str], roles: Roles) -> list[tuple[SaidUnit, str]]:
     """The units that the axis's own name, the line of units and lines `unit: …` say."""
     said = []
+    for words in ([] if names is None else [names[roles.axis]]) + units[roles.axis : roles.axis + 1]:
+        refuse_multiple(words)
     if names is not None and (found := find_unit(names[roles.axis])):
         said.append((found, f"the column's name {names[roles.axis].strip()!r}"))
     if units and (found := find_unit(units[roles.axis])):
@@ -188,34 +202,45 @@ def _named_notes(names: list[str], roles: Roles, unit: AxisUnit, kind: str | Non
     if unit.name == "THz" and re.match(r"\W*(omega|ω)\b", axis, re.IGNORECASE):
         notes.append(f"its axis {axis!r} was read as an ordinary frequency; divide it by 2π if it is an angular one")
     if _SCATTERING.match(density):
-        notes.append(f"its column {density!r} is a scattering function, which was read as a density of states")
+        what = "a scattering function or a susceptibility"
+        notes.append(f"its column {density!r} is {what}, which was read as a density of states")
     if kind is None and _GENERALISED.search(density):
         notes.append(f"its column is named {density!r}: say --kind neutron if it is weighted by cross-sections")
     return notes
 
 
-def _recognises(source: Source) -> bool:
+def _is_phonopy(source: Source) -> bool:
+    first = source.head.partition("\n")[0]
+    return first.startswith("#") and _PHONOPY.match(first.lstrip("# ")) is not None
+
+
+def _is_text(source: Source) -> bool:
     return source.decoded is not None
 
 
 def _read(source: Source) -> Reading:
-    text, encoding = source.decoded or ("", "")
-    reading = parse_text(
-        text, source.wish.unit, where=source.where, column=source.wish.column, spectrum=source.wish.spectrum
-    )
-    del encoding
-    return reading
+    wish = source.wish
+    return parse_text(source.text, wish.unit, where=source.where, column=wish.column, spectrum=wish.spectrum)
 
 
 FORMATS = (
     Format(
+        name="phonopy `total_dos.dat`, `projected_dos.dat`",
+        read_as="the density, and how it was smoothed; projected columns are summed",
+        unit="`--unit` (phonopy's default is THz)",
+        example="total_dos.dat",
+        recognises=_is_phonopy,
+        read=_read,
+    ),
+    Format(
         name="text, CSV",
         read_as="frequency, density and, if there is one, its standard error (a zero or missing error is *no* error, "
-        "not a small one); columns by their names where they have any; edges of bins; Excel's CSV with semicolons and "
-        "decimal commas; UTF-8, UTF-16, Latin-1",
+        "not a small one); columns by their names where they have any, edges of bins too: so are Mantid's SaveAscii, "
+        "`matdyn.x`'s, ALAMODE's and TDEP's densities read; Excel's CSV with semicolons and decimal commas; UTF-8, "
+        "UTF-16, Latin-1",
         unit="the axis's name, a line of units or `unit: meV`; else `--unit`",
         example="columns.csv",
-        recognises=_recognises,
+        recognises=_is_text,
         read=_read,
         chooses=("column", "spectrum"),
     ),

@@ -92,20 +92,21 @@ def judge(mutant: Mutant, folder: Path) -> tuple[str, str, float]:
     """Read a mutant.
 
     Returns:
-        "right", "refused", "wrong" or "traceback"; what was read or said; and seconds.
+        "right", "refused", "wrong" or "traceback"; what was read or said; and seconds of the processor (others that are
+        busy do not stretch them).
     """
     path = folder / mutant.name
     path.write_bytes(mutant.content)
-    begun = time.perf_counter()
+    begun = time.process_time()
     try:
         reading = read_file(path, mutant.unit)
     except InputError as error:
-        seconds = time.perf_counter() - begun
+        seconds = time.process_time() - begun
         verdict = "refused" if error.fix and (mutant.frequency_thz is None or mutant.may_refuse) else "wrong"
         return verdict, str(error), seconds
     except Exception as error:  # that is what is counted
-        return "traceback", repr(error), time.perf_counter() - begun
-    seconds = time.perf_counter() - begun
+        return "traceback", repr(error), time.process_time() - begun
+    seconds = time.process_time() - begun
     said = f"{reading.summary} {reading.notes}"
     if mutant.frequency_thz is None or mutant.dos is None:
         return "wrong", said, seconds

@@ -18,4 +18,4 @@ def test_a_damaged_file(kind: int, tmp_path: Path) -> None:
             continue
         verdict, said, seconds = judge(mutant, tmp_path)
         assert verdict in ("right", "refused"), f"{number}: {said}"
-        assert seconds < 10 * _SECONDS  # other processes may share the machine
+        assert seconds < _SECONDS
