@@ -2,7 +2,7 @@
 
 Two parts of `make bench-physics`: every method with NEP89, and with Nequix, where alloys that its fine-tuning has seen
 stand apart from those that it has not (`nequix_pft_split.json` beside the parents: the ids of its training, validation
-and test). Nequix's take minutes each; they are kept in runs/alloys-nequix.jsonl and gone on with, the unseen ones first.
+and test). Nequix's take minutes each; they are kept in runs/alloys-nequix.jsonl and gone on with, unseen ones first.
 """
 
 import csv
