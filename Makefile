@@ -25,7 +25,8 @@ NEP89_WHEEL := neptrainkit==2.5.4
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo pipeline test test-cluster lint formats docs wheel-test house bench-potentials bench-sampling \
-	bench-physics bench-simulate ordered-pairs bench-dataset bench-model bench-curves bench-search bench-training \
+	bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-curves bench-search \
+	bench-training \
 	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
 	bench-serve bench-serve-fuzz bench-faults bench-cluster capacity install clean
 
@@ -80,6 +81,12 @@ bench-sampling: $(STAMP)  ## density of states of cubic and of low-symmetry supe
 
 bench-physics: $(STAMP)  ## simulated spectra beside DFT alloys, between engines, cells and configurations (an hour)
 	$(RUN) -W ignore benchmarks/physics.py $(PARENTS)
+
+# The response library that is looked at.
+LIBRARY ?= data/responses
+
+bench-responses: $(STAMP)  ## sources of responses beside end members, cells, concentrations, cost (PARENTS=FILE; an hour)
+	$(RUN) -W ignore benchmarks/responses.py $(PARENTS) --library $(LIBRARY)
 
 bench-simulate: $(STAMP)  ## cost of a doped spectrum beside the plain way, and of one and two workers
 	$(RUN) -W ignore benchmarks/simulate.py

@@ -7,6 +7,7 @@ import argparse
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 from writing import write_result
 
@@ -14,6 +15,16 @@ from defectnet.host import Host
 from defectnet.io.datasets import spectra_by_source
 from defectnet.io.tables import read_spectra
 from training.dataset import split_of
+
+
+def _by_both(spectra: list[dict[str, Any]]) -> int:
+    """Substitutions (parent, replaced element, dopant) whose spectra rest on DFT crystals here and on a potential there."""
+    found: dict[tuple[str, str, str], set[bool]] = defaultdict(set)
+    for row in spectra:
+        for defect in row["defects"] or []:
+            by_potential = bool(row["origin"]["potential"])
+            found[row["parent_id"], defect["replaces"], defect["element"]].add(by_potential)
+    return sum(len(ways) > 1 for ways in found.values())
 
 
 def main() -> None:
@@ -34,6 +45,7 @@ def main() -> None:
         "elements": len(dopants | hosts),
         "spectra": len(spectra),
         "bytes": sum(file.stat().st_size for file in folder.glob("*.parquet")),
+        "bytes_with_responses": sum(file.stat().st_size for file in folder.rglob("*.parquet")),
         "formulas_in_two_splits": sum(len(names) > 1 for names in splits.values()),
         "formulas": len(splits),
         "host_elements": len(hosts),
@@ -43,6 +55,7 @@ def main() -> None:
         "by_source": spectra_by_source(table),
         "methods": dict(Counter(row["origin"]["method"] for row in spectra).most_common()),
         "heterovalent": sum(bool(row["origin"]["heterovalent"]) for row in spectra),
+        "substitutions_by_both": _by_both(spectra),
         "by_number_of_dopants": {
             str(n): count for n, count in sorted(Counter(len(row["defects"] or []) for row in spectra).items())
         },
