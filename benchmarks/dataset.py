@@ -18,7 +18,7 @@ from training.dataset import split_of
 
 
 def _by_both(spectra: list[dict[str, Any]]) -> int:
-    """Substitutions (parent, replaced element, dopant) whose spectra rest on DFT crystals here and on a potential there."""
+    """Substitutions of a parent whose spectra rest on DFT crystals here and on a potential there."""
     found: dict[tuple[str, str, str], set[bool]] = defaultdict(set)
     for row in spectra:
         for defect in row["defects"] or []:
