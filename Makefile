@@ -24,8 +24,8 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo pipeline test test-cluster lint formats docs wheel-test house bench-potentials bench-sampling \
-	bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-curves bench-search \
+.PHONY: help demo pipeline test test-cluster lint lock audit formats docs wheel-test house bench-potentials \
+	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-curves bench-search \
 	bench-training \
 	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
 	bench-serve bench-serve-fuzz bench-faults bench-cluster capacity install clean
@@ -67,6 +67,13 @@ wheel-test: $(STAMP)  ## a wheel in an empty environment: predicting needs neith
 
 house: $(STAMP)  ## modules, imports, circles, sizes, what --help costs, a wheel in an empty environment (minutes)
 	$(RUN) benchmarks/house.py
+
+lock: $(STAMP)  ## write deploy/*.lock again, with the sum of every package, after constraints.txt was changed
+	$(RUN) deploy/supply_chain.py lock
+
+audit: $(STAMP)  ## check the locks and the image's file, list parts and licences, ask for known vulnerabilities
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	$(RUN) deploy/supply_chain.py audit
 
 ##@ Benchmarks of the simulation
 
@@ -172,7 +179,7 @@ $(STAMP): pyproject.toml constraints.txt
 	       "Name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,nep,docs,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,trace,nep,docs,dev]'
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(NEP89_WHEEL)
 	@touch $(STAMP)
 

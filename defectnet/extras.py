@@ -15,6 +15,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "simulate": ("phonopy", "ase", "spglib", "pymatgen", "ray"),
     "train": ("ray", "mlflow", "sklearn"),
     "serve": ("ray", "mlflow", "fastapi", "prometheus_client"),
+    "trace": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "excel": ("openpyxl",),
 }
 

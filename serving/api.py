@@ -35,6 +35,7 @@ from serving.protocols.open_inference import open_inference_routes
 from serving.schemas import describe_requests
 from serving.settings import ServiceSettings
 from serving.shadow import Shadowing
+from serving.tracing import TracedRequests, Traces, Tracing
 
 __all__ = ["make_api"]
 
@@ -42,7 +43,11 @@ logger = logging.getLogger(__name__)
 
 
 def make_api(
-    settings: ServiceSettings, backend: Backend, book: BatchBook, registry: CollectorRegistry | None = None
+    settings: ServiceSettings,
+    backend: Backend,
+    book: BatchBook,
+    registry: CollectorRegistry | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Build the ASGI application.
 
@@ -51,6 +56,7 @@ def make_api(
         backend: what answers.
         book: the batches.
         registry: where requests are counted.
+        tracing: where they are traced.
     """
     registry = registry or CollectorRegistry()
     api = FastAPI(
@@ -66,6 +72,8 @@ def make_api(
     api.add_exception_handler(BusyError, _refuse_busy)
     api.add_exception_handler(Exception, _hide)
     api.add_middleware(ObservedRequests, registry=registry)
+    if isinstance(tracing, Traces):
+        api.add_middleware(TracedRequests, traces=tracing)
     routes = api.router
     routes.route_class = _guarded_routes(settings)
     bodies = Bodies(settings)

@@ -20,11 +20,12 @@ from defectnet.io.ray_session import ONE_THREAD
 from defectnet.io.storage import Location
 from defectnet.models import ModelReference, tracking_uri
 from serving.api import make_api
-from serving.backends import APPLICATION, OwnModel, ReplicaBackend
+from serving.backends import APPLICATION, OwnModel, ReplicaBackend, process_name
 from serving.batch.book import BatchBook
 from serving.batch.jobs import RayJobs
 from serving.replica import Model
 from serving.settings import DEFAULT_HOST, Replicas, ServiceSettings, is_loopback
+from serving.tracing import Tracing, open_tracing
 
 __all__ = ["APPLICATION", "CONTROLLER", "SERVE_NAMESPACE", "Ingress", "Replica", "build", "with_http_options"]
 
@@ -45,11 +46,12 @@ class _Http:
 
     _settings: ServiceSettings
     _backend: OwnModel | ReplicaBackend
+    _tracing: Tracing
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         settings, backend = self._settings, self._backend
         book = BatchBook(settings.batches, RayJobs(), tracking_uri(settings.tracking_uri))
-        return make_api(settings, backend, book, backend.registry)
+        return make_api(settings, backend, book, backend.registry, self._tracing)
 
 
 @serve.ingress()
@@ -61,6 +63,7 @@ class Ingress(_Http):
     ) -> None:
         self._settings = settings = with_http_options(settings, *_http_options())
         self._backend = ReplicaBackend(model, challenger, settings.max_batch_size)
+        self._tracing = open_tracing(settings.trace_endpoint, self._backend.process)
 
     async def metrics(self) -> tuple[str, list[Metric]]:
         """This process's name and counters."""
@@ -73,7 +76,8 @@ class Replica(_Http):
 
     def __init__(self, settings: ServiceSettings, challenger: DeploymentHandle | None = None) -> None:
         self._settings = settings = with_http_options(settings, *_http_options())
-        self._model = Model(settings, settings.model)
+        self._tracing = open_tracing(settings.trace_endpoint, process_name("model"))
+        self._model = Model(settings, settings.model, tracing=self._tracing)
         self._backend = OwnModel(self._model, challenger, settings.max_batch_size)
 
     async def describe(self) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from ray.serve.handle import DeploymentHandle
 from defectnet.errors import BusyError
 from defectnet.query import Query
 from serving.replica import Model
+from serving.tracing import current_parent
 
-__all__ = ["APPLICATION", "OwnModel", "ReplicaBackend"]
+__all__ = ["APPLICATION", "OwnModel", "ReplicaBackend", "process_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,11 @@ _SILENT_S, _SILENT_TIMES = 1.5, 4.0
 _LATEST = 0.1
 
 
+def process_name(kind: str) -> str:
+    """What this process is called, in metrics and traces."""
+    return f"{kind}-{socket.gethostname()}-{os.getpid()}"
+
+
 class _Processes:
     """What both ways ask of all processes of the service.
 
@@ -44,7 +50,7 @@ class _Processes:
     """
 
     def __init__(self, kind: str, handles: Sequence[str], challenger: DeploymentHandle | None, batch: int) -> None:
-        self.process = f"{kind}-{socket.gethostname()}-{os.getpid()}"
+        self.process = process_name(kind)
         self.registry = CollectorRegistry()
         self._counting, self._challenger, self._max_batch_size = tuple(handles), challenger, batch
 
@@ -84,7 +90,8 @@ class OwnModel(_Processes):
 
     async def predict(self, queries: Sequence[Query]) -> list[dict[str, Any]]:
         """Compute queries in groups of at most a batch, between which other requests have their turn."""
-        return await _in_groups(queries, self._max_batch_size, self._model.predict)
+        parent = current_parent()
+        return await _in_groups(queries, self._max_batch_size, lambda group: self._model.predict(group, parent))
 
     async def study(self, query: Query, source: str | None) -> dict[str, Any]:
         """An answer and what is behind it."""
@@ -129,7 +136,7 @@ class ReplicaBackend(_Processes):
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                answers: list[dict[str, Any]] = await self._model.predict.remote(group)
+                answers: list[dict[str, Any]] = await self._model.predict.remote(group, current_parent())
             except BackPressureError as error:
                 raise BusyError(error.retry_after_s or 1.0) from None
             except RayActorError:

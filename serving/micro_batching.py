@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -36,11 +37,16 @@ _LATEST = 0.2
 
 @dataclass(frozen=True)
 class _Group(Generic[Item, Answer]):
-    """What one caller waits for, and since when."""
+    """What one caller waits for, since when, and the span that it belongs to."""
 
     items: Sequence[Item]
+    parent: str | None
     future: "asyncio.Future[list[Answer]]"
     since: float
+
+
+def _nothing_around(_: Sequence[str | None], __: int) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class Batcher(Generic[Item, Answer]):
@@ -53,6 +59,7 @@ class Batcher(Generic[Item, Answer]):
         observe: told of each batch: seconds that its groups waited, seconds that it took, its items.
         max_waiting: groups that may wait before another is refused; None for as many as come.
         inline_s: the longest batch, in seconds, that computes on the event loop; 0 for none.
+        around: entered around each batch, with its callers' spans (`serving.tracing`) and the number of its items.
     """
 
     def __init__(
@@ -63,15 +70,16 @@ class Batcher(Generic[Item, Answer]):
         observe: Callable[[Sequence[float], float, int], None] | None = None,
         max_waiting: int | None = None,
         inline_s: float = INLINE_S,
+        around: Callable[[Sequence[str | None], int], AbstractContextManager[None]] | None = None,
     ) -> None:
         self._compute, self._max_batch_size, self._observe = compute, max_batch_size, observe
-        self._max_waiting, self._inline_s = max_waiting, inline_s
+        self._max_waiting, self._inline_s, self._around = max_waiting, inline_s, around or _nothing_around
         self._item_s: float | None = None  # unknown until a batch has been computed
         self._waiting: deque[_Group[Item, Answer]] = deque()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._task: asyncio.Task[None] | None = None
 
-    async def submit(self, group: Sequence[Item]) -> list[Answer]:
+    async def submit(self, group: Sequence[Item], parent: str | None = None) -> list[Answer]:
         """Answer a group; raises what `compute` raised for its batch. A group whose caller has gone is not computed.
 
         Raises:
@@ -80,7 +88,7 @@ class Batcher(Generic[Item, Answer]):
         if self._max_waiting is not None and len(self._waiting) >= self._max_waiting:
             raise BusyError
         future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Group(group, future, time.perf_counter()))
+        self._waiting.append(_Group(group, parent, future, time.perf_counter()))
         if self._task is None:
             self._task = asyncio.create_task(self._work())
         return await future
@@ -94,10 +102,11 @@ class Batcher(Generic[Item, Answer]):
             items = [item for group in batch for item in group.items]
             begun = time.perf_counter()
             try:
-                if self._is_short(len(items)):
-                    made = self._compute(items)
-                else:
-                    made = await loop.run_in_executor(self._worker, self._compute, items)
+                with self._around([group.parent for group in batch], len(items)):
+                    if self._is_short(len(items)):
+                        made = self._compute(items)
+                    else:
+                        made = await loop.run_in_executor(self._worker, self._compute, items)
             except Exception as error:
                 for group in batch:
                     if not group.future.done():

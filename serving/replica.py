@@ -20,6 +20,7 @@ from serving.micro_batching import Batcher
 from serving.models_source import open_source
 from serving.page.study import study
 from serving.settings import ServiceSettings, device_of
+from serving.tracing import Tracing, open_tracing
 
 __all__ = ["Model"]
 
@@ -31,9 +32,12 @@ class Model:
         settings: which registry, how often to look, how much at once.
         reference: the model, as `settings.model` has it.
         optional: whether to begin without a model, as a challenger does.
+        tracing: where its batches are traced; by default as `settings.trace_endpoint` says.
     """
 
-    def __init__(self, settings: ServiceSettings, reference: str, *, optional: bool = False) -> None:
+    def __init__(
+        self, settings: ServiceSettings, reference: str, *, optional: bool = False, tracing: Tracing | None = None
+    ) -> None:
         # One thread: replicas are what scales, and two threads on one small matrix wait for one another.
         torch.set_num_threads(1)
         self._reference = ModelReference.parse(reference)
@@ -47,6 +51,7 @@ class Model:
             settings.max_batch_size,
             observe=self._metrics.batch_done,
             max_waiting=settings.max_queued_requests,
+            around=(tracing or open_tracing(settings.trace_endpoint, self._process)).batch,
         )
         # What has been imported and loaded stays: the collector need not look through it again and again, some 0.1 s
         # each time, while requests wait.
@@ -54,9 +59,13 @@ class Model:
         gc.freeze()
         self._swap.start()
 
-    async def predict(self, queries: list[Query]) -> list[dict[str, Any]]:
-        """Answer at most `max_batch_size` queries, in order, together with whatever else is waiting."""
-        return await self._batcher.submit(queries)
+    async def predict(self, queries: list[Query], parent: str | None = None) -> list[dict[str, Any]]:
+        """Answer at most `max_batch_size` queries, in order, together with whatever else is waiting.
+
+        Args:
+            parent: the span of the request (`serving.tracing.current_parent`).
+        """
+        return await self._batcher.submit(queries, parent)
 
     async def challenge(self, queries: list[Query]) -> list[dict[str, Any]]:
         """As `predict`; no answers while there is no model."""
@@ -107,6 +116,10 @@ class Model:
             "card": current.predictor.card,
             "problem": self._swap.problem,
         }
+
+    def close(self) -> None:
+        """Follow the registry no longer."""
+        self._swap.stop()
 
     def __del__(self) -> None:
         if swap := getattr(self, "_swap", None):  # absent where the first model could not be loaded

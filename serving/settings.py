@@ -196,6 +196,9 @@ class ServiceSettings(Settings):
     webhook_secret_file: str | None = None
     """File with the secret of MLflow's webhook, for `POST /v1/webhooks/mlflow`; without it there is only polling."""
 
+    trace_endpoint: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    """OTLP/HTTP address of a collector of traces, such as http://127.0.0.1:4318/v1/traces; none by default."""
+
     proxy: Literal["auto", "haproxy", "python"] = "auto"
     """What stands before the replicas: HAProxy (about four times the throughput) where Ray can find it, else Python."""
 

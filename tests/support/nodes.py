@@ -13,6 +13,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import httpx
 
+from serving.proxy import BINARY_VARIABLE, HAPROXY_ENVIRONMENT, PATIENCE, WRAPPER, haproxy_binary
 from support import processes
 from support.processes import descendants
 
@@ -33,6 +35,8 @@ OBJECT_STORE_BYTES = 100_000_000
 CUT_S = 30.0
 # The network of a node, seen from inside.
 INTERFACE = "eth0"
+# Where Redis or Valkey listens, on the bridge.
+_STORE_PORT = 6380
 
 # Takes down the figures of one stage and fault: record("score", "driver", rows_once=…).
 Record = Callable[..., None]
@@ -46,6 +50,21 @@ def unavailable() -> str | None:
     if os.geteuid() or subprocess.run(probe, capture_output=True).returncode:
         return "needs the right to make namespaces: run as root, or under `unshare --map-root-user --net --mount`"
     return None
+
+
+def store_binary() -> str | None:
+    """The server that keeps what a head knows: Valkey, or the Redis that it comes from."""
+    return shutil.which("valkey-server") or shutil.which("redis-server")
+
+
+def proxy_variables() -> dict[str, str]:
+    """What each node's environment says of the proxy, as cluster.yaml has it."""
+    return {
+        **PATIENCE,
+        **HAPROXY_ENVIRONMENT,
+        BINARY_VARIABLE: str(WRAPPER),
+        "DEFECTNET_HAPROXY": str(haproxy_binary()),
+    }
 
 
 def wait_for(condition: Callable[[], object], what: str, within_s: float = PATIENCE_S) -> None:
@@ -123,6 +142,7 @@ class RayCluster:
         n_workers: worker nodes, each with `cpus`.
         environment: added to that of every node and driver.
         object_store_bytes: of each node.
+        lasting: whether what the head knows is kept in Redis (or Valkey), so that a new head goes on from there.
     """
 
     folder: Path
@@ -130,7 +150,9 @@ class RayCluster:
     cpus: int = 2
     environment: Mapping[str, str] = field(default_factory=dict)
     object_store_bytes: int = OBJECT_STORE_BYTES
+    lasting: bool = False
     nodes: list[Node] = field(default_factory=list)
+    _store: "subprocess.Popen[bytes] | None" = None
 
     def __enter__(self) -> "RayCluster":
         number = os.getpid() % 250 + 1
@@ -139,11 +161,14 @@ class RayCluster:
         _ip("addr", "add", f"{self._subnet}.1/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
         try:
+            if self.lasting:
+                self._store = self._start_store()
             for index in range(self.n_workers + 1):
                 self.nodes.append(self._namespace(index))
-            for node in self.nodes:
+            # One after another: Ray gives a node 30 s to start, which several at once on two busy cores do not keep.
+            for number, node in enumerate(self.nodes):
                 self.start(node)
-            wait_for(lambda: self.alive() == len(self.nodes), "the cluster is complete")
+                wait_for(lambda least=number + 1: self._grown_to(least), f"the cluster has {number + 1} nodes")
         except BaseException:
             self.__exit__()
             raise
@@ -153,7 +178,14 @@ class RayCluster:
         for node in reversed(self.nodes):
             node.kill()
             subprocess.run(["ip", "netns", "delete", node.namespace], capture_output=True)
+        if self._store is not None:
+            self._store.kill()
+            self._store.wait()
         subprocess.run(["ip", "link", "delete", self._bridge], capture_output=True)
+
+    def _grown_to(self, least: int) -> bool:
+        self.revive()
+        return self.alive() >= least
 
     @property
     def head(self) -> Node:
@@ -187,8 +219,10 @@ class RayCluster:
         Path("/tmp/ray").mkdir(exist_ok=True)  # where the node's own is mounted, in its namespace only
         command = ["ip", "netns", "exec", node.namespace, "unshare", "--mount", "--pid", "--fork", "--kill-child"]
         command += ["--mount-proc", "bash", "-c", prepare, "node", *ray]
+        kept = {"RAY_REDIS_ADDRESS": f"{self.outside}:{_STORE_PORT}", "RAY_external_storage_namespace": "test"}
+        environment = self.environ() | (kept if self.lasting and node is self.head else {})
         with (self.folder / f"{node.namespace}.log").open("ab") as log:
-            node.process = subprocess.Popen(command, env=self.environ(), stdout=log, stderr=log, cwd=self.folder)
+            node.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
 
     def wait(self, driver: "subprocess.Popen[bytes]", within_s: float) -> None:
         """Wait for a driver as a cluster's supervisor would: a node that has ended itself is started again.
@@ -245,8 +279,23 @@ class RayCluster:
             # Without it, Gloo listens where the machine's name leads to: here, as on Debian, the loopback.
             "GLOO_SOCKET_IFNAME": INTERFACE,
             "RAY_AUTH_MODE": "disabled",  # nobody but this machine reaches the bridge
+            # Workers wait for a new head; a machine that runs all nodes on two cores takes a minute to start one.
+            **({"RAY_gcs_rpc_server_reconnect_timeout_s": "600"} if self.lasting else {}),
             **self.environment,
         }
+
+    def _start_store(self) -> "subprocess.Popen[bytes]":
+        """Redis or Valkey, on the bridge alone, with nothing on disk: it outlives every node of a test."""
+        command = [str(store_binary()), "--bind", self.outside, "--port", str(_STORE_PORT), "--protected-mode", "no"]
+        command += ["--save", "", "--appendonly", "no"]
+        store = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.folder)
+
+        def answers() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex((self.outside, _STORE_PORT)) == 0
+
+        wait_for(answers, "the store answers")
+        return store
 
     def _namespace(self, index: int) -> Node:
         name = f"dn{os.getpid()}n{index}"
