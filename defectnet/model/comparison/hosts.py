@@ -1,0 +1,147 @@
+"""A host of the response library on the axis of the comparison, and which of its responses stand for a candidate."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defectnet.host import Host
+from defectnet.io.response_library import HostResponses, StoredResponse
+from defectnet.model.comparison.axis import N_BINS, on_axis, top_of
+from defectnet.model.comparison.comparer import N_ABOUT, SOURCES
+from defectnet.model.features import element_index
+from defectnet.model.prior import substitutions
+
+__all__ = ["Entry", "HostOnAxis", "source_class"]
+
+Array = NDArray[np.float64]
+
+# A substitution that no chemist expects, as natural logs of its weight and of its ratio to the element's best site.
+_UNEXPECTED, _UNEXPECTED_RATIO = -14.0, -3.0
+_LEAST_WEIGHT = 1e-6
+_SPRINGS = "springs"
+# Sites less likely than this beside the element's best are not tried, unless an end member or a potential speaks for it.
+_LEAST_SITE_RATIO = 0.15
+
+
+def source_class(source: str) -> str:
+    """The class of a response's source: every potential is one."""
+    return "potential" if source.startswith("potential:") else source
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One substitution, with its responses from one source.
+
+    Attributes:
+        element, replaces, source: as in `StoredResponse`.
+        curves: shape (3, N_BINS), for each unit of concentration, on the axis.
+        concentrations: shape (3,), ascending.
+        log_weight, log_ratio, heterovalent: what the chemical prior says of it.
+        beside: shape (3, N_BINS), the same substitution's responses by springs, where these are by a better source.
+    """
+
+    element: str
+    replaces: str
+    source: str
+    curves: NDArray[np.float32]
+    concentrations: NDArray[np.float32]
+    log_weight: float
+    log_ratio: float
+    heterovalent: bool
+    beside: NDArray[np.float32] | None = None
+
+    def about(self) -> NDArray[np.float32]:
+        """What the network reads of it beside the curves, shape (N_ABOUT,)."""
+        values = np.zeros(N_ABOUT, dtype=np.float32)
+        values[:3] = (self.log_weight + 3.0) / 3.0, self.log_ratio, self.heterovalent
+        values[3 + SOURCES.index(source_class(self.source))] = 1.0
+        values[3 + len(SOURCES) :] = 5.0 * self.concentrations[-1], 5.0 * self.concentrations[0]
+        return values
+
+    @property
+    def log_prior(self) -> float:
+        """The prior as the greedy choice counts it."""
+        return 0.5 * min(max(self.log_weight, -8.0), 0.0)
+
+
+class HostOnAxis:
+    """A host of the library, of one kind of spectrum, on the axis of the comparison.
+
+    Attributes:
+        host_id, formula: as in `HostResponses`.
+        top_thz: the host's highest frequency.
+        density: shape (N_BINS,), 3 modes an atom.
+        entries: by (element, replaced element) and source.
+    """
+
+    def __init__(self, responses: HostResponses, kind: str = "vibrational") -> None:
+        """Lay a host onto the axis; one without a density of this `kind` has no entries and a density of zeros."""
+        step = responses.frequency_step_thz
+        self.host_id, self.formula = responses.host_id, responses.formula
+        self.top_thz = top_of(responses.dos, step)
+        dos = responses.dos_neutron if kind == "neutron" else responses.dos
+        self.density: Array = np.zeros(N_BINS) if dos is None else on_axis(dos, step, self.top_thz)
+        host = Host(responses.formula)
+        weights = {(one.element, one.replaces): one for one in substitutions(host)}
+        best: dict[str, float] = {}
+        for (element, _), one in weights.items():
+            best[element] = max(best.get(element, 0.0), one.weight)
+        grouped: dict[tuple[str, str], dict[str, list[StoredResponse]]] = {}
+        for response in responses.responses if dos is not None else ():
+            if response.element not in host.fractions and response.change_of(kind) is not None:
+                key = response.element, response.replaces
+                grouped.setdefault(key, {}).setdefault(response.source, []).append(response)
+        self.entries: dict[tuple[str, str], dict[str, Entry]] = {}
+        for key, sources in grouped.items():
+            one = weights.get(key)
+            log_weight = _UNEXPECTED if one is None else math.log(max(one.weight, _LEAST_WEIGHT))
+            ratio = _UNEXPECTED_RATIO if one is None else math.log(max(one.weight, _LEAST_WEIGHT) / best[key[0]])
+            hetero = one is not None and one.heterovalent
+            drawn = {source: self._stacked(found, step, kind) for source, found in sources.items()}
+            springs = drawn[_SPRINGS][0] if _SPRINGS in drawn else None
+            self.entries[key] = {
+                source: Entry(*key, source, *curves, log_weight, ratio, hetero, springs)
+                for source, curves in drawn.items()
+            }
+
+    def _stacked(
+        self, found: list[StoredResponse], step: float, kind: str
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        ordered = sorted(found, key=lambda one: one.concentration)
+        chosen = ordered if len(ordered) == 1 else [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
+        changes = [change for one in chosen if (change := one.change_of(kind)) is not None]
+        stack = np.zeros((len(changes), max(change.size for change in changes)))
+        for row, change in enumerate(changes):
+            stack[row, : change.size] = change
+        curves = on_axis(stack, step, self.top_thz).astype(np.float32)
+        concentrations = np.array([one.concentration for one in chosen], dtype=np.float32)
+        return np.broadcast_to(curves, (3, N_BINS)), np.broadcast_to(concentrations, (3,))
+
+    @property
+    def elements(self) -> frozenset[str]:
+        """Elements of which some response is known."""
+        return frozenset(element for element, _ in self.entries)
+
+    def chosen(self, elements: Collection[str], source: str | None = None) -> list[Entry]:
+        """The entries that stand for `elements`: on each likely site, the best source.
+
+        Args:
+            elements: symbols; those without a response have no entry.
+            source: a class of sources, to take no other.
+        """
+        found = []
+        wanted = set(elements)
+        for (element, _), sources in sorted(self.entries.items()):
+            if element not in wanted:
+                continue
+            ranked = sorted(sources.values(), key=lambda entry: SOURCES.index(source_class(entry.source)))
+            ranked = [entry for entry in ranked if source is None or source_class(entry.source) == source]
+            if not ranked:
+                continue
+            computed = source_class(ranked[0].source) in SOURCES[:2]
+            if computed or ranked[0].log_ratio > math.log(_LEAST_SITE_RATIO):
+                found.append(ranked[0])
+        return sorted(found, key=lambda entry: (element_index(entry.element), entry.replaces))

@@ -1,0 +1,1 @@
+"""Train and judge the network that compares: rows with their hosts' responses, lists of candidates, mismatches."""

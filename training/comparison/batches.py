@@ -1,0 +1,173 @@
+"""Batches for training the comparison: mixtures, pristine crystals, lists of candidates, and responses that are wrong."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defectnet.model.comparison.axis import CENTRES
+from defectnet.model.comparison.batches import flags_of, most_promising, stacked
+from defectnet.model.comparison.comparer import SOURCES, ComparerInputs
+from defectnet.model.comparison.hosts import Entry, source_class
+from training.comparison.lists import ListKind, candidate_entries
+from training.comparison.mismatch import Mismatch, moved_curves
+from training.comparison.rows import ComparisonRows, Floats, Substitutions
+
+__all__ = ["Batch", "BatchMaker", "Question", "labels_of"]
+
+# Most that the dopants of a mixture of two rows may hold together, and how many there may be.
+_MOST_TOGETHER, _MOST_DOPANTS = 0.4, 6
+# Of a row that stands alone, how often it is diluted, and to what share at least.
+_DILUTED, _LEAST_DILUTION = 0.25, 0.15
+# How wrong a potential's response is made of an end member's: share of springs mixed in at most, log of the size, axis.
+_MOST_SPRINGS, _SIZE_ERROR, _AXIS_ERROR = 0.35, 0.12, (0.008, 0.004, 0.003)
+_CENTRES = torch.tensor(CENTRES, dtype=torch.float32)
+_ABOUT_SOURCE = 3  # where the source stands in what the network reads of a candidate
+
+
+@dataclass(frozen=True)
+class Question:
+    """One spectrum and its candidates.
+
+    Attributes:
+        sample, reference: shape (N_BINS,).
+        neutron: whether both are neutron-weighted.
+        truth: the dopants that are in it.
+        entries: the candidates.
+    """
+
+    sample: Floats
+    reference: Floats
+    neutron: bool
+    truth: Substitutions
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What the network reads, and the truth.
+
+    Attributes:
+        inputs: of the network.
+        present: shape (B, K): 1 present, 0 absent, −1 neither (a true dopant on another site).
+        concentration: shape (B, K), fraction of all atoms.
+    """
+
+    inputs: ComparerInputs
+    present: Tensor
+    concentration: Tensor
+
+
+class BatchMaker:
+    """Questions of rows, and batches of questions, as they are trained on."""
+
+    def __init__(self, rows: ComparisonRows, mismatch: Mismatch, *, mixtures: float, pristine: float) -> None:
+        """`mixtures`, `pristine`: shares of the rows that are mixed with another, and that hold nothing."""
+        self.rows, self.mismatch = rows, mismatch
+        self._mixtures, self._pristine = mixtures, pristine
+
+    def question(
+        self, row: int, kind: ListKind, rng: np.random.Generator, *, neutron: bool, source: str, n_distractors: int
+    ) -> Question:
+        """A row as it is trained on: mixed, diluted or pristine, with a list of candidates."""
+        rows = self.rows
+        sample, reference, neutron = rows.spectra(row, neutron)
+        host = rows.hosts[rows.host[row]]
+        truth = dict(rows.truth[row])
+        if rng.random() < self._mixtures:
+            sample, truth = self._mixed(row, int(rng.choice(host.rows)), neutron, rng)
+        elif truth and rng.random() < _DILUTED:
+            share = rng.uniform(_LEAST_DILUTION, 1.0)
+            sample, truth = reference + share * (sample - reference), {k: c * share for k, c in truth.items()}
+        entries = candidate_entries(
+            host.of(neutron), {e for e, _ in truth}, kind, rng, source=source, n_distractors=n_distractors
+        )
+        if rng.random() < self._pristine:
+            sample, truth = reference.copy(), {}
+        return Question(sample, reference, neutron, truth, entries)
+
+    def _mixed(self, row: int, other: int, neutron: bool, rng: np.random.Generator) -> tuple[Floats, Substitutions]:
+        """Two rows of one host, each scaled: changes of dilute dopants add up."""
+        rows = self.rows
+        sample, reference, _ = rows.spectra(row, neutron)
+        second, beside, same = rows.spectra(other, neutron)
+        one, two = rng.uniform(0.3, 1.0), rng.uniform(0.1, 1.0)
+        first = rows.truth[row]
+        together = {
+            key: one * first.get(key, 0.0) + two * rows.truth[other].get(key, 0.0)
+            for key in {*first, *rows.truth[other]}
+        }
+        if same != neutron or sum(together.values()) > _MOST_TOGETHER or len(together) > _MOST_DOPANTS:
+            return sample, dict(first)
+        return reference + one * (sample - reference) + two * (second - beside), together
+
+    def batch(
+        self,
+        questions: list[Question],
+        rng: np.random.Generator,
+        generator: torch.Generator,
+        *,
+        distorted: float,
+        without_prior: float,
+    ) -> Batch:
+        """Stack questions, spoil spectra and responses, and sift the candidates.
+
+        Args:
+            distorted: share of the questions whose end members are made as wrong as a potential's.
+            without_prior: share that is asked without the chemical prior.
+        """
+        prior = rng.random(len(questions)) >= without_prior
+        flags = np.stack(
+            [flags_of(computed=False, neutron=q.neutron, prior=bool(p)) for q, p in zip(questions, prior, strict=True)]
+        )
+        sample, reference = (np.stack([getattr(q, name) for q in questions]) for name in ("sample", "reference"))
+        lists = [q.entries for q in questions]
+        given = stacked(sample - reference, reference, lists, flags)
+        for place, question in enumerate(questions):
+            if rng.random() < distorted:
+                self._distort(given, place, question, rng, generator)
+        one, two, curves, other = self.mismatch(
+            torch.from_numpy(sample), torch.from_numpy(reference), given.responses.curves, generator
+        )
+        given.flags[:, 0] = other.float()
+        given.responses.curves.copy_(curves)
+        given = given._replace(change=one - two, pristine=two)
+        present, concentration = (torch.from_numpy(x) for x in labels_of(questions, given.responses.mask.shape[1]))
+        given, kept = most_promising(given)
+        return Batch(given, present.gather(1, kept), concentration.gather(1, kept))
+
+    def _distort(
+        self,
+        given: ComparerInputs,
+        place: int,
+        question: Question,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+    ) -> None:
+        """Make the end members of one question as wrong as a potential's responses are, and call them that."""
+        for k, entry in enumerate(question.entries):
+            if source_class(entry.source) != SOURCES[0]:
+                continue
+            curves = given.responses.curves[place, k]
+            bend = torch.randn(3, generator=generator) * torch.tensor(_AXIS_ERROR)
+            factor = 1 + bend[0] + bend[1] * (torch.pi * _CENTRES.clamp(max=1.2)).sin()
+            curves = moved_curves(curves, (_CENTRES * factor).expand_as(curves))
+            if entry.beside is not None:
+                share = float(rng.uniform(0.0, _MOST_SPRINGS))
+                curves = (1 - share) * curves + share * torch.from_numpy(entry.beside)
+            given.responses.curves[place, k] = curves * float(np.exp(rng.normal(0.0, _SIZE_ERROR)))
+            given.about[place, k, _ABOUT_SOURCE : _ABOUT_SOURCE + 2] = torch.tensor([0.0, 1.0])
+
+
+def labels_of(questions: list[Question], k: int) -> tuple[Floats, Floats]:
+    """Presence (1, 0, or −1 for a true dopant's other site) and concentration of the candidates, each (B, k)."""
+    present = np.zeros((len(questions), k), dtype=np.float32)
+    concentration = np.zeros((len(questions), k), dtype=np.float32)
+    for place, question in enumerate(questions):
+        elements = {element for element, _ in question.truth}
+        for column, entry in enumerate(question.entries):
+            amount = question.truth.get((entry.element, entry.replaces), 0.0)
+            concentration[place, column] = amount
+            present[place, column] = 1.0 if amount > 0 else -1.0 if entry.element in elements else 0.0
+    return present, concentration

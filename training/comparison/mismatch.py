@@ -1,0 +1,116 @@
+"""How a measurement and a calculation differ, done to rows as they are trained on, a batch at once."""
+
+import math
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from defectnet.model.comparison.axis import CENTRES, WIDTHS, smearing
+from defectnet.model.comparison.registration import WIDTHS_TRIED
+from defectnet.settings import Settings
+from defectnet.spectrum import MODES_PER_ATOM
+
+__all__ = ["Mismatch", "MismatchSettings", "bent"]
+
+_CENTRES = torch.tensor(CENTRES, dtype=torch.float32)
+_WIDTHS = torch.tensor(WIDTHS, dtype=torch.float32)
+_WITHIN = _CENTRES.clamp(max=1.2)
+
+
+class MismatchSettings(Settings):
+    """How often, and how strongly."""
+
+    warp_probability: float = Field(default=0.4, ge=0.0, le=1.0)
+    """Share of the rows whose axis differs from the computed host's, by what registration leaves."""
+
+    warp_sigma: float = Field(default=0.003, ge=0.0, lt=0.1)
+    """Relative, standard deviation; bends have two thirds and half of it."""
+
+    other_reference_probability: float = Field(default=0.2, ge=0.0, le=1.0)
+    """Share of the rows whose reference is computed or another instrument's, with an axis of its own."""
+
+    other_reference_sigma: float = Field(default=0.01, ge=0.0, lt=0.1)
+    """Relative, standard deviation, of that axis."""
+
+    resolution_probability: float = Field(default=0.25, ge=0.0, le=1.0)
+    """Share of the rows that are smeared, sample, reference and responses alike."""
+
+    noise_probability: float = Field(default=0.3, ge=0.0, le=1.0)
+    """Share of the rows with counting noise, sample and reference each on its own."""
+
+    counts_range: tuple[float, float] = (1e5, 1e8)
+    """Counts of the whole spectrum, drawn log-uniformly."""
+
+    cut_probability: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Share of the rows without their lowest part."""
+
+    cut_range: tuple[float, float] = (0.03, 0.15)
+    """Where that part ends, in units of the host's top, drawn log-uniformly."""
+
+
+class Mismatch:
+    """Applies `MismatchSettings` to batches."""
+
+    def __init__(self, settings: MismatchSettings) -> None:
+        self.settings = settings
+        self._smearing = torch.stack([smearing(width) for width in WIDTHS_TRIED[1:]])
+
+    def __call__(
+        self, sample: Tensor, reference: Tensor, curves: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Densities (B, N), responses (B, K, 3, N); returns them changed, and which references are not like the sample.
+
+        Shapes are kept; the last is (B,), bool.
+        """
+        s, b = self.settings, sample.shape[0]
+
+        def draw(probability: float) -> Tensor:
+            return torch.rand(b, generator=generator) < probability
+
+        axis = self._bends(b, s.warp_sigma, (1.0, 0.67, 0.5), generator) * draw(s.warp_probability)[:, None]
+        sample, reference = bent(sample, axis), bent(reference, axis)
+        other = draw(s.other_reference_probability)
+        axis = self._bends(b, s.other_reference_sigma, (1.0, 0.4, 0.3), generator)
+        reference = torch.where(other[:, None], bent(reference, axis), reference)
+        rows = draw(s.resolution_probability).nonzero()[:, 0]
+        if len(rows):
+            width = self._smearing[torch.randint(len(self._smearing), (len(rows),), generator=generator)]
+            sample, reference, curves = sample.clone(), reference.clone(), curves.clone()
+            sample[rows], reference[rows] = ((x[rows][:, None] @ width)[:, 0] for x in (sample, reference))
+            curves[rows] = (curves[rows].flatten(1, 2) @ width).view(curves[rows].shape)
+        noisy = draw(s.noise_probability)[:, None]
+        counts = self._between(b, s.counts_range, generator)
+        sample, reference = (torch.where(noisy, _with_noise(x, counts, generator), x) for x in (sample, reference))
+        cut = self._between(b, s.cut_range, generator)[:, None] * draw(s.cut_probability)[:, None]
+        shown = _CENTRES[None] > cut
+        return sample * shown, reference * shown, curves * shown[:, None, None], other
+
+    def _bends(self, b: int, sigma: float, shares: tuple[float, ...], generator: torch.Generator) -> Tensor:
+        return torch.randn(b, 3, generator=generator) * sigma * torch.tensor(shares)
+
+    def _between(self, b: int, ends: tuple[float, float], generator: torch.Generator) -> Tensor:
+        low, high = np.log(ends)
+        return torch.exp(torch.rand(b, generator=generator) * (high - low) + low)
+
+
+def bent(density: Tensor, bend: Tensor) -> Tensor:
+    """Densities (B, N) seen on an axis that is stretched and bent by `bend`, (B, 3); 3 modes are kept."""
+    factor = 1 + bend[:, :1] + bend[:, 1:2] * (math.pi * _WITHIN).sin() + bend[:, 2:] * (2 * math.pi * _WITHIN).sin()
+    moved = moved_curves(density, _CENTRES * factor)
+    return moved * (MODES_PER_ATOM / (moved * _WIDTHS).sum(dim=1, keepdim=True).clamp(min=1e-3))
+
+
+def moved_curves(curves: Tensor, places: Tensor) -> Tensor:
+    """Curves (B, N) read at `places` (B, N) of their axis, linearly."""
+    upper = torch.searchsorted(_CENTRES, places.contiguous()).clamp(1, len(_CENTRES) - 1)
+    low, high = _CENTRES[upper - 1], _CENTRES[upper]
+    part = ((places - low) / (high - low)).clamp(0, 1)
+    return curves.gather(1, upper - 1) * (1 - part) + curves.gather(1, upper) * part
+
+
+def _with_noise(density: Tensor, counts: Tensor, generator: torch.Generator) -> Tensor:
+    share = (density * _WIDTHS / MODES_PER_ATOM).clamp(min=0)
+    noise = torch.randn(density.shape, generator=generator) * (share / counts[:, None]).sqrt()
+    return density + MODES_PER_ATOM * noise / _WIDTHS
