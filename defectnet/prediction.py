@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-__all__ = ["HESITATION", "ElementVerdict", "Prediction", "worth_showing"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["HESITATION", "Alternative", "Curves", "ElementVerdict", "Fit", "Prediction", "worth_showing"]
 
 # Elements that were called absent are shown only from this probability up: there the model hesitated.
 HESITATION = 0.1
@@ -31,6 +34,73 @@ class ElementVerdict:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """A set of elements, how much of each (fractions of all atoms), and the share of the change that they explain."""
+
+    elements: tuple[str, ...]
+    concentrations: tuple[float, ...]
+    explained: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an answer was held against computed responses.
+
+    Attributes:
+        host_id: the crystal of the response library whose responses were compared.
+        explained: share of the measured change's square that the found elements explain at the stated amounts.
+        sources: element → where its response comes from, such as "endmember", "potential:nequix" or "springs".
+        alternatives: the sets of elements that explain the change best, best first; only where they were asked for.
+    """
+
+    host_id: str
+    explained: float
+    sources: Mapping[str, str]
+    alternatives: tuple[Alternative, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values, in the layout of `PREDICTIONS_SCHEMA`."""
+        return {
+            "host_id": self.host_id,
+            "explained": self.explained,
+            "sources": [{"element": element, "source": source} for element, source in self.sources.items()],
+            "alternatives": [
+                {"elements": list(one.elements), "concentrations": list(one.concentrations), "explained": one.explained}
+                for one in self.alternatives
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Fit":
+        """The inverse of `to_dict`."""
+        return cls(
+            host_id=values["host_id"],
+            explained=values["explained"],
+            sources={one["element"]: one["source"] for one in values["sources"] or ()},
+            alternatives=tuple(
+                Alternative(tuple(one["elements"]), tuple(one["concentrations"]), one["explained"])
+                for one in values["alternatives"] or ()
+            ),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """A measured change beside what the found elements' responses make of it; all smoothed alike.
+
+    Attributes:
+        frequency_thz: shape (n,), THz, on the measured axis.
+        measured, residual: shape (n,), the change, and what is left of it; modes per atom and THz.
+        each: element → shape (n,), its part.
+    """
+
+    frequency_thz: NDArray[np.float64]
+    measured: NDArray[np.float64]
+    each: Mapping[str, NDArray[np.float64]]
+    residual: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The answer to one query.
 
@@ -39,6 +109,7 @@ class Prediction:
         ood_score: 0 like the training spectra … 1 unlike any of them.
         warnings: what the reader should know before trusting the figures.
         error: None, or why there is no answer; then `elements` is empty.
+        fit: how the answer was held against computed responses; None where the host or its reference is not known.
     """
 
     sample_id: str
@@ -49,6 +120,7 @@ class Prediction:
     model_name: str
     model_version: str
     error: str | None = None
+    fit: Fit | None = None
 
     @classmethod
     def failed(
@@ -63,6 +135,7 @@ class Prediction:
         return vars(self) | {
             "elements": [dict(vars(verdict)) for verdict in self.elements],
             "warnings": list(self.warnings),
+            "fit": None if self.fit is None else self.fit.to_dict(),
         }
 
     def _repr_html_(self) -> str:
@@ -74,7 +147,8 @@ class Prediction:
     def from_dict(cls, values: Mapping[str, Any]) -> "Prediction":
         """The inverse of `to_dict`: a row of the predictions table, or an item of the service's answer."""
         elements = tuple(ElementVerdict(**verdict) for verdict in values["elements"] or ())
-        return cls(**{**values, "elements": elements, "warnings": tuple(values["warnings"] or ())})
+        fit = None if values.get("fit") is None else Fit.from_dict(values["fit"])
+        return cls(**{**values, "elements": elements, "warnings": tuple(values["warnings"] or ()), "fit": fit})
 
 
 def worth_showing(present: bool, probability: float) -> bool:

@@ -18,17 +18,21 @@ from defectnet.io.tables import DENSITY_COLUMNS
 from defectnet.spectrum import LOWEST_TOP_THZ, Spectrum
 from defectnet.units import thz_per
 
-__all__ = ["KINDS", "QUERY_COLUMNS", "Query", "iterate_rows"]
+__all__ = ["KINDS", "REFERENCE_KINDS", "QUERY_COLUMNS", "Query", "iterate_rows"]
 
 # "vibrational": a density of states, each mode counted once. "neutron": the generalised density that neutrons measure,
 # each element's partial density weighted by its scattering cross-section over its mass.
 KINDS = ("vibrational", "neutron")
+
+# A reference that was measured as the sample was, or one that was computed or taken from elsewhere.
+REFERENCE_KINDS = ("measured", "computed")
 
 # What a query needs of the spectra table; the labels stay unread.
 QUERY_COLUMNS = ("sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates", "error")
 
 _JSON_KEYS = frozenset(
     {"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind", "prior", "uncertainty"}
+    | {"host_id", "reference_kind"}
 )
 _REFERENCE_KEYS = frozenset({"unit", "frequency", "dos"})
 # The same question as a row of the spectra table, which a JSON object may be too.
@@ -51,6 +55,9 @@ class Query:
         prior: whether the model may use, beside the spectrum, what a chemist expects (`defectnet.model.prior`).
         uncertainty: shape (n,), standard error of each of the sample's densities, per THz; NaN where there is none.
             The answer's intervals become wider by it.
+        host_id: the crystal of the response library that is meant, such as "mp-149"; None takes the one of this
+            formula that fits the reference best.
+        reference_kind: one of `REFERENCE_KINDS`.
 
     Raises:
         CompositionError: an empty candidate list, or a candidate that is no element.
@@ -66,8 +73,16 @@ class Query:
     kind: str = "vibrational"
     prior: bool = True
     uncertainty: NDArray[np.float64] | None = field(default=None, compare=False)
+    host_id: str | None = None
+    reference_kind: str = "measured"
 
     def __post_init__(self) -> None:
+        if self.reference_kind not in REFERENCE_KINDS:
+            raise InputError(
+                f"unknown kind of reference {self.reference_kind!r}",
+                fix=f"use {' or '.join(REFERENCE_KINDS)}",
+                field="reference_kind",
+            )
         if self.kind not in KINDS:
             if isinstance(self.kind, str) and self.kind.lower() == "raman":
                 # Selection rules hide and reveal modes: such a spectrum looks doped to a model of densities.
@@ -154,6 +169,8 @@ class Query:
             kind="vibrational" if fields.get("kind") is None else fields["kind"],
             prior=prior,
             uncertainty=_uncertainty(fields),
+            host_id=None if fields.get("host_id") is None else _text(fields["host_id"], "host_id"),
+            reference_kind=_text(fields.get("reference_kind") or "measured", "reference_kind"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -168,6 +185,10 @@ class Query:
             item["prior"] = False
         if self.uncertainty is not None:
             item["uncertainty"] = [None if np.isnan(value) else float(value) for value in self.uncertainty]
+        if self.host_id is not None:
+            item["host_id"] = self.host_id
+        if self.reference_kind != "measured":
+            item["reference_kind"] = self.reference_kind
         return item
 
     def to_row(self) -> dict[str, Any]:

@@ -77,6 +77,26 @@ SPECTRA_SCHEMA = pa.schema(
     metadata={"defectnet_schema": "spectra", "defectnet_schema_version": "1"},
 )
 
+_FIT = pa.struct(
+    [
+        pa.field("host_id", pa.string()),  # of the response library
+        pa.field("explained", pa.float32()),  # share of the measured change
+        pa.field("sources", pa.list_(pa.struct([pa.field("element", pa.string()), pa.field("source", pa.string())]))),
+        pa.field(
+            "alternatives",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("elements", pa.list_(pa.string())),
+                        pa.field("concentrations", pa.list_(pa.float32())),
+                        pa.field("explained", pa.float32()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
 # One row a sample, in the order of the input. `elements` holds every candidate that the model weighed and did not rule
 # out, most probable first; `present` is its verdict.
 PREDICTIONS_SCHEMA = pa.schema(
@@ -103,6 +123,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         pa.field("model_name", pa.string()),
         pa.field("model_version", pa.string()),
         pa.field("error", pa.string()),
+        pa.field("fit", _FIT),  # how it was held against computed responses; null where that was not possible
     ],
     metadata={"defectnet_schema": "predictions", "defectnet_schema_version": "1"},
 )

@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from defectnet.elements import VOCABULARY
 from defectnet.errors import ArtifactError
 from defectnet.model.calibration import Calibration
+from defectnet.model.comparison.calibration import ComparisonCalibration
+from defectnet.model.comparison.comparer import ComparerSettings
 from defectnet.model.features import FrequencyGrid
 from defectnet.model.network import DefectNetwork, NetworkSettings
 from defectnet.settings import Settings
@@ -69,6 +71,8 @@ class ModelConfig(Settings):
     grid: FrequencyGrid = FrequencyGrid()
     network: NetworkSettings = NetworkSettings()
     calibration: Calibration = Calibration()
+    comparer: ComparerSettings | None = None
+    comparison: ComparisonCalibration = ComparisonCalibration()
     trained_on: TrainedOn = TrainedOn()
 
 
@@ -138,7 +142,7 @@ def load_artifact(folder: str | Path) -> tuple[DefectNetwork, ModelConfig]:
     if config.vocabulary != VOCABULARY:
         raise ArtifactError(f"{folder} was made for another vocabulary; use the version of defectnet that made it")
     try:
-        network = DefectNetwork(config.network, config.grid)
+        network = DefectNetwork(config.network, config.grid, config.comparer)
         network.load_state_dict(safetensors.torch.load_file(str(folder / WEIGHTS)))
     except (RuntimeError, ValueError, safetensors.SafetensorError) as error:
         first = str(error).replace("\n", " ")[:160]

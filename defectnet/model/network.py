@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from defectnet.elements import VOCABULARY, descriptors
 from defectnet.model.channels import N_CHANNELS, absolute_positions, channels, fourier, log_scale, roughness
+from defectnet.model.comparison.comparer import Comparer, ComparerSettings
 from defectnet.model.features import FrequencyGrid
 from defectnet.model.layers import DecoderLayer, EncoderLayer, NetworkSettings
 from defectnet.model.mass_defect import CHANGE_FLOOR, N_MOMENTS, Physics, moved_moments
@@ -115,12 +116,16 @@ class DefectNetwork(nn.Module):
     signature_centre: Tensor
     signature_whitening: Tensor
 
-    def __init__(self, settings: NetworkSettings, grid: FrequencyGrid) -> None:
+    def __init__(
+        self, settings: NetworkSettings, grid: FrequencyGrid, comparer: ComparerSettings | None = None
+    ) -> None:
+        """`comparer`: size of the network that compares with responses, where there is one; `forward` is without it."""
         super().__init__()
         if grid.n_bins % settings.patch_bins:
             raise ValueError(f"{grid.n_bins} bins are not a multiple of patch_bins {settings.patch_bins}")
         self.settings, self.grid = settings, grid
         self.members = nn.ModuleList([_Member(settings, grid) for _ in range(settings.members)])
+        self.comparer = None if comparer is None else Comparer(comparer)
         self.register_buffer("descriptors", torch.from_numpy(descriptors().copy()), persistent=False)
         self.register_buffer("centres", torch.from_numpy(grid.centres_thz).float(), persistent=False)
 

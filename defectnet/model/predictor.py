@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,21 @@ from numpy.typing import NDArray
 from defectnet.elements import VOCABULARY
 from defectnet.errors import DefectNetError, SettingsError
 from defectnet.host import Host
+from defectnet.io.response_library import ResponseLibrary
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card
 from defectnet.model.calibration import OOD_LIMIT, ModeCalibration, intervals, ood_score, probabilities
 from defectnet.model.error_bars import carry_errors
+from defectnet.model.comparison.answer import Answered, Comparison, Placed
 from defectnet.model.features import element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs
 from defectnet.model.prior import expectations
-from defectnet.prediction import ElementVerdict, Prediction
+from defectnet.prediction import Curves, ElementVerdict, Prediction
 from defectnet.query import QUERY_COLUMNS, Query, iterate_rows
+from defectnet.responses import PACKAGED, response_library
 from defectnet.spectrum import Spectrum
 
-__all__ = ["BATCH_SIZE", "ElementVerdict", "Prediction", "Predictor"]
+__all__ = ["BATCH_SIZE", "MOST_UNEXPLAINED", "ElementVerdict", "Prediction", "Predictor"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,10 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 64
 # Without a candidate list, elements below this probability are left out of the answer.
 _RULED_OUT = 0.01
+# An answer that leaves more than this share of the measured change unexplained says so first.
+MOST_UNEXPLAINED = 1 / 3
+# A computed host whose axis is stretched by more than this to fit the reference is worth a word.
+_NOTABLE_STRETCH = 0.03
 _NO_ANSWER = "the model could not answer this spectrum; check it for extreme values, or report it"
 
 
@@ -42,6 +50,8 @@ class Predictor:
         name, version: what each answer says of the model.
         device: where the network runs, as torch names it, such as "cuda" or "cuda:1".
         batch_size: spectra that pass through the network together at most.
+        responses: of known hosts; a query whose host is among them, and that has a reference, is answered by comparing
+            it with these. None, or a model that was not trained to compare, answers from the spectrum alone.
 
     Raises:
         SettingsError: this machine has no such device, or the batch is empty.
@@ -57,6 +67,7 @@ class Predictor:
         version: str = "local",
         device: str = "cpu",
         batch_size: int = BATCH_SIZE,
+        responses: ResponseLibrary | None = None,
     ) -> None:
         if batch_size < 1:
             raise SettingsError(f"a batch of {batch_size} spectra cannot be; give batch_size 1 or more")
@@ -66,6 +77,10 @@ class Predictor:
         self._device = _device(device)
         self.network = network.to(self._device).eval()
         self._known = np.isin(VOCABULARY, config.trained_on.dopants)
+        comparer = self.network.comparer
+        self._comparison = (
+            None if comparer is None or responses is None else Comparison(comparer, config.comparison, responses)
+        )
 
     @classmethod
     def load(
@@ -76,10 +91,15 @@ class Predictor:
         version: str = "local",
         device: str = "cpu",
         batch_size: int = BATCH_SIZE,
+        responses: str | Path | None = PACKAGED,
     ) -> "Predictor":
         """Load an artifact folder after checking its sums; the other arguments are the class's.
 
+        Args:
+            responses: as in `defectnet.responses.response_library`.
+
         Raises:
+            TableError: `responses` is no response library.
             ArtifactError: the folder is incomplete, altered or of another version.
             SettingsError: as the class.
         """
@@ -92,6 +112,7 @@ class Predictor:
             version=version,
             device=device,
             batch_size=batch_size,
+            responses=None if config.comparer is None else response_library(responses),
         )
 
     @property
@@ -140,7 +161,30 @@ class Predictor:
         Raises:
             SpectrumError: the density lies beyond the frequency grid.
         """
-        return self._answer([query], [self._shares(query)], ruled_out=0.0)[0].elements[:n]
+        return self._answers([query], ruled_out=0.0)[0].elements[:n]
+
+    def curves(self, query: Query, prediction: Prediction) -> Curves | None:
+        """The measured change of `query` beside what the found elements of `prediction`, its answer, make of it.
+
+        Returns:
+            None where the host or its reference is not known.
+        """
+        compared = self._compared_again(query, prediction)
+        return None if compared is None or self._comparison is None else self._comparison.curves(*compared)
+
+    def with_alternatives(self, query: Query, prediction: Prediction) -> Prediction:
+        """`prediction`, the answer to `query`, with the sets of elements that explain the change best in its fit."""
+        compared = self._compared_again(query, prediction)
+        if compared is None or self._comparison is None or prediction.fit is None:
+            return prediction
+        rivals = self._comparison.alternatives(*compared)
+        return replace(prediction, fit=replace(prediction.fit, alternatives=rivals))
+
+    def _compared_again(self, query: Query, prediction: Prediction) -> tuple[Placed, Answered] | None:
+        if self._comparison is None or prediction.fit is None:
+            return None
+        placed = self._comparison.place(query, self._elements(query))
+        return None if placed is None else (placed, self._comparison.answer([query], [placed])[0])
 
     def predict_table(self, table: pa.Table, isolate: bool = False) -> pa.Table:
         """Answer a spectra table: one row of `PREDICTIONS_SCHEMA` for each row, in order; a bad row costs itself only.
@@ -167,6 +211,46 @@ class Predictor:
         return pa.Table.from_pylist([prediction.to_dict() for prediction in predictions], schema=PREDICTIONS_SCHEMA)
 
     def _predict_batch(self, queries: Sequence[Query]) -> list[Prediction]:
+        return self._answers(queries, _RULED_OUT)
+
+    def _answers(self, queries: Sequence[Query], ruled_out: float) -> list[Prediction]:
+        """By comparison where the host's responses and its reference are known, from the spectrum alone elsewhere."""
+        placed = [self._placed(query) for query in queries]
+        results: list[Prediction | None] = [None] * len(queries)
+        compared = [(place, one) for place, one in enumerate(placed) if one is not None and one.entries]
+        if compared and self._comparison is not None:
+            asked = [queries[place] for place, _ in compared]
+            answers = self._comparison.answer(asked, [one for _, one in compared])
+            for (place, one), answered in zip(compared, answers, strict=True):
+                results[place] = self._by_comparison(queries[place], one, answered, ruled_out)
+        rest = [place for place, result in enumerate(results) if result is None]
+        for place, prediction in zip(rest, self._from_spectra([queries[p] for p in rest], ruled_out), strict=True):
+            results[place] = prediction
+        return [prediction for prediction in results if prediction is not None]
+
+    def _placed(self, query: Query) -> Placed | None:
+        return None if self._comparison is None else self._comparison.place(query, self._elements(query))
+
+    def _elements(self, query: Query) -> Sequence[str]:
+        return self.vocabulary if query.candidates is None else query.candidates
+
+    def _by_comparison(self, query: Query, placed: Placed, answered: Answered, ruled_out: float) -> Prediction:
+        verdicts = answered.verdicts
+        if query.candidates is not None and placed.missing:
+            alone = self._from_spectra([replace(query, candidates=placed.missing)], 0.0)[0].elements
+            verdicts = tuple(sorted((*verdicts, *alone), key=lambda verdict: -verdict.probability))
+        return Prediction(
+            sample_id=query.sample_id,
+            host=query.host.formula,
+            elements=tuple(v for v in verdicts if query.candidates is not None or v.probability >= ruled_out),
+            ood_score=answered.strangeness,
+            warnings=(*_of_fit(query, placed, answered), *self._warnings(query, answered.strangeness)),
+            model_name=self.name,
+            model_version=self.version,
+            fit=answered.fit,
+        )
+
+    def _from_spectra(self, queries: Sequence[Query], ruled_out: float) -> list[Prediction]:
         results: list[Prediction | None] = [None] * len(queries)
         rows: list[_Shares] = []
         places: list[int] = []
@@ -177,7 +261,9 @@ class Predictor:
             except DefectNetError as error:
                 results[place] = self._failed(query.sample_id, query.host.formula, error)
         if places:
-            for place, prediction in zip(places, self._answer([queries[p] for p in places], rows), strict=True):
+            for place, prediction in zip(
+                places, self._answer([queries[p] for p in places], rows, ruled_out), strict=True
+            ):
                 results[place] = prediction
         return [prediction for prediction in results if prediction is not None]
 
@@ -209,9 +295,7 @@ class Predictor:
         )
         return Inputs(*(torch.from_numpy(array).to(self._device) for array in arrays))
 
-    def _answer(
-        self, queries: Sequence[Query], rows: "Sequence[_Shares]", ruled_out: float = _RULED_OUT
-    ) -> list[Prediction]:
+    def _answer(self, queries: Sequence[Query], rows: "Sequence[_Shares]", ruled_out: float) -> list[Prediction]:
         inputs = self._inputs(queries, rows)
         with torch.inference_mode():
             answer = self.network(*inputs)
@@ -265,6 +349,10 @@ class Predictor:
     def _warnings(self, query: Query, score: float) -> tuple[str, ...]:
         trained = self.config.trained_on
         found = []
+        if query.reference is None and self._comparison is not None:
+            found.append(
+                "without the pristine crystal's spectrum nothing can be compared: a guess from the spectrum alone"
+            )
         if score > OOD_LIMIT:
             found.append(f"unlike the training spectra (out-of-distribution score {score:.2f}): do not rely on it")
         if query.kind not in trained.kinds:
@@ -280,6 +368,22 @@ class Predictor:
 
     def _failed(self, sample_id: str, host: str, error: object) -> Prediction:
         return Prediction.failed(sample_id, host, error, model_name=self.name, model_version=self.version)
+
+
+def _of_fit(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
+    """What the fit says against an answer, and what the reader should know of the comparison."""
+    found = [verdict.element for verdict in answered.verdicts if verdict.present]
+    left = 1.0 - answered.fit.explained
+    if found and left > MOST_UNEXPLAINED:
+        yield f"{', '.join(found)} explain{'s' * (len(found) == 1)} only {1 - left:.0%} of the measured change"
+    stretch = placed.registration.stretch
+    if abs(stretch) > _NOTABLE_STRETCH:
+        yield f"the reference's axis lies {stretch:+.1%} off the computed {placed.host.host_id}; responses moved"
+    if placed.missing and query.candidates is not None:
+        yield f"no response of {placed.host.formula} to {', '.join(placed.missing)} is known: judged by the spectrum alone"
+    weak = sorted({e for e in found if answered.fit.sources[e] in ("springs", "masses")})
+    if weak:
+        yield f"the response to {', '.join(weak)} is an estimate from chemistry (springs): its amount is rough"
 
 
 # Mode shares of a sample and, where it is known, of its pristine host, each of shape (n_bins,).

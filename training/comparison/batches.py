@@ -1,4 +1,4 @@
-"""Batches for training the comparison: mixtures, pristine crystals, lists of candidates, and responses that are wrong."""
+"""Batches for training the comparison: mixtures, pristine crystals, lists of candidates, and wrong responses."""
 
 from dataclasses import dataclass
 

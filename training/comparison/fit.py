@@ -1,4 +1,4 @@
-"""Fit the network that compares: steps on batches of mixed kinds, an average of the weights, a checkpoint now and then."""
+"""Fit the network that compares: steps on batches of mixed kinds, averaged weights, a checkpoint now and then."""
 
 import json
 import logging
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from defectnet.model.comparison.comparer import Compared, Comparer, ComparerSettings
+from defectnet.model.comparison.hosts import HostOnAxis
 from defectnet.settings import Settings
 from training.comparison.batches import Batch, BatchMaker
 from training.comparison.lists import LISTS, ListKind
@@ -58,7 +59,9 @@ class CompareSettings(Settings):
     average_decay: float = Field(default=0.998, ge=0.0, lt=1.0)
     """The weights that are kept are an exponential moving average with this decay a step."""
 
-    list_shares: dict[str, float] = {"hard": 0.3, "likely": 0.2, "random": 0.1, "near": 0.05, "all": 0.2, "mixed": 0.15}
+    list_shares: dict[str, float] = Field(
+        default={"hard": 0.3, "likely": 0.2, "random": 0.1, "near": 0.05, "all": 0.15, "mixed": 0.1, "all_mixed": 0.1}
+    )
     """Shares of the batches by kind of candidate list (`training.comparison.lists`)."""
 
     most_distractors: PositiveInt = 14
@@ -193,7 +196,7 @@ class _Pools:
             {source: len(pool) for source, pool in self._hard.items()},
         )
 
-    def _host(self, row: int):  # type: ignore[no-untyped-def]
+    def _host(self, row: int) -> HostOnAxis:
         return self._rows.hosts[self._rows.host[row]].vibrational
 
     def draw(self, maker: BatchMaker, rng: np.random.Generator, generator: torch.Generator) -> Batch:
@@ -216,7 +219,7 @@ class _Pools:
             )
             for row in chosen
         ]
-        distorted = settings.distorted_share if kind in ("hard", "mixed") else 0.0
+        distorted = settings.distorted_share if kind in ("hard", "mixed", "all_mixed") else 0.0
         return maker.batch(questions, rng, generator, distorted=distorted, without_prior=settings.prior_dropout)
 
 

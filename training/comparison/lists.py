@@ -10,14 +10,16 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from defectnet.elements import VOCABULARY, descriptors
 from defectnet.model.comparison.hosts import Entry, HostOnAxis, source_class
 
 __all__ = ["LISTS", "ListKind", "candidate_entries"]
 
 # "hard": every substitution of the host that has a response by one good source, and no other; "likely": the true
 # dopants and distractors drawn by the chemical prior; "random": distractors drawn evenly; "near": those most like the
-# true dopants; "all": guess-free. The last five with responses by springs, "mixed" also with better ones.
-ListKind = Literal["hard", "likely", "random", "near", "all", "mixed"]
+# true dopants; "all": guess-free. All but the first with responses by springs; "mixed" and "all_mixed" are "likely" and
+# "all" with better ones where there are some.
+ListKind = Literal["hard", "likely", "random", "near", "all", "mixed", "all_mixed"]
 LISTS: tuple[str, ...] = get_args(ListKind)
 _SPRINGS = "springs"
 # Distractors are drawn by the prior's weight to this power, so that the unlikely are met too.
@@ -48,30 +50,29 @@ def candidate_entries(
     for entry in host.chosen(host.elements, _SPRINGS):
         likely[entry.element].append(entry)
     others = sorted(element for element in likely if element not in truth)
-    if kind == "all":
+    if kind in ("all", "all_mixed"):
         drawn = others
     else:
         count = min(n_distractors, len(others))
         drawn = list(rng.choice(others, count, replace=False, p=_weights(likely, others, truth, kind))) if count else []
     found = [entry for element in (*(e for e in truth if e in likely), *drawn) for entry in likely[element]]
-    if kind == "mixed":
+    if kind in ("mixed", "all_mixed"):
         found = _some_better(host, found, truth, rng)
-    rng.shuffle(found)  # type: ignore[arg-type]  # a list is as good as an array
+    rng.shuffle(found)  # a list is as good as an array
     return found
 
 
 def _weights(
     likely: dict[str, list[Entry]], others: list[str], truth: Collection[str], kind: ListKind
 ) -> np.ndarray | None:
-    if kind == "likely" or kind == "mixed":
+    if kind in ("likely", "mixed"):
         weights = np.array([np.exp(max(entry.log_weight for entry in likely[element])) for element in others])
         weights = np.maximum(weights, 1e-6) ** _FLATTENED
     elif kind == "near":
-        from defectnet.elements import VOCABULARY, descriptors
-
         place = {symbol: descriptors()[k] for k, symbol in enumerate(VOCABULARY)}
-        apart = [min((np.linalg.norm(place[o] - place[t]) for t in truth), default=1.0) for o in others]
-        weights = np.exp(-3.0 * np.array(apart) / max(float(np.median(apart)), 1e-6))
+        gaps = [min((float(np.linalg.norm(place[o] - place[t])) for t in truth), default=1.0) for o in others]
+        apart = np.array(gaps)
+        weights = np.exp(-3.0 * apart / max(float(np.median(apart)), 1e-6))
     else:
         return None
     return np.asarray(weights / weights.sum())

@@ -118,7 +118,7 @@ class ComparisonRows:
         hosts: dict[str, RowHost] = {}
         gathered: dict[str, list[object]] = defaultdict(list)
         for row in iterate_rows(table, _COLUMNS):
-            name, label = row["parent_id"], _LABELS.get((row["origin"] or {}).get("method"))
+            name, label = row["parent_id"], _LABELS.get(str((row["origin"] or {}).get("method")))
             if row["error"] or name not in library or label is None or not _trusted(row["origin"]):
                 continue
             if name not in hosts:

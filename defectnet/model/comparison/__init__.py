@@ -1,1 +1,1 @@
-"""Compare a measured change of the spectrum with computed responses: the axis, the features, the network, the answer."""
+"""Compare a measured change with computed responses: the axis, the features, the network, the answer."""

@@ -74,7 +74,7 @@ def smoothing(sigma: float) -> Tensor:
 
 @cache
 def smearing(width: float) -> Tensor:
-    """Shape (N, N): `density @ smearing(width)` is a density seen with a resolution (sigma) of `width` of its energy."""
+    """Shape (N, N): `density @ smearing(width)` is seen with a resolution (sigma) of `width` of the energy."""
     sigma = np.maximum(width * CENTRES, 0.003)[:, None]
     shares = np.diff(ndtr((EDGES[None, :] - CENTRES[:, None]) / sigma), axis=1)
     return torch.tensor(shares * WIDTHS[:, None] / WIDTHS[None, :], dtype=torch.float32)

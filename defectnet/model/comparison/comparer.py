@@ -1,14 +1,15 @@
 """The network that compares: a measured change beside the computed responses of the candidates, which compete for it.
 
-    change, responses ── decomposed (features) ──┐
-    their curves ────── convolution ─────────────┤ one token a candidate ── attention among candidates, ── presence,
-    source, prior ───────────────────────────────┘   biased by how alike their responses are                 amount, spread
+    change, responses ── decomposed (features) ─┐
+    their curves ────── convolution ────────────┤ one token a candidate ── attention among candidates ── presence,
+    source, prior ──────────────────────────────┘        biased by how alike their responses are       amount, spread
 
 It learns to unmix, which is the same task on every host; what a host is made of it never sees.
 
 Shapes: B spectra, K candidates, N bins, W width.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -75,11 +76,13 @@ class Compared(NamedTuple):
         logit: shape (B, K), of the candidate's presence.
         log_concentration, log_spread: shape (B, K), natural logs of the fraction of all atoms if it is present, and of
             the standard deviation of the former.
+        unexplained: shape (B,), share of the change's square that all candidates together leave.
     """
 
     logit: Tensor
     log_concentration: Tensor
     log_spread: Tensor
+    unexplained: Tensor
 
 
 class Comparer(nn.Module):
@@ -93,7 +96,7 @@ class Comparer(nn.Module):
         self.standardised = nn.BatchNorm1d(n_features, affine=False, momentum=0.02)
         self.entry = nn.Linear(n_features + N_ABOUT + N_FLAGS, width)
         self.mixed = nn.Sequential(nn.GELU(), nn.Linear(width, width))
-        last = -(-(-(-N_BINS // 4)) // 4)
+        last = math.ceil(N_BINS / 16)
         self.curves = nn.Sequential(
             nn.Conv1d(_CURVES, 24, 9, stride=4, padding=4),
             nn.GELU(),
@@ -134,7 +137,12 @@ class Comparer(nn.Module):
         for block in self.blocks:
             x = block(x, likeness, mask)
         logit, shift, spread = self.head(self.norm(x)).unbind(dim=-1)
-        return Compared(logit.masked_fill(~mask, -30.0), seen.log_amount + shift, spread.clamp(*_SPREAD_BOUNDS))
+        return Compared(
+            logit.masked_fill(~mask, -30.0),
+            seen.log_amount + shift,
+            spread.clamp(*_SPREAD_BOUNDS),
+            seen.whole[:, N_VIEWS + 1],
+        )
 
 
 class _Block(nn.Module):

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 _UNEXPECTED, _UNEXPECTED_RATIO = -14.0, -3.0
 _LEAST_WEIGHT = 1e-6
 _SPRINGS = "springs"
-# Sites less likely than this beside the element's best are not tried, unless an end member or a potential speaks for it.
+# Sites less likely than this beside the element's best are not tried, unless a good source speaks for them.
 _LEAST_SITE_RATIO = 0.15
 
 
@@ -96,10 +96,12 @@ class HostOnAxis:
                 grouped.setdefault(key, {}).setdefault(response.source, []).append(response)
         self.entries: dict[tuple[str, str], dict[str, Entry]] = {}
         for key, sources in grouped.items():
-            one = weights.get(key)
-            log_weight = _UNEXPECTED if one is None else math.log(max(one.weight, _LEAST_WEIGHT))
-            ratio = _UNEXPECTED_RATIO if one is None else math.log(max(one.weight, _LEAST_WEIGHT) / best[key[0]])
-            hetero = one is not None and one.heterovalent
+            expected = weights.get(key)
+            log_weight = _UNEXPECTED if expected is None else math.log(max(expected.weight, _LEAST_WEIGHT))
+            ratio = (
+                _UNEXPECTED_RATIO if expected is None else math.log(max(expected.weight, _LEAST_WEIGHT) / best[key[0]])
+            )
+            hetero = expected is not None and expected.heterovalent
             drawn = {source: self._stacked(found, step, kind) for source, found in sources.items()}
             springs = drawn[_SPRINGS][0] if _SPRINGS in drawn else None
             self.entries[key] = {

@@ -1,8 +1,8 @@
 """Lay a computed host over a measured reference: a smooth warp of the axis, and a width.
 
-A computed crystal is a few per cent too stiff or too soft, and a spectrometer broadens. Both are found from the pristine
-densities alone, and what they are for the host holds for the responses too: the measured spectra are moved onto the
-computed axis, the responses are smeared.
+A computed crystal is a few per cent too stiff or too soft, and a spectrometer broadens. Both are found from the
+pristine densities alone, and what they are for the host holds for the responses too: the measured spectra are moved
+onto the computed axis, the responses are smeared.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 from defectnet.model.comparison.axis import CENTRES, EDGES, WIDTHS, smearing, smoothing
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum
 
-__all__ = ["LEAST_LIKENESS", "WIDTHS_TRIED", "Registration", "register"]
+__all__ = ["LEAST_LIKENESS", "WIDTHS_TRIED", "Registration", "register", "smeared"]
 
 Array = NDArray[np.float64]
 
@@ -59,9 +59,13 @@ class Registration:
         """Mean factor by which the measured frequencies exceed the computed ones, less 1."""
         return self.warp[0]
 
+    def measured_thz(self, u: Array) -> Array:
+        """Where places of the host's axis lie on the measured one, THz."""
+        return np.asarray(self.top_thz * u * (1.0 + _bend(u, np.array(self.warp))))
+
     def on_host_axis(self, spectrum: Spectrum) -> Array:
         """A measured density on the host's axis, shape (N_BINS,); it integrates to the visible modes."""
-        edges = self.top_thz * EDGES * (1.0 + _bend(EDGES, np.array(self.warp)))
+        edges = self.measured_thz(EDGES)
         density = _means(spectrum, edges) * (self.cut < CENTRES)
         return np.asarray(density * (MODES_PER_ATOM * self.visible / max(float(density @ WIDTHS), 1e-12)))
 

@@ -1,0 +1,264 @@
+"""From queries to answers by comparison: find the host, register it, compare, and say what the answer explains."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from defectnet.io.response_library import ResponseLibrary
+from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
+from defectnet.model.comparison.batches import MOST_CANDIDATES, flags_of, most_promising, stacked
+from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, strangeness
+from defectnet.model.comparison.comparer import Comparer, ComparerInputs
+from defectnet.model.comparison.features import response_at
+from defectnet.model.comparison.hosts import Entry, HostOnAxis, source_class
+from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register, smeared
+from defectnet.model.unmixing import unmix
+from defectnet.prediction import Alternative, Curves, ElementVerdict, Fit
+from defectnet.query import Query
+from defectnet.spectrum import Spectrum
+
+__all__ = ["Answered", "Comparison", "Placed"]
+
+Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
+
+_HOSTS_KEPT, _REGISTRATIONS_KEPT = 256, 512
+# Rival sets are sought among so many of the most probable substitutions, and so many are told.
+_RIVALS, _ALTERNATIVES = 10, 4
+_ROOT = np.sqrt(WIDTHS)
+_SMOOTH = smoothing(COARSE).double().numpy() * _ROOT
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A query on the axis of its host.
+
+    Attributes:
+        host, registration: whose axis, and how the measured one lies on it.
+        change, pristine: shape (N_BINS,).
+        entries: the candidates.
+        curves: shape (K, 3, N_BINS), their responses as the reference's instrument shows them.
+        missing: elements that were asked for and have no response.
+    """
+
+    host: HostOnAxis
+    registration: Registration
+    change: Floats
+    pristine: Floats
+    entries: list[Entry]
+    curves: Floats
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What the comparison says of one query.
+
+    Attributes:
+        verdicts: one for each element that has a response, most probable first.
+        fit: how much of the change the found elements explain.
+        strangeness: 0 … 1, as `Prediction.ood_score`.
+        sites: for each element its likeliest entry.
+    """
+
+    verdicts: tuple[ElementVerdict, ...]
+    fit: Fit
+    strangeness: float
+    sites: dict[str, int]
+
+
+class Comparison:
+    """A trained comparer with a library of responses; safe to share between threads."""
+
+    def __init__(self, comparer: Comparer, calibration: ComparisonCalibration, library: ResponseLibrary) -> None:
+        self.library = library
+        self._comparer, self._calibration = comparer.eval(), calibration
+        self._hosts: OrderedDict[tuple[str, str], HostOnAxis] = OrderedDict()
+        self._registrations: OrderedDict[tuple[str, str, bytes], Registration] = OrderedDict()
+        self._lock = Lock()
+
+    def place(self, query: Query, elements: Sequence[str]) -> Placed | None:
+        """Lay a query onto its host's axis; None without a reference, or where no host of the library fits it."""
+        if query.reference is None:
+            return None
+        names = [query.host_id] if query.host_id else self.library.of_formula(query.host.formula)
+        hosts = [self._host(name, query.kind) for name in names]
+        fits = [(host, self._registered(host, query.reference, query.kind)) for host in hosts]
+        fits = [(host, found) for host, found in fits if found.likeness >= LEAST_LIKENESS]
+        if not fits:
+            return None
+        host, found = max(fits, key=lambda fit: fit[1].likeness)
+        sample, reference = (found.on_host_axis(spectrum) for spectrum in (query.spectrum, query.reference))
+        wanted = [element for element in elements if element not in query.host.fractions]
+        entries = host.chosen(wanted)
+        curves = np.stack([entry.curves for entry in entries]) if entries else np.zeros((0, 3, WIDTHS.size))
+        return Placed(
+            host,
+            found,
+            (sample - reference).astype(np.float32),
+            reference.astype(np.float32),
+            entries,
+            smeared(curves.astype(np.float32), found),
+            tuple(element for element in wanted if element not in {entry.element for entry in entries}),
+        )
+
+    def answer(self, queries: Sequence[Query], placed: Sequence[Placed]) -> list[Answered]:
+        """Compare; each of `placed` has at least one entry."""
+        flags = np.stack(
+            [
+                flags_of(
+                    computed=query.reference_kind == "computed", neutron=query.kind == "neutron", prior=query.prior
+                )
+                for query in queries
+            ]
+        )
+        changes, pristine = (np.stack([getattr(one, name) for one in placed]) for name in ("change", "pristine"))
+        given = stacked(changes, pristine, [one.entries for one in placed], flags, [one.curves for one in placed])
+        given, kept = most_promising(given, MOST_CANDIDATES)
+        with torch.inference_mode():
+            said = self._comparer(_on_device(given, next(self._comparer.parameters()).device))
+        logit, mean, spread, unexplained = (tensor.double().cpu().numpy() for tensor in said)
+        mask = given.responses.mask.numpy()
+        return [
+            self._answered(
+                query,
+                one,
+                kept[row].numpy()[mask[row]],
+                logit[row][mask[row]],
+                mean[row][mask[row]],
+                spread[row][mask[row]],
+                float(unexplained[row]),
+            )
+            for row, (query, one) in enumerate(zip(queries, placed, strict=True))
+        ]
+
+    def _answered(
+        self,
+        query: Query,
+        placed: Placed,
+        kept: NDArray[np.int64],
+        logit: Array,
+        mean: Array,
+        spread: Array,
+        unexplained: float,
+    ) -> Answered:
+        calibration = self._calibration
+        by_element: dict[str, list[tuple[float, int, int]]] = {}
+        for column, place in enumerate(kept.tolist()):
+            entry = placed.entries[place]
+            by_element.setdefault(entry.element, []).append((float(logit[column]), column, place))
+        verdicts, sites = [], {}
+        for element, found in by_element.items():
+            _, column, place = max(found)
+            source = source_class(placed.entries[place].source)
+            both = any_of(np.array([one for one, _, _ in found]))
+            mapped = calibration.map_of(source, candidates=query.candidates is not None)
+            p = float(mapped.probability(np.array(both)))
+            margin = float(np.exp(spread[column])) * calibration.factor_of(source)
+            amount, low, high = (float(np.exp(mean[column] + sign * margin)) for sign in (0.0, -1.0, 1.0))
+            verdicts.append(ElementVerdict(element, p >= FOUND, p, min(amount, 1.0), low, min(high, 1.0)))
+            sites[element] = place
+        verdicts += [
+            ElementVerdict(entry.element, False, 0.0, 0.0, 0.0, 0.0)
+            for entry in {e.element: e for e in placed.entries if e.element not in by_element}.values()
+        ]
+        verdicts.sort(key=lambda verdict: -verdict.probability)
+        ordered = tuple(verdicts)
+        fit = Fit(
+            host_id=placed.host.host_id,
+            explained=self._explained(placed, ordered, sites),
+            sources={e: placed.entries[place].source for e, place in sites.items()},
+        )
+        return Answered(ordered, fit, strangeness(unexplained, calibration), sites)
+
+    def _explained(self, placed: Placed, verdicts: Sequence[ElementVerdict], sites: dict[str, int]) -> float:
+        change = placed.change @ _SMOOTH
+        parts = self._parts(placed, verdicts, sites)
+        left = change - sum((curve @ _SMOOTH for curve in parts.values()), np.zeros_like(change))
+        return float(np.clip(1.0 - left @ left / max(float(change @ change), 1e-12), 0.0, 1.0))
+
+    def _parts(self, placed: Placed, verdicts: Sequence[ElementVerdict], sites: dict[str, int]) -> dict[str, Array]:
+        """What each found element adds to the change, shape (N_BINS,)."""
+        found = [verdict for verdict in verdicts if verdict.present and verdict.element in sites]
+        if not found:
+            return {}
+        places = [sites[verdict.element] for verdict in found]
+        amounts = torch.tensor([[verdict.concentration for verdict in found]], dtype=torch.float32)
+        curves = torch.from_numpy(placed.curves[places])[None]
+        nodes = torch.from_numpy(np.stack([placed.entries[place].concentrations for place in places]))[None]
+        seen = response_at(curves, nodes, amounts)[0].double().numpy()
+        return {v.element: v.concentration * seen[row] for row, v in enumerate(found)}
+
+    def curves(self, placed: Placed, answered: Answered) -> Curves:
+        """The measured change and what the found elements' responses make of it, on the measured axis, smoothed."""
+        scale = placed.registration.top_thz
+        smooth = smoothing(COARSE).double().numpy()
+        parts = self._parts(placed, answered.verdicts, answered.sites)
+        each = {element: curve @ smooth / scale for element, curve in parts.items()}
+        measured = placed.change @ smooth / scale
+        residual = measured - sum(each.values(), np.zeros_like(measured))
+        edges = placed.registration.measured_thz(EDGES)
+        return Curves(0.5 * (edges[1:] + edges[:-1]), measured, each, residual)
+
+    def alternatives(self, placed: Placed, answered: Answered) -> tuple[Alternative, ...]:
+        """The sets of elements that explain the change best, whatever the network says of them."""
+        ranked = sorted(answered.verdicts, key=lambda verdict: -verdict.probability)
+        places = [answered.sites[verdict.element] for verdict in ranked if verdict.element in answered.sites]
+        places = places[:_RIVALS]
+        if not places:
+            return ()
+        amounts = {v.element: v.concentration for v in answered.verdicts}
+        nodes = torch.from_numpy(np.stack([placed.entries[place].concentrations for place in places]))[None]
+        at = torch.tensor([[amounts[placed.entries[place].element] for place in places]], dtype=torch.float32)
+        seen = response_at(torch.from_numpy(placed.curves[places])[None], nodes, at)[0].double().numpy()
+        found = unmix(placed.change.astype(float) @ _SMOOTH, seen @ _SMOOTH).sets
+        told = [
+            Alternative(
+                tuple(placed.entries[places[member]].element for member in one.members), one.amounts, one.explained
+            )
+            for one in found
+            if one.members
+        ]
+        return tuple(told[:_ALTERNATIVES])
+
+    def _host(self, name: str, kind: str) -> HostOnAxis:
+        key = name, kind
+        with self._lock:
+            if key in self._hosts:
+                self._hosts.move_to_end(key)
+                return self._hosts[key]
+        host = HostOnAxis(self.library.host(name), kind)
+        with self._lock:
+            self._hosts[key] = host
+            while len(self._hosts) > _HOSTS_KEPT:
+                self._hosts.popitem(last=False)
+        return host
+
+    def _registered(self, host: HostOnAxis, reference: Spectrum, kind: str) -> Registration:
+        digest = hashlib.blake2b(reference.frequency_thz.tobytes() + reference.dos.tobytes(), digest_size=16).digest()
+        key = host.host_id, kind, digest
+        with self._lock:
+            if key in self._registrations:
+                self._registrations.move_to_end(key)
+                return self._registrations[key]
+        found = register(reference, host.density, host.top_thz)
+        with self._lock:
+            self._registrations[key] = found
+            while len(self._registrations) > _REGISTRATIONS_KEPT:
+                self._registrations.popitem(last=False)
+        return found
+
+
+def _on_device(given: ComparerInputs, device: torch.device) -> ComparerInputs:
+    if device.type == "cpu":
+        return given
+    r = given.responses
+    moved = type(r)(*(tensor.to(device) for tensor in (r.curves, r.concentrations, r.mask, r.log_prior)))
+    rest = {name: getattr(given, name).to(device) for name in ("change", "pristine", "about", "flags")}
+    return ComparerInputs(responses=moved, **rest)

@@ -1,0 +1,68 @@
+"""What was fitted after training, on hosts that were not trained on, so that probabilities and intervals are true."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from defectnet.settings import Settings
+
+__all__ = ["FOUND", "ComparisonCalibration", "LogitMap", "any_of", "strangeness"]
+
+Floats = NDArray[np.float64]
+
+# An element is found where its calibrated probability is at least this.
+FOUND = 0.5
+_LOGIT_LIMIT = 13.8
+_STRANGENESS_POWER = 4.0
+# A Gaussian's own 90 %.
+_GAUSSIAN_FACTOR = 1.645
+
+
+class LogitMap(Settings):
+    """p = sigmoid(slope · logit + offset)."""
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def probability(self, logit: Floats) -> Floats:
+        """Calibrated probabilities, in the shape of `logit`."""
+        mapped = np.clip(self.slope * logit + self.offset, -_LOGIT_LIMIT, _LOGIT_LIMIT)
+        return np.asarray(1.0 / (1.0 + np.exp(-mapped)))
+
+
+class ComparisonCalibration(Settings):
+    """Calibration of the network that compares.
+
+    Attributes:
+        with_candidates, guess_free: maps of the logits, by class of the response's source, with a list and without.
+        interval_factors: multiples of the spread that cover 90 %, by class of the response's source.
+        unexplained: share of a change that all candidates together leave, which 1 % of the calibration rows exceed.
+    """
+
+    with_candidates: dict[str, LogitMap] = Field(default_factory=dict)
+    guess_free: dict[str, LogitMap] = Field(default_factory=dict)
+    interval_factors: dict[str, float] = Field(default_factory=dict)
+    unexplained: float = Field(default=1.0, gt=0.0)
+
+    def map_of(self, source: str, *, candidates: bool) -> LogitMap:
+        """The map of a response's class of source."""
+        maps: Mapping[str, LogitMap] = self.with_candidates if candidates else self.guess_free
+        return maps.get(source, LogitMap())
+
+    def factor_of(self, source: str) -> float:
+        """The interval factor of a response's class of source."""
+        return self.interval_factors.get(source, _GAUSSIAN_FACTOR)
+
+
+def any_of(logits: Floats) -> float:
+    """The logit that at least one of several sites holds the element, from the sites' logits, shape (n,), n > 0."""
+    absent = float(np.sum(-np.logaddexp(0.0, logits)))  # log of the probability that none does
+    return float(np.log(-np.expm1(min(absent, -1e-12))) - absent)
+
+
+def strangeness(unexplained: float, calibration: ComparisonCalibration) -> float:
+    """0 for a change that the candidates explain, 0.5 where 1 % of unseen hosts' rows are stranger, 1 unlike any."""
+    ratio = min(unexplained / calibration.unexplained, 100.0)
+    return float(1.0 - np.exp2(-(ratio**_STRANGENESS_POWER)))
