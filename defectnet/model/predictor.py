@@ -380,7 +380,7 @@ def _of_fit(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
     if abs(stretch) > _NOTABLE_STRETCH:
         yield f"the reference's axis lies {stretch:+.1%} off the computed {placed.host.host_id}; responses moved"
     if placed.missing and query.candidates is not None:
-        yield f"no response of {placed.host.formula} to {', '.join(placed.missing)} is known: judged by the spectrum alone"
+        yield f"no response of {placed.host.formula} to {', '.join(placed.missing)} is known: judged by the spectrum"
     weak = sorted({e for e in found if answered.fit.sources[e] in ("springs", "masses")})
     if weak:
         yield f"the response to {', '.join(weak)} is an estimate from chemistry (springs): its amount is rough"
