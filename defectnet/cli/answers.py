@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from defectnet.errors import InputError
-from defectnet.pages.verdict_table import verdict_table
+from defectnet.pages.verdict_table import fit_sentence, verdict_table
 
 __all__ = ["say", "show_answers"]
 
@@ -27,7 +27,9 @@ def show_answers(predictions: list[dict[str, Any]], *, as_json: bool, every_elem
         typer.echo(json.dumps(predictions, indent=2, ensure_ascii=False))
     else:
         Console().print(verdict_table(predictions, every_element=every_element))
-        for prediction in predictions:
+        for prediction in predictions if len(predictions) == 1 else ():
+            if sentence := fit_sentence(prediction):
+                Console().print(sentence, highlight=False)
             if "check" in prediction:
                 Console().print(prediction["check"]["sentence"], highlight=False)
     failed = [prediction for prediction in predictions if prediction["error"]]

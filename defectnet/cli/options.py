@@ -22,6 +22,7 @@ __all__ = [
     "Prior",
     "Recommend",
     "Reference",
+    "Responses",
     "ReferenceUnit",
     "Report",
     "ResolutionFile",
@@ -88,6 +89,10 @@ Model = Annotated[
     typer.Option(help="An artifact folder, released, or models:/NAME@ALIAS or /VERSION.", show_default="released"),
 ]
 Device = Annotated[str, typer.Option(help="Where the network runs, as torch names it: cpu, cuda, cuda:1.")]
+Responses = Annotated[
+    str,
+    typer.Option(help="Responses of known hosts to compare with: a file or folder, packaged, or none.", metavar="PATH"),
+]
 Plot = Annotated[Path | None, typer.Option(help="Also draw the spectrum beside its verdict into this PNG.")]
 Report = Annotated[Path | None, typer.Option(help="Also write one HTML page with everything, for a logbook.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

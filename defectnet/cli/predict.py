@@ -41,6 +41,7 @@ def predict(
     similar: options.Similar = None,
     model: options.Model = None,
     device: options.Device = "cpu",
+    responses: options.Responses = "packaged",
     plot: options.Plot = None,
     report: options.Report = None,
     as_json: options.AsJson = False,
@@ -56,7 +57,7 @@ def predict(
     if defectnet.is_parquet(file):
         options.refuse_for_tables(context)
         table = defectnet.read_spectra(file)
-        show_answers(_load(model, device).predict_table(table).to_pylist(), as_json=as_json)
+        show_answers(_load(model, device, responses).predict_table(table).to_pylist(), as_json=as_json)
         return
     if host is None and structure is None:
         raise InputError("is missing", fix="give the pristine crystal's formula, such as --host Si", field="--host")
@@ -75,7 +76,7 @@ def predict(
         reference_unit=reference_unit,
         simulated=check,
     )
-    predictor = _load(model, device)
+    predictor = _load(model, device, responses)
     if recommend:
         for rank, verdict in enumerate(predictor.recommend(question.query, recommend), start=1):
             typer.echo(f"{rank:3d}  {verdict.element:2s}  {verdict.probability:.3f}")
@@ -83,6 +84,7 @@ def predict(
     (prediction,) = predictor.predict([question.query])
     if prediction.error is not None:
         raise InputError(f"no answer for {file} ({prediction.error})", fix="check the spectrum", field="file")
+    prediction = predictor.with_alternatives(question.query, prediction)
     prediction = replace(prediction, warnings=(*prediction.warnings, *question.notes))
     checked = None if not check else _check(question.query, prediction, width, structure, potential, parents)
     if plot is not None:
@@ -95,16 +97,16 @@ def predict(
     show_answers([prediction.to_dict() | beside], as_json=as_json, every_element=candidates is not None)
 
 
-def _load(model: str | None, device: str) -> "Predictor":
+def _load(model: str | None, device: str, responses: str) -> "Predictor":
     reference = ModelReference.parse(model or RELEASED)
     if reference.folder is not None:
         version = RELEASED if model in (None, RELEASED) else "local"
-        return defectnet.Predictor.load(reference.folder, version=version, device=device)
+        return defectnet.Predictor.load(reference.folder, version=version, device=device, responses=responses)
     from training.registry import fetch
 
     with TemporaryDirectory() as copy:
         folder, number = fetch(reference, copy)
-        return defectnet.Predictor.load(folder, name=reference.name, version=number, device=device)
+        return defectnet.Predictor.load(folder, name=reference.name, version=number, device=device, responses=responses)
 
 
 def _from_structure(structure: Path, potential: str, reference: str | None) -> "PristineHost":

@@ -17,8 +17,8 @@ from defectnet.io.response_library import ResponseLibrary
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card
 from defectnet.model.calibration import OOD_LIMIT, ModeCalibration, intervals, ood_score, probabilities
-from defectnet.model.error_bars import carry_errors
 from defectnet.model.comparison.answer import Answered, Comparison, Placed
+from defectnet.model.error_bars import carry_errors
 from defectnet.model.features import element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs
 from defectnet.model.prior import expectations

@@ -8,8 +8,9 @@ from rich.text import Text
 
 from defectnet.prediction import worth_showing
 
-__all__ = ["verdict_table"]
+__all__ = ["fit_sentence", "verdict_table"]
 
+_SOURCES = {"endmember": "between DFT crystals", "springs": "estimated from chemistry", "masses": "masses alone"}
 _CAPTION = "at.%: share of all atoms if the element is present, with its 90 % interval; p: probability that it is"
 
 
@@ -35,6 +36,34 @@ def verdict_table(predictions: Iterable[Mapping[str, Any]], *, title: str = "", 
             table.add_row(*row)
         table.add_section()
     return table
+
+
+def fit_sentence(prediction: Mapping[str, Any]) -> str:
+    """How the answer was held against computed responses, in words; empty where it was not.
+
+    Args:
+        prediction: in the layout of `PREDICTIONS_SCHEMA`.
+    """
+    fit = prediction.get("fit")
+    if not fit:
+        return ""
+    found = [verdict for verdict in prediction["elements"] if verdict["present"]]
+    sources = {one["element"]: one["source"] for one in fit["sources"] or ()}
+    amounts = _amounts([v["element"] for v in found], [v["concentration"] for v in found])
+    said = f"{amounts} explain{'s' * (len(found) == 1)} {fit['explained']:.0%} of the measured change"
+    used = ", ".join(
+        f"{v['element']}: {_SOURCES.get(sources[v['element']], sources[v['element']])}"
+        for v in found
+        if v["element"] in sources
+    )
+    first = f"{said}, by computed responses of {fit['host_id']} ({used})" if found else "nothing found"
+    rivals = [one for one in fit["alternatives"] or () if set(one["elements"]) != {v["element"] for v in found}]
+    others = [f"{_amounts(o['elements'], o['concentrations'])} would explain {o['explained']:.0%}" for o in rivals[:2]]
+    return "; ".join([first, *others])
+
+
+def _amounts(elements: Iterable[str], concentrations: Iterable[float]) -> str:
+    return " + ".join(f"{e} {100 * c:.1f} %" for e, c in zip(elements, concentrations, strict=True))
 
 
 def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[Text | str]]:

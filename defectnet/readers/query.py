@@ -106,6 +106,7 @@ def read_query(
         kind=pair.kind,
         prior=prior,
         uncertainty=pair.sample.error,
+        reference_kind="measured" if known is None else "computed",
     )
     return QueryReading(file, query, pair.sample, tuple(note for note in (*notes, *pair.notes) if note))
 
