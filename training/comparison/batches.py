@@ -155,7 +155,7 @@ class BatchMaker:
             curves = moved_curves(curves, (_CENTRES * factor).expand_as(curves))
             if entry.beside is not None:
                 share = float(rng.uniform(0.0, _MOST_SPRINGS))
-                curves = (1 - share) * curves + share * torch.from_numpy(entry.beside)
+                curves = (1 - share) * curves + share * torch.tensor(entry.beside)
             given.responses.curves[place, k] = curves * float(np.exp(rng.normal(0.0, _SIZE_ERROR)))
             given.about[place, k, _ABOUT_SOURCE : _ABOUT_SOURCE + 2] = torch.tensor([0.0, 1.0])
 

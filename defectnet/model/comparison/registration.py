@@ -26,7 +26,7 @@ WIDTHS_TRIED = (0.0, 0.006, 0.0105, 0.018, 0.03, 0.05)
 _STRETCHES = np.linspace(0.85, 1.18, 34)
 _ROUGH, _CLOSE = 0.04, 0.02
 # A reference that lies this close to the computed density as it is needs no warp.
-_EQUAL = 0.995
+_EQUAL = 0.9999
 _BEND_PENALTY = 2.0
 _BOUNDS = (np.array([-0.2, -0.04, -0.04]), np.array([0.2, 0.04, 0.04]))
 # Where a spectrum has less than this share of its greatest density, from 0 up, it was cut off.

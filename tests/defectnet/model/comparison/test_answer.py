@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+from support.responses import DOPANTS, STEP_THZ, host_density, made_up_library, response
+
+from defectnet.elements import VOCABULARY
+from defectnet.host import Host
+from defectnet.io.tables import PREDICTIONS_SCHEMA
+from defectnet.model.artifact import ModelConfig, load_artifact, save_artifact
+from defectnet.model.comparison.calibration import any_of
+from defectnet.model.comparison.comparer import ComparerSettings
+from defectnet.model.features import FrequencyGrid
+from defectnet.model.network import DefectNetwork, NetworkSettings
+from defectnet.model.predictor import Predictor
+from defectnet.prediction import Prediction
+from defectnet.query import Query
+from defectnet.spectrum import Spectrum, bin_centres_thz
+
+SMALL = NetworkSettings(width=16, encoder_layers=1, decoder_layers=1, heads=2, members=1)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    torch.manual_seed(0)
+    config = ModelConfig(
+        network=SMALL, grid=FrequencyGrid(n_bins=64), comparer=ComparerSettings(width=16, layers=1, heads=2)
+    )
+    network = DefectNetwork(config.network, config.grid, config.comparer)
+    return Predictor(network, config, responses=made_up_library())
+
+
+def question(amounts, *, host="MgO", reference=True, **kwargs):
+    dopants = DOPANTS[host][1]
+    pristine = host_density(host)
+    change = sum((c * response(host, dopants.index(e)) for e, c in amounts.items()), np.zeros_like(pristine))
+    axis = bin_centres_thz(pristine.size, STEP_THZ)
+    spectrum = Spectrum(axis, np.maximum(pristine + change, 0.0))
+    return Query("q", Host(host), spectrum, Spectrum(axis, pristine) if reference else None, **kwargs)
+
+
+def test_a_known_host_with_a_reference_is_compared(predictor):
+    (answer,) = predictor.predict([question({"Ca": 0.05}, candidates=("Ca", "Zn", "Al"))])
+    assert answer.fit is not None
+    assert answer.fit.host_id == "made-up-MgO"
+    assert answer.fit.sources == {"Ca": "endmember", "Zn": "endmember", "Al": "springs"}
+    assert 0.0 <= answer.fit.explained <= 1.0
+    assert {verdict.element for verdict in answer.elements} == {"Ca", "Zn", "Al"}
+
+
+def test_without_reference_or_host_the_spectrum_alone_answers(predictor):
+    without, unknown = predictor.predict(
+        [question({"Ca": 0.05}, reference=False), question({"K": 0.05}, host="NaCl", host_id=None)]
+    )
+    assert without.fit is None
+    assert any("pristine" in warning for warning in without.warnings)
+    assert unknown.fit is not None
+    other = Query("q", Host("KCl"), unknown_spectrum := question({}).spectrum, unknown_spectrum)
+    assert predictor.predict([other])[0].fit is None
+
+
+def test_an_element_without_a_response_is_judged_by_the_spectrum_and_said(predictor):
+    (answer,) = predictor.predict([question({"Ca": 0.05}, candidates=("Ca", "Pb"))])
+    assert {verdict.element for verdict in answer.elements} == {"Ca", "Pb"}
+    assert any("Pb" in warning and "response" in warning for warning in answer.warnings)
+
+
+def test_what_explains_little_is_doubted_first(predictor):
+    (answer,) = predictor.predict([question({"Mn": 0.1}, candidates=("Mn", "Ca"))])
+    if any(verdict.present for verdict in answer.elements) and answer.fit.explained < 2 / 3:
+        assert "only" in answer.warnings[0]
+
+
+def test_the_best_set_is_the_true_one(predictor):
+    asked = question({"Ca": 0.06}, candidates=("Ca", "Zn", "Ni"))
+    (answer,) = predictor.predict([asked])
+    best = predictor.with_alternatives(asked, answer).fit.alternatives[0]
+    assert best.elements == ("Ca",)
+    assert best.explained > 0.97
+    assert best.concentrations[0] == pytest.approx(0.06, rel=0.1)
+
+
+def test_curves_add_up(predictor):
+    asked = question({"Ca": 0.06}, candidates=("Ca", "Zn"))
+    (answer,) = predictor.predict([asked])
+    curves = predictor.curves(asked, answer)
+    whole = curves.residual + sum(curves.each.values(), np.zeros_like(curves.residual))
+    assert whole == pytest.approx(curves.measured)
+
+
+def test_a_batch_answers_as_each_alone(predictor):
+    asked = [question({"Ca": 0.05}), question({"K": 0.1}, host="NaCl"), question({}, candidates=("Ca", "Zn"))]
+    together, alone = predictor.predict(asked), [predictor.predict([one])[0] for one in asked]
+    for one, other in zip(together, alone, strict=True):
+        assert [v.element for v in one.elements] == [v.element for v in other.elements]
+        assert [v.probability for v in one.elements] == pytest.approx([v.probability for v in other.elements], abs=1e-4)
+
+
+def test_the_fit_survives_the_table(predictor):
+    asked = question({"Ca": 0.05}, candidates=("Ca", "Zn"))
+    answer = predictor.with_alternatives(asked, predictor.predict([asked])[0])
+    assert Prediction.from_dict(answer.to_dict()) == answer
+    import pyarrow as pa
+
+    (row,) = pa.Table.from_pylist([answer.to_dict()], schema=PREDICTIONS_SCHEMA).to_pylist()
+    assert row["fit"]["host_id"] == "made-up-MgO"
+    assert Prediction.from_dict(row).fit.sources == answer.fit.sources
+
+
+def test_an_artifact_keeps_the_comparer(predictor, tmp_path):
+    save_artifact(tmp_path, network=predictor.network, config=predictor.config, card="# A card")
+    network, config = load_artifact(tmp_path)
+    assert config.comparer == predictor.config.comparer
+    for name, value in predictor.network.comparer.state_dict().items():
+        assert torch.equal(network.comparer.state_dict()[name], value)
+
+
+def test_one_of_several_sites():
+    logits = np.array([0.3, -1.2])
+    p = 1.0 / (1.0 + np.exp(-logits))
+    both = 1.0 - np.prod(1.0 - p)
+    assert 1.0 / (1.0 + np.exp(-any_of(logits))) == pytest.approx(both)
+    assert any_of(np.array([0.7])) == pytest.approx(0.7)
+
+
+def test_the_vocabulary_is_the_libraries_business(predictor):
+    (answer,) = predictor.predict([question({"Ca": 0.05})])
+    assert {verdict.element for verdict in answer.elements} <= set(VOCABULARY)

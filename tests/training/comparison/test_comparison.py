@@ -1,0 +1,132 @@
+"""Training of the comparison on made-up hosts."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from support.responses import made_up_library, made_up_rows
+
+import training.comparison.rows as rows_module
+from defectnet.model.comparison.calibration import ComparisonCalibration
+from defectnet.model.comparison.comparer import ComparerSettings
+from defectnet.model.comparison.hosts import source_class
+from training.comparison.batches import BatchMaker
+from training.comparison.evaluate import Regime, calibrate_comparison, evaluate_comparison, judge, raw_answers
+from training.comparison.fit import CompareSettings, comparison_loss, fit_comparer
+from training.comparison.lists import candidate_entries
+from training.comparison.mismatch import Mismatch, MismatchSettings, bent
+from training.comparison.rows import ComparisonRows
+
+SETTINGS = CompareSettings(
+    steps=60, batch_size=16, learning_rate=5e-3, warmup_steps=5, network=ComparerSettings(width=16, layers=1, heads=2)
+)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return ComparisonRows.from_table(made_up_rows(), made_up_library())
+
+
+@pytest.fixture(scope="module")
+def in_training(rows):
+    """The same rows, all in the training split: three formulas need not fall into it."""
+    hosts = {
+        name: rows_module.RowHost(host.vibrational, host.neutron, host.ratio, "train", host.rows)
+        for name, host in rows.hosts.items()
+    }
+    return ComparisonRows(**{**vars(rows), "hosts": hosts})
+
+
+def test_rows_know_their_host_and_truth(rows):
+    assert len(rows) == 36
+    assert set(rows.label) == {"endmember"}
+    first = rows.truth[0]
+    assert all(replaced == "Mg" and 0 < amount < 0.2 for (_, replaced), amount in first.items())
+    sample, reference, neutron = rows.spectra(0, neutron=True)
+    assert not neutron  # no partial densities: as vibrational
+    assert sample.shape == reference.shape
+
+
+def test_a_hard_list_has_one_source(rows):
+    host = rows.hosts["made-up-MgO"].vibrational
+    found = candidate_entries(host, {"Ca"}, "hard", np.random.default_rng(0))
+    assert {entry.source for entry in found} == {"endmember"}
+    assert {entry.element for entry in found} == {"Ca", "Zn", "Ni"}
+
+
+def test_the_source_says_nothing_of_the_truth(rows):
+    """In mixed lists a true dopant has its better source as often as a distractor has one."""
+    host, rng = rows.hosts["made-up-MgO"].vibrational, np.random.default_rng(0)
+    seen: Counter[tuple[bool, bool]] = Counter()
+    for _ in range(2000):
+        for entry in candidate_entries(host, {"Ca"}, "mixed", rng, n_distractors=3):
+            seen[entry.element == "Ca", source_class(entry.source) != "springs"] += 1
+    shares = [seen[true, True] / (seen[true, True] + seen[true, False]) for true in (True, False)]
+    assert shares[0] == pytest.approx(shares[1], abs=0.05)
+    assert 0.1 < shares[0] < 0.95
+
+
+def test_a_bent_axis_keeps_the_modes():
+    from defectnet.model.comparison.axis import CENTRES, WIDTHS
+
+    band = torch.tensor(np.exp(-0.5 * ((CENTRES - 0.6) / 0.1) ** 2), dtype=torch.float32)[None]
+    band = 3 * band / float((band * torch.tensor(WIDTHS)).sum())
+    moved = bent(band, torch.tensor([[0.05, 0.0, 0.0]]))
+    assert float((moved.double() * torch.tensor(WIDTHS)).sum()) == pytest.approx(3.0, rel=1e-3)
+    assert CENTRES[int(moved.argmax())] == pytest.approx(0.6 / 1.05, abs=0.01)
+
+
+def test_training_learns_and_goes_on_where_it_stopped(in_training, tmp_path):
+    torch.set_num_threads(1)
+    losses = []
+    fit_comparer(in_training, SETTINGS, tmp_path / "a", report=lambda step, p, c: losses.append(p), every=20)
+    assert losses[-1] < 0.7 * losses[0]
+    again = []
+    fit_comparer(in_training, SETTINGS, tmp_path / "a", report=lambda *s: again.append(s))
+    assert again == []  # all steps are done
+
+
+def test_the_pristine_control_finds_nothing_of_the_truth(in_training, tmp_path):
+    network = fit_comparer(in_training, SETTINGS, tmp_path)
+    regime = Regime("hard", "endmember")
+    places = list(range(len(in_training)))
+    told = [
+        judge(
+            raw_answers(network, in_training, places, regime, pristine=pristine),
+            ComparisonCalibration(),
+            candidates=True,
+        )
+        for pristine in (False, True)
+    ]
+    truth = told[0].truth > 0
+    apart = [float(one.probability[truth].mean() - one.probability[one.asked & ~truth].mean()) for one in told]
+    assert apart[0] > apart[1] + 0.2
+    assert told[1].truth.sum() == 0
+
+
+def test_a_report_has_a_control_beside_each_regime(rows, tmp_path):
+    hosts = {
+        name: rows_module.RowHost(host.vibrational, host.neutron, host.ratio, split, host.rows)
+        for (name, host), split in zip(rows.hosts.items(), ("train", "validation", "test"), strict=True)
+    }
+    split = ComparisonRows(**{**vars(rows), "hosts": hosts})
+    network = fit_comparer(split, SETTINGS, tmp_path)
+    calibration = calibrate_comparison(network, split)
+    assert set(calibration.interval_factors) == {"endmember", "springs"}
+    report = evaluate_comparison(network, calibration, split)
+    assert {"hard_lists", "random_others", "guess_free"} <= set(report)
+    for figures in report.values():
+        assert {"headline", "control", "best_threshold_f1", "ece"} <= set(figures)
+
+
+def test_a_loss_without_any_dopant_is_finite(in_training):
+    maker = BatchMaker(in_training, Mismatch(MismatchSettings()), mixtures=0.0, pristine=1.0)
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    questions = [maker.question(row, "likely", rng, neutron=False, source="", n_distractors=4) for row in range(4)]
+    batch = maker.batch(questions, rng, generator, distorted=0.0, without_prior=0.5)
+    from defectnet.model.comparison.comparer import Comparer
+
+    presence, concentration = comparison_loss(Comparer(SETTINGS.network)(batch.inputs), batch)
+    assert torch.isfinite(presence)
+    assert float(concentration.detach()) == 0.0
