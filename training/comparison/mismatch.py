@@ -12,7 +12,7 @@ from defectnet.model.comparison.registration import WIDTHS_TRIED
 from defectnet.settings import Settings
 from defectnet.spectrum import MODES_PER_ATOM
 
-__all__ = ["Mismatch", "MismatchSettings", "bent"]
+__all__ = ["Mismatch", "MismatchSettings", "bent", "moved_curves"]
 
 _CENTRES = torch.tensor(CENTRES, dtype=torch.float32)
 _WIDTHS = torch.tensor(WIDTHS, dtype=torch.float32)

@@ -19,7 +19,7 @@ from defectnet.query import iterate_rows
 from defectnet.spectrum import MODES_PER_ATOM
 from training.dataset import split_of
 
-__all__ = ["ComparisonRows", "RowHost", "Substitutions"]
+__all__ = ["ComparisonRows", "Floats", "RowHost", "Substitutions"]
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from defectnet.model.comparison.axis import CENTRES, COARSE, FINE, WIDTHS, deriv
 __all__ = [
     "N_ENTRY_FEATURES",
     "N_GLOBAL_FEATURES",
+    "N_VIEWS",
     "Features",
     "Responses",
     "compute_features",
