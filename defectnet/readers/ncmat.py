@@ -21,7 +21,7 @@ from defectnet.units import SaidUnit, find_unit
 
 __all__ = ["FORMATS"]
 
-_POINTS = 2000
+_DIGITS = 7  # of THz: nearer points are one
 _REPEATED = re.compile(r"(\S+?)r(\d+)")
 
 
@@ -88,8 +88,8 @@ def _read(source: Source) -> Reading:
         parts = [_density(section) for section in sections]
     except (KeyError, IndexError, ValueError, ZeroDivisionError):
         raise SpectrumError(f"{where} is not a whole NCMAT file", fix="write or copy it again", field="file") from None
-    top = max(spectrum.frequency_thz[-1] for _, _, spectrum in parts)
-    axis = parts[0][2].frequency_thz if len(parts) == 1 else np.linspace(0.0, 1.02 * top, _POINTS)
+    # Every point of every element's grid, so that no narrow peak falls between two.
+    axis = np.unique(np.concatenate([spectrum.frequency_thz.round(_DIGITS) for _, _, spectrum in parts]))
     partial: dict[str, NDArray[np.float64]] = {}
     for element, share, spectrum in parts:
         density = np.interp(axis, spectrum.frequency_thz, spectrum.dos, left=0.0, right=0.0)

@@ -201,8 +201,14 @@ def _row(number: int, line: bytes, schema: pa.Schema) -> dict[str, Any]:
 
 
 def _row_of_query(asked: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
-    """An object of the HTTP interface as a row; one that is wrong keeps its place and its id."""
+    """An object of the HTTP interface as a row; one that is wrong keeps its place and its id.
+
+    A row has no place for `prior` and `uncertainty`; without them the answer would be another.
+    """
     try:
+        for name, usual in (("prior", True), ("uncertainty", None)):
+            if asked.get(name) not in (None, usual):
+                raise InputError("is nothing that a table holds", fix="leave it out, or ask the service", field=name)
         row = Query.from_json(asked).to_row()
     except InputError as error:
         row = {"sample_id": asked.get("id"), "host": asked.get("host"), "error": str(error)}

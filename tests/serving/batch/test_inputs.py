@@ -12,7 +12,7 @@ from defectnet.errors import TableError
 from defectnet.io.compact import compacted
 from defectnet.io.storage import Location
 from defectnet.io.tables import write_table
-from defectnet.query import iterate_rows
+from defectnet.query import Query, iterate_rows
 from serving.batch.inputs import Cursor, count_rows
 
 Table = Callable[..., pa.Table]
@@ -130,6 +130,35 @@ def test_a_bad_line_keeps_its_place(tmp_path: Path, spectra_table: Table, line: 
     assert [error is None for error in table["error"].to_pylist()] == [True, False, True]
     assert says in table["error"][1].as_py()
     assert ids(table)[::2] == ["s0", "s1"]
+
+
+def test_lines_of_the_services_interface_become_rows(tmp_path: Path):
+    """Both dialects of JSON in one file; what cannot be a row keeps its place and its id."""
+    axis = [0.1 * i for i in range(1, 101)]
+    dos = [float(i % 7) for i in range(100)]
+    asked = {"id": "a", "host": "Si", "unit": "THz", "frequency": axis, "dos": dos, "candidates": ["Ge"]}
+    asked["reference"] = {"frequency": axis, "dos": dos[::-1]}
+    lines = [
+        asked,
+        {"sample_id": "b", "host": "Si", "frequency_step_thz": 0.1, "dos": dos},
+        {**asked, "id": "c", "unit": "furlong"},
+        {**asked, "id": "d", "prior": False},
+        {**asked, "id": "e", "uncertainty": [0.1] * 100},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = list(iterate_rows(Cursor(Location.of(tmp_path / "a.jsonl")).read(0, 5)))
+    assert [row["sample_id"] for row in rows] == ["a", "b", "c", "d", "e"]
+    assert [bool(row["error"]) for row in rows] == [False, False, True, True, True]
+    assert "prior: is nothing that a table holds" in rows[3]["error"]
+    query, given = Query.from_row(rows[0]), Query.from_json(asked)
+    assert (query.candidates, query.kind) == (("Ge",), "vibrational")
+    edges = [0.5 * i for i in range(21)]
+    for one, other in ((query.spectrum, given.spectrum), (query.reference, given.reference)):
+        assert one is not None
+        assert other is not None
+        assert one.cumulative(edges) == pytest.approx(other.cumulative(edges), abs=1e-4 * other.modes)
+    # And the other way: a row is understood where the interface's object is.
+    assert Query.from_json(lines[1]).sample_id == "b"
 
 
 def test_a_file_of_no_known_kind(tmp_path: Path):
