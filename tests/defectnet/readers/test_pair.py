@@ -13,7 +13,7 @@ from defectnet.errors import InputError
 from defectnet.host import Host
 from defectnet.model.predictor import Predictor
 from defectnet.query import Query
-from defectnet.readers import Reading, compatible, load_phonopy, read_file
+from defectnet.readers import Pair, Reading, compatible, load_phonopy, read_file
 from defectnet.readers.broadening import unequal_broadening, widened
 from defectnet.readers.reading import Broadening
 from defectnet.references import find_hosts
@@ -97,6 +97,11 @@ def test_a_resolution_is_for_computed_references() -> None:
     np.testing.assert_array_equal(kept.reference.spectrum.dos, measured.spectrum.dos)
 
 
+def doubted(pair: Pair, warnings: tuple[str, ...]) -> bool:
+    """Whether what was found is doubted for the reason that there is: unequal smoothing, or a spectrum unlike any."""
+    return any("is read as doping" in note for note in pair.notes) or any("unlike the training" in w for w in warnings)
+
+
 @pytest.fixture(scope="module")
 def ask() -> Callable[[str, Spectrum, Spectrum], tuple[list[str], tuple[str, ...]]]:
     """Which elements the released model finds, and its warnings."""
@@ -128,7 +133,7 @@ def test_pristine_against_itself_smeared_otherwise(
     for sample, reference in permutations(files, 2):
         pair = compatible(files[sample], files[reference])
         found, warnings = ask(crystal, pair.sample.spectrum, pair.reference.spectrum)
-        assert not found or pair.notes or warnings, f"{sample} beside {reference}: {found}"
+        assert not found or doubted(pair, warnings), f"{sample} beside {reference}: {found}"
 
 
 @pytest.mark.physics
@@ -136,15 +141,14 @@ def test_hosts_of_the_library_broadened(ask: Callable[..., tuple[list[str], tupl
     """Ten crystals of the packaged library, each beside itself broadened by a width that no file says."""
     for formula in ("NaCl", "MgO", "GaN", "KBr", "CaF2", "TiO2", "LiF", "ZnO", "AlN", "CsI"):
         found = find_hosts(Host(formula))
-        if not found:
-            continue
+        assert found, formula
         spectrum = found[0].spectrum
         for share in (0.005, 0.01, 0.02, 0.04):
             broad = widened(spectrum, share * spectrum.top_thz())
             for sample, reference in ((broad, spectrum), (spectrum, broad)):
                 pair = compatible(Reading(sample), Reading(reference))
                 elements, warnings = ask(formula, pair.sample.spectrum, pair.reference.spectrum)
-                assert not elements or pair.notes or warnings, f"{formula} {share}: {elements}"
+                assert not elements or doubted(pair, warnings), f"{formula} {share}: {elements}"
 
 
 def test_doping_is_not_taken_for_broadening(repository: Path) -> None:
