@@ -106,9 +106,14 @@ def read_query(
         kind=pair.kind,
         prior=prior,
         uncertainty=pair.sample.error,
-        reference_kind="measured" if known is None else "computed",
+        reference_kind="computed" if _is_computed(reading, other) else "measured",
     )
     return QueryReading(file, query, pair.sample, tuple(note for note in (*notes, *pair.notes) if note))
+
+
+def _is_computed(sample: Reading, reference: Reading | None) -> bool:
+    """Whether a reference was computed and the sample, as far as is known, was not."""
+    return reference is not None and reference.origin == "computed" and sample.origin != "computed"
 
 
 def _crystal(named: Host | None, known: PristineHost | None) -> Host:

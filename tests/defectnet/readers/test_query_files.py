@@ -61,3 +61,22 @@ def test_a_reference_without_a_unit_is_taken_to_be_like_the_sample(tmp_path: Pat
     assert question.query.reference.frequency_thz[-1] == question.query.spectrum.frequency_thz[-1]
     with pytest.raises(UnitError):
         read_query(tmp_path / "a.csv", "Si", reference=tmp_path / "b.csv")
+
+
+def test_a_reference_that_was_computed_is_said_to_be(sample: Path, tmp_path: Path, examples: Path) -> None:
+    rows = np.loadtxt(examples / "Si-pristine.csv", delimiter=",", skiprows=2)
+    path = tmp_path / "total_dos.dat"
+    np.savetxt(path, rows[:, :2], header="Tetrahedron method")
+    assert read_query(sample, "Si", reference=path, reference_unit="THz").query.reference_kind == "computed"
+    assert read_query(path, "Si", unit="THz", reference=path).query.reference_kind == "measured"  # both are
+    assert read_query(sample, "Si", reference=examples / "Si-pristine.csv").query.reference_kind == "measured"
+    assert read_query(sample, "Si", reference="library").query.reference_kind == "computed"
+
+
+def test_errors_go_with_the_question(tmp_path: Path) -> None:
+    path = tmp_path / "e.csv"
+    rows = [line.split(",") for line in ROWS.splitlines()]
+    path.write_text("Energy (meV),DOS,error\n" + "".join(f"{4 * float(f)},{d},0.1\n" for f, d in rows))
+    uncertainty = read_query(path, "Si").query.uncertainty
+    assert uncertainty is not None
+    np.testing.assert_allclose(uncertainty, 0.1 * 4.135667697, rtol=1e-6)
