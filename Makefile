@@ -28,7 +28,7 @@ export OMP_NUM_THREADS ?= 1
 	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-curves bench-search \
 	bench-training \
 	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
-	bench-serve bench-serve-fuzz bench-faults bench-cluster capacity install clean
+	bench-serve bench-serve-fuzz bench-faults bench-cluster capacity capacity-fleet install clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
@@ -168,6 +168,9 @@ bench-cluster: $(STAMP)  ## what survives which fault, on three nodes (as test-c
 
 capacity: $(STAMP)  ## nodes, hours and storage of large campaigns, from the measured figures
 	$(RUN) benchmarks/capacity.py
+
+capacity-fleet: $(STAMP)  ## how up to a thousand replicas follow a tenfold load, by Serve's own autoscaling decision
+	$(RUN) benchmarks/fleet.py
 
 ##@ The environment
 

@@ -39,9 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     result: dict[str, object] = {"rows_of_each_batch": arguments.rows, "batches": 2, "clients": CLIENTS}
     # Ray's own proxy: HAProxy's settings would have to be there before Ray starts, and Ray starts here with more cores.
-    settings = ServiceSettings(
-        model=str(released_model()), port=0, proxy="python", replicas=Replicas(cpus=0.5), ingress=Replicas(cpus=0.25)
-    )
+    settings = ServiceSettings(model=str(released_model()), port=0, proxy="python", replicas=Replicas(cpus=0.5))
     with tempfile.TemporaryDirectory(dir=runs_folder()) as folder, ray_session(6), running_service(settings) as url:
         import ray
 

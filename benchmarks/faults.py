@@ -207,7 +207,6 @@ class Run:
 
 _FAULTS: dict[str, Callable[[Run, Path], dict[str, Any]]] = {
     "replica_sigkill": lambda run, _: run.killed("ray::ServeReplica:defectnet:model"),
-    "ingress_sigkill": lambda run, _: run.killed("ray::ServeReplica:defectnet:ingress"),
     "proxy_sigkill": lambda run, _: run.killed("haproxy"),
     "proxy_actor_sigkill": lambda run, _: run.killed("ray::HAProxyManager"),
     "controller_sigkill": lambda run, _: run.killed("ray::ServeController"),

@@ -1,7 +1,7 @@
 """Ten thousand requests that nobody should send: no status 5xx, no hang, and no memory that stays.
 
-Two thirds come from the OpenAPI document (schemathesis), well-formed and broken; a third are Arrow streams, damaged by
-hypothesis. 503 with Retry-After counts as a refusal. Memory is the sum over the service's processes that answer.
+Most come from the OpenAPI document (schemathesis), well-formed and broken, over every route of it; a third are Arrow
+streams, damaged by hypothesis, and a tenth uploaded files, damaged alike. 503 with Retry-After counts as a refusal. Memory is the sum over the service's processes that answer.
 
     make bench-serve-fuzz
 """
@@ -76,6 +76,7 @@ def main() -> None:
         before = memory_mb()
         tally = Tally()
         fuzz_arrow(client, tally, REQUESTS // 3)
+        fuzz_files(client, tally, REQUESTS // 10)
         halfway = memory_mb()
         fuzz_openapi(client, tally, REQUESTS - tally.sent)
         after = memory_mb()
@@ -155,20 +156,42 @@ def fuzz_arrow(client: httpx.Client, tally: Tally, requests: int) -> None:
     def ask(data: st.DataObject) -> None:
         kind = data.draw(st.sampled_from([ARROW, ARROW, ARROW, JSON]))
         body = bytearray(bodies[kind])
-        for _ in range(data.draw(st.integers(0, 4))):
-            # Half of the changes hit the headers, where the lengths are.
-            place = data.draw(st.integers(0, (len(body) if data.draw(st.booleans()) else min(2000, len(body))) - 1))
-            change = data.draw(st.sampled_from(["set", "cut", "double"]))
-            if change == "set":
-                body[place] = data.draw(st.integers(0, 255))
-            elif change == "cut":
-                del body[place : place + data.draw(st.integers(1, 200))]
-                body = body or bytearray(b"\0")
-            else:
-                body[place:place] = body[place : place + data.draw(st.integers(1, 200))]
-        tally.send(client, "POST", "/v1/predict", content=bytes(body), headers={"content-type": kind})
+        tally.send(client, "POST", "/v1/predict", content=_damaged(body, data), headers={"content-type": kind})
 
     ask()
+
+
+def fuzz_files(client: httpx.Client, tally: Tally, requests: int) -> None:
+    """Spectrum files, damaged, and under names that say something else."""
+    files = [path for path in sorted(EXAMPLES.iterdir()) if path.suffix in (".csv", ".parquet", ".json")]
+    bodies = {path.name: path.read_bytes() for path in files}
+    names = [*bodies, "phonon.yaml", "FORCE_CONSTANTS", "si.phonon", "si.cif", "si.xlsx", "si.hdf5", "../../etc/passwd"]
+
+    @seed(requests)
+    @settings(max_examples=requests, **PROFILE)
+    @given(data=st.data())
+    def ask(data: st.DataObject) -> None:
+        body = bytearray(bodies[data.draw(st.sampled_from(sorted(bodies)))])
+        asked = {"name": data.draw(st.sampled_from(names)), "unit": data.draw(st.sampled_from(["", "meV", "THz", "x"]))}
+        headers = {"content-type": "application/octet-stream"}
+        tally.send(client, "POST", "/v1/read", params=asked, content=_damaged(body, data), headers=headers)
+
+    ask()
+
+
+def _damaged(body: bytearray, data: st.DataObject) -> bytes:
+    """With up to four changes, half of them in the first bytes, where headers have their lengths."""
+    for _ in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.integers(0, (len(body) if data.draw(st.booleans()) else min(2000, len(body))) - 1))
+        change = data.draw(st.sampled_from(["set", "cut", "double"]))
+        if change == "set":
+            body[place] = data.draw(st.integers(0, 255))
+        elif change == "cut":
+            del body[place : place + data.draw(st.integers(1, 200))]
+            body = body or bytearray(b"\0")
+        else:
+            body[place:place] = body[place : place + data.draw(st.integers(1, 200))]
+    return bytes(body)
 
 
 def memory_mb() -> dict[str, float]:
@@ -176,7 +199,7 @@ def memory_mb() -> dict[str, float]:
     import os
 
     found = {}
-    for name in ("ingress", "model"):
+    for name in ("model", "challenger"):
         pages = [
             int(Path(f"/proc/{pid}/statm").read_text().split()[1])
             for pid in processes(os.getpid(), f"ray::ServeReplica:defectnet:{name}")

@@ -1,5 +1,9 @@
 """The Serve application, as far as it goes without Ray: what it is told, and what its processes claim."""
 
+import asyncio
+import dataclasses
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +11,10 @@ import pytest
 import torch
 
 from defectnet.errors import SettingsError
+from defectnet.host import Host
+from defectnet.query import Query
+from defectnet.spectrum import Spectrum
+from serving import loading, replica
 from serving.app import build, with_http_options
 from serving.auth import hash_token
 from serving.replica import Model
@@ -64,3 +72,39 @@ def test_a_replica_computes_as_many_together_as_it_is_told(artifact: Path):
         assert model._swap.current.predictor.batch_size == 200
     finally:
         model._swap.stop()
+
+
+def test_a_replica_answers_while_it_loads_the_next_model(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Loading beside the requests, and one reference replaced: no request waits for it."""
+    begun, go_on = threading.Event(), threading.Event()
+    loaded = loading.load_model
+
+    def slow(source: Any, version: Any, **kwargs: Any) -> Any:
+        if version.version == "next":
+            begun.set()
+            assert go_on.wait(60)
+        return loaded(source, version, **kwargs)
+
+    monkeypatch.setattr(replica, "load_model", slow)
+    model = Model(ServiceSettings(poll_interval_s=0.05), str(artifact))
+    try:
+        first = model._swap.current
+        assert first is not None
+        promoted = dataclasses.replace(first.version, version="next")
+        monkeypatch.setattr(model._swap._source, "current", lambda: promoted)
+        model._swap.look_now()
+        assert begun.wait(60)
+        axis = [0.1 * i for i in range(1, 100)]
+        query = Query("one", Host("Si"), Spectrum.from_unit(axis, [1.0] * 99, "THz"))
+        answers = [asyncio.run(model.predict([query])) for _ in range(3)]
+        assert [answer[0]["model_version"] for answer in answers] == 3 * [first.version.version]
+        go_on.set()
+        deadline = time.monotonic() + 60
+        while model._swap.current is first and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert asyncio.run(model.predict([query]))[0]["model_version"] == "next"
+    finally:
+        go_on.set()
+        model.close()

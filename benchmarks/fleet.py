@@ -1,0 +1,203 @@
+"""How a fleet of up to a thousand replicas follows a load, by Ray Serve's own autoscaling decision, in simulated time.
+
+Each replica computes batches whose time is a first cost and a cost a spectrum, both from `results/serve.json`; requests
+arrive at random and go to the replica with the least to do. Every tenth of a second, as in Serve, the policy is asked
+how many replicas there should be; a new one is ready after its start, and after its node's where that has to come, too.
+The load is a step to ten times as much, or a file of one's own with lines of `seconds,requests_per_s` (a recorded one).
+
+It is a model: routing is ideal, the proxies and the controller are never the limit, and a replica never fails.
+
+    make capacity-fleet
+    python benchmarks/fleet.py my_load.csv
+"""
+
+import csv
+import json
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ray.serve.autoscaling_policy import _apply_delay_logic
+from ray.serve.config import AutoscalingConfig
+from writing import RESULTS, write_result
+
+from serving.settings import ServiceSettings
+
+STEP_S = 0.1
+MOST_REPLICAS, FIRST_REPLICAS = 1000, 100
+# Of what the first replicas can do: the load before the step.
+SHARE_BEFORE = 0.6
+BEFORE_S, STEP_UP_S, AFTER_S = 60, 720, 420
+TENFOLD = 10
+# Seconds until a replica answers: imports and loading on a node that is there; and of a node that has to come.
+REPLICA_START_S, NODE_START_S = 12.0, 120.0
+# What Serve is told to aim at, requests waiting or running in a replica: a batch's worth, and less.
+TARGETS = (32, 8, 4)
+RANDOM_SEED = 7
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What one replica needs for a batch of n requests of a spectrum: `first_s` + n · `each_s`."""
+
+    first_s: float
+    each_s: float
+    most: int
+
+    def rate(self, waiting: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Requests/s that a replica answers while so many wait."""
+        batch = np.clip(waiting, 1.0, self.most)
+        return batch / (self.first_s + batch * self.each_s)
+
+    @property
+    def most_per_s(self) -> float:
+        return float(self.rate(np.array([self.most]))[0])
+
+
+@dataclass
+class Fleet:
+    """Replicas that answer, and those that start.
+
+    Attributes:
+        waiting: requests of each replica that answers.
+        coming: when each replica that starts will answer, s.
+        target: replicas that the policy wants.
+    """
+
+    waiting: NDArray[np.float64]
+    target: int
+    coming: list[float] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    def decide(self, now: float, config: AutoscalingConfig, start_s: float) -> None:
+        """Ask Serve's policy (`replica_queue_length_autoscaling_policy`: ongoing requests over their target)."""
+        wished = math.ceil(float(self.waiting.sum()) / config.get_target_ongoing_requests())
+        wished = min(max(wished, config.min_replicas), config.max_replicas)
+        target, self.memory = _apply_delay_logic(wished, self.target, config, self.memory, _now=now)
+        if target > self.target:
+            self.coming += [now + start_s] * (target - self.target)
+        elif target < self.target:
+            idle = len(self.waiting) + len(self.coming) - target
+            kept = len(self.coming) - min(idle, len(self.coming))
+            idle -= len(self.coming) - kept
+            self.coming = self.coming[:kept]
+            self.waiting = np.sort(self.waiting)[idle:]  # those with the least to do go, as they are empty soonest
+        self.target = target
+
+    def arrive(self, now: float) -> None:
+        ready = sum(at <= now for at in self.coming)
+        self.coming = [at for at in self.coming if at > now]
+        self.waiting = np.concatenate([self.waiting, np.zeros(ready)])
+
+    def take(self, requests: int, most_waiting: int) -> int:
+        """Give requests to the replicas with the least to do; returns how many find no room."""
+        room = int(np.maximum(most_waiting - self.waiting, 0.0).sum())
+        taken = min(requests, room)
+        level = _water_level(np.sort(self.waiting), taken)
+        self.waiting = np.minimum(np.maximum(self.waiting, level), most_waiting)
+        return requests - taken
+
+
+def _water_level(waiting: NDArray[np.float64], requests: float) -> float:
+    """How far `requests` fill up the sorted queues, when each goes to the shortest."""
+    needed = np.arange(1, len(waiting) + 1) * waiting - np.cumsum(waiting)
+    filled = int(np.searchsorted(needed, requests, side="right"))
+    return float((requests + waiting[:filled].sum()) / filled)
+
+
+def simulate(load: NDArray[np.float64], replica: Replica, config: AutoscalingConfig, start_s: float) -> dict[str, Any]:
+    """Follow a load.
+
+    Args:
+        load: requests/s in each step of `STEP_S`.
+        replica: what one can do.
+        config: as Serve has it.
+        start_s: seconds until a new replica answers.
+    """
+    random = np.random.default_rng(RANDOM_SEED)
+    limit = ServiceSettings().max_queued_requests
+    fleet = Fleet(np.zeros(config.min_replicas), config.min_replicas)
+    seconds, sizes, refused, refusing, answered = [], [], 0, 0, 0.0
+    for number, rate in enumerate(load):
+        now = number * STEP_S
+        fleet.arrive(now)
+        turned_away = fleet.take(int(random.poisson(rate * STEP_S)), limit)
+        refused, refusing = refused + turned_away, refusing + (turned_away > 0)
+        done = np.minimum(fleet.waiting, replica.rate(fleet.waiting) * STEP_S)
+        longest = float(np.percentile(fleet.waiting / replica.rate(fleet.waiting), 99))
+        seconds.append(longest + replica.first_s + replica.each_s)
+        fleet.waiting = fleet.waiting - done
+        answered += float(done.sum())
+        sizes.append(len(fleet.waiting))
+        fleet.decide(now, config, start_s)
+    return {
+        "requests": round(answered + refused),
+        "refused": refused,
+        "replicas_most": max(sizes),
+        "replica_hours": round(sum(sizes) * STEP_S / 3600, 1),
+        "replicas_at_the_end": sizes[-1],
+        "p99_s_worst": round(max(seconds), 2),
+        "seconds_refusing": round(refusing * STEP_S, 1),
+    }
+
+
+def measured_replica() -> Replica:
+    """The costs from the benchmark of the service: the predictor alone, and in batches."""
+    serve = json.loads((RESULTS / "serve.json").read_text(encoding="utf-8"))
+    each_s = 1.0 / float(np.mean(serve["limit_spectra_per_s"]))
+    lone_s = float(np.mean(serve["predictor_ms"])) / 1e3
+    return Replica(max(lone_s - each_s, 0.0), each_s, ServiceSettings().max_batch_size)
+
+
+def policy(target: float) -> AutoscalingConfig:
+    """What the service tells Serve, but for the number of replicas and the target."""
+    replicas = ServiceSettings().replicas
+    return AutoscalingConfig(
+        min_replicas=FIRST_REPLICAS,
+        max_replicas=MOST_REPLICAS,
+        target_ongoing_requests=target,
+        upscale_delay_s=replicas.upscale_delay_s,
+        downscale_delay_s=replicas.downscale_delay_s,
+    )
+
+
+def step_load(replica: Replica) -> NDArray[np.float64]:
+    """A steady load, ten times as much, and the first again."""
+    before = SHARE_BEFORE * FIRST_REPLICAS * replica.most_per_s
+    parts = ((before, BEFORE_S), (TENFOLD * before, STEP_UP_S), (before, AFTER_S))
+    return np.concatenate([np.full(round(length / STEP_S), rate) for rate, length in parts])
+
+
+def recorded_load(path: Path) -> NDArray[np.float64]:
+    """Lines of `seconds,requests_per_s`; between them the load goes straight."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = np.array([[float(value) for value in row] for row in csv.reader(file) if row])
+    times = np.arange(0.0, rows[-1, 0], STEP_S)
+    return np.interp(times, rows[:, 0], rows[:, 1])
+
+
+def main() -> None:
+    """Simulate, print, and write `results/fleet.json`."""
+    replica = measured_replica()
+    own = len(sys.argv) > 1
+    load = recorded_load(Path(sys.argv[1])) if own else step_load(replica)
+    result = {
+        "replica": {"first_ms": round(replica.first_s * 1e3, 2), "each_ms": round(replica.each_s * 1e3, 2)},
+        "requests_per_s_of_a_replica": round(replica.most_per_s, 1),
+        "load": {"from": round(float(load[0]), 1), "most": round(float(load.max()), 1)},
+        "nodes_are_there": {
+            str(target): simulate(load, replica, policy(target), REPLICA_START_S) for target in TARGETS
+        },
+        "nodes_come": simulate(load, replica, policy(TARGETS[-1]), REPLICA_START_S + NODE_START_S),
+    }
+    if not own:
+        write_result("fleet", result)
+    print(json.dumps(result, indent=1))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
