@@ -27,11 +27,12 @@ from writing import RESULTS, write_result
 
 from serving.settings import ServiceSettings
 
-STEP_S = 0.1
+# The policy is asked in each step, as Serve does; requests come and go in parts of it no longer than a lone batch.
+STEP_S, PARTS = 0.1, 12
 MOST_REPLICAS, FIRST_REPLICAS = 1000, 100
 # Of what the first replicas can do: the load before the step.
 SHARE_BEFORE = 0.6
-BEFORE_S, STEP_UP_S, AFTER_S = 60, 720, 420
+BEFORE_S, STEP_UP_S, AFTER_S = 30, 600, 60
 TENFOLD = 10
 # Seconds until a replica answers: imports and loading on a node that is there; and of a node that has to come.
 REPLICA_START_S, NODE_START_S = 12.0, 120.0
@@ -125,13 +126,15 @@ def simulate(load: NDArray[np.float64], replica: Replica, config: AutoscalingCon
     for number, rate in enumerate(load):
         now = number * STEP_S
         fleet.arrive(now)
-        turned_away = fleet.take(int(random.poisson(rate * STEP_S)), limit)
+        turned_away = 0
+        for arrived in random.poisson(rate * STEP_S / PARTS, PARTS):
+            turned_away += fleet.take(int(arrived), limit)
+            done = np.minimum(fleet.waiting, replica.rate(fleet.waiting) * STEP_S / PARTS)
+            fleet.waiting = fleet.waiting - done
+            answered += float(done.sum())
         refused, refusing = refused + turned_away, refusing + (turned_away > 0)
-        done = np.minimum(fleet.waiting, replica.rate(fleet.waiting) * STEP_S)
         longest = float(np.percentile(fleet.waiting / replica.rate(fleet.waiting), 99))
         seconds.append(longest + replica.first_s + replica.each_s)
-        fleet.waiting = fleet.waiting - done
-        answered += float(done.sum())
         sizes.append(len(fleet.waiting))
         fleet.decide(now, config, start_s)
     return {

@@ -1,7 +1,8 @@
 """Ten thousand requests that nobody should send: no status 5xx, no hang, and no memory that stays.
 
 Most come from the OpenAPI document (schemathesis), well-formed and broken, over every route of it; a third are Arrow
-streams, damaged by hypothesis, and a tenth uploaded files, damaged alike. 503 with Retry-After counts as a refusal. Memory is the sum over the service's processes that answer.
+streams, damaged by hypothesis, and a tenth uploaded files, damaged alike. 503 with Retry-After counts as a refusal.
+Memory is the sum over the service's processes that answer.
 
     make bench-serve-fuzz
 """
