@@ -133,11 +133,8 @@ class Predictor:
             isolate: a batch that fails for a reason that nobody foresaw is tried again one by one, and a query that
                 fails alone gets an `error`; otherwise the failure is raised.
         """
-        answers = [
-            prediction
-            for start in range(0, len(queries), self.batch_size)
-            for prediction in self._batch(queries[start : start + self.batch_size], isolate)
-        ]
+        starts = range(0, len(queries), self.batch_size)
+        answers = [one for at in starts for one in self._batch(queries[at : at + self.batch_size], isolate)]
         return carry_errors(queries, answers, lambda drawn: self.predict(drawn, isolate))
 
     def _batch(self, queries: Sequence[Query], isolate: bool) -> Iterator[Prediction]:
