@@ -24,10 +24,11 @@ NEP89_WHEEL := neptrainkit==2.5.4
 # Many small processes: a second thread in each only makes them wait for one another (several times slower).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo pipeline test test-cluster lint lock audit formats docs wheel-test house bench-potentials \
+.PHONY: help demo pipeline test test-cluster lint lock audit formats docs wheel-test screenshots house bench-potentials \
 	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-curves bench-search \
 	bench-training \
 	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
+	bench-page bench-hosts-service \
 	bench-serve bench-serve-fuzz bench-faults bench-cluster capacity capacity-fleet install clean
 
 help:  ## show this list
@@ -64,6 +65,10 @@ docs: $(STAMP)  ## the documentation as a site, in runs/site/
 
 wheel-test: $(STAMP)  ## a wheel in an empty environment: predicting needs neither Ray nor MLflow nor phonopy (minutes)
 	$(RUN) benchmarks/predict_only.py
+
+screenshots: $(STAMP)  ## pictures of the page in runs/screenshots/, the main one in docs/ (needs chromium: apt install chromium)
+	DEFECTNET_SCREENSHOTS=$(CURDIR)/runs/screenshots $(RUN) -m pytest -q tests/serving/page/test_screenshots.py
+	cp runs/screenshots/answer-wide-light.png docs/page.png
 
 house: $(STAMP)  ## modules, imports, circles, sizes, what --help costs, a wheel in an empty environment (minutes)
 	$(RUN) benchmarks/house.py
@@ -149,6 +154,12 @@ ROWS ?= 10000 100000 1000000
 
 bench-score: $(STAMP)  ## batch scoring: rows/s, memory and share of the predictor's own speed (ROWS="10000" for a short one)
 	$(RUN) benchmarks/score.py --rows $(ROWS)
+
+bench-page: $(STAMP)  ## the page in a headless browser: flows, console, foreign requests, accessibility (minutes; needs chromium)
+	$(RUN) benchmarks/page.py
+
+bench-hosts-service: $(STAMP)  ## a crystal given as a CIF to a first answer; memory of one and of four replicas
+	$(RUN) -W ignore benchmarks/hosts_service.py
 
 bench-beside: $(STAMP)  ## latency of the service with and without two large batches beside it
 	$(RUN) benchmarks/beside_serving.py

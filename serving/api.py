@@ -26,6 +26,7 @@ from serving.host_book import HostBook
 from serving.host_catalogue import HostCatalogue
 from serving.limits import Bodies
 from serving.metrics import ObservedRequests
+from serving.page.question import question_routes
 from serving.page.routes import page_routes
 from serving.protocols.batch_jobs import batch_routes
 from serving.protocols.hosts import host_routes
@@ -83,7 +84,9 @@ def make_api(
     mlflow_routes(routes, settings, backend, data, bodies)
     batch_routes(routes, settings, backend, book, bodies)
     hosts = HostBook(settings.hosts, book.jobs)
-    host_routes(routes, HostCatalogue(settings.hosts), hosts, bodies)
+    catalogue = HostCatalogue(settings.hosts)
+    host_routes(routes, catalogue, hosts, bodies)
+    question_routes(routes, settings, catalogue, bodies)
     page_routes(routes, settings, backend, data, book, hosts, bodies)
     describe_requests(api)
     return api

@@ -46,6 +46,7 @@ ACCESS: Mapping[str, Role | Literal["any", "open"]] = {
     "GET /health": "open",
     "GET /version": "open",
     "POST /v1/read": "score",
+    "POST /v1/question": "score",
     "POST /v1/study": "score",
     "POST /v1/report": "score",
     "GET /v1/elements": "any",

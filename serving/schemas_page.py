@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serving.schemas import BatchAnswer, PredictionItem, ReferenceItem, ReplicaItem
+from serving.schemas import BatchAnswer, PredictionItem, ReferenceItem, ReplicaItem, SpectrumItem
 
 __all__ = [
     "REPORT_BODY",
@@ -13,6 +13,8 @@ __all__ = [
     "HostAnswer",
     "HostSpectrumAnswer",
     "HostsAnswer",
+    "QUESTION_BODY",
+    "QuestionAnswer",
     "ReadAnswer",
     "StatusAnswer",
     "StudyAnswer",
@@ -41,6 +43,36 @@ REPORT_BODY: dict[str, Any] = {
     }
 }
 
+_FILE = {
+    "type": "object",
+    "required": ["name", "content"],
+    "properties": {"name": {"type": "string"}, "content": {"type": "string", "format": "byte"}},
+}
+QUESTION_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "host"],
+                    "properties": {
+                        "file": _FILE,
+                        "host": {"type": "string"},
+                        "unit": {"type": "string"},
+                        "reference": {
+                            "anyOf": [_FILE, {"type": "object", "properties": {"host_id": {"type": "string"}}}]
+                        },
+                        "candidates": {"type": "array", "items": {"type": "string"}},
+                        "kind": {"type": "string"},
+                        "prior": {"type": "boolean"},
+                    },
+                }
+            }
+        },
+    }
+}
+
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -61,10 +93,19 @@ class ReadItem(BaseModel):
     top_thz: float | None = None
     elements: list[str] = Field(default_factory=list, description="Those whose parts the file tells apart.")
     notes: list[str] = Field(default_factory=list)
+    broadening: str | None = Field(None, description="How it was smoothed, where the file says.")
+    columns: list[str] = Field(default_factory=list, description="A table's columns as they were understood.")
     host: str | None = Field(None, description="Where a table names it.")
     reference: ReferenceItem | None = None
     candidates: list[str] | None = None
     error: str | None = None
+
+
+class QuestionAnswer(_Body):
+    """A question made of files."""
+
+    spectrum: SpectrumItem = Field(description="As `POST /v1/predict` takes it.")
+    notes: list[str] = Field(description="What was done with the files, and what to doubt: part of the warnings.")
 
 
 class ReadAnswer(_Body):

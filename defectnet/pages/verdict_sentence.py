@@ -1,7 +1,8 @@
 """The verdict in one sentence, and how far it is to be believed: never calmer than the evidence.
 
 Whatever speaks against an answer comes before it: no answer, then an answer that explains little of the measured change
-or was given to a spectrum unlike any in training, then one with warnings, or with an element that is far from certain.
+or was given to a spectrum unlike any in training, then one with warnings, with an element that is far from certain, or
+that nothing has checked.
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ __all__ = ["FAR_FROM_CERTAIN", "LEAST_EXPLAINED", "Said", "Trust", "at_percent",
 # against it.
 Trust = Literal["none", "doubt", "care", "plain"]
 
-# An answer that leaves more than half of the measured change unexplained describes less of it than it misses.
-LEAST_EXPLAINED = 0.5
+# An answer that leaves more than a third of the measured change unexplained says so first.
+LEAST_EXPLAINED = 2 / 3
 # A probability between these is neither a yes nor a no that anybody should act upon: one in five is wrong.
 FAR_FROM_CERTAIN = (0.2, 0.8)
 
@@ -62,6 +63,8 @@ def say(prediction: Prediction) -> Said:
         for v in prediction.elements
         if FAR_FROM_CERTAIN[0] < v.probability < FAR_FROM_CERTAIN[1]
     )
+    if getattr(prediction, "fit", None) is None:
+        minded += ("nothing has checked this answer: it was not compared with computed responses of the host",)
     return Said(f"{verdict[0].upper()}{verdict[1:]}.", "care" if minded or prediction.warnings else "plain", minded)
 
 
@@ -81,9 +84,10 @@ def _doubts(prediction: Prediction, found: list[ElementVerdict]) -> tuple[str, .
     doubts = []
     fit = getattr(prediction, "fit", None)
     explained = None if fit is None else fit.explained
-    if explained is not None and explained < LEAST_EXPLAINED:
-        what = "the elements found explain" if found else "finding nothing explains"
-        doubts.append(f"{what} only {100 * max(0.0, explained):.0f} % of the measured change")
+    # Where nothing was found nothing is explained, and nothing need be: a pristine crystal's change is noise.
+    if found and explained is not None and explained < LEAST_EXPLAINED:
+        share = f"{100 * max(0.0, explained):.0f} %"
+        doubts.append(f"the elements found explain only {share} of the measured change")
     if prediction.ood_score is not None and prediction.ood_score > OOD_LIMIT:
         doubts.append(f"the spectrum is unlike the training spectra (score {prediction.ood_score:.2f} of 1)")
     return tuple(doubts)

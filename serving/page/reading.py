@@ -24,7 +24,7 @@ from serving.schemas import refusals
 from serving.schemas_page import ReadAnswer
 from serving.settings import ServiceSettings
 
-__all__ = ["reading_routes"]
+__all__ = ["reading_routes", "safe_name", "without_folder"]
 
 # Reading holds a thread and some times the file's size; more wait.
 _AT_ONCE = 2
@@ -50,13 +50,19 @@ def reading_routes(routes: APIRouter, settings: ServiceSettings, bodies: Bodies)
     )
     async def read(request: Request, name: str = "spectrum", unit: str | None = None) -> JSONResponse:
         async with bodies.read(request, (OCTETS,)) as body, room:
-            spectra = await asyncio.to_thread(_read, body, _safe(name), unit or None, settings)
+            spectra = await asyncio.to_thread(_read, body, safe_name(name), unit or None, settings)
         return JSONResponse({"name": name, "spectra": spectra})
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """A name that means nothing to a file system, with its suffix, by which some formats are known."""
     return _NOT_IN_NAMES.sub("_", name)[-_LONGEST_NAME:].lstrip(".") or "spectrum"
+
+
+def without_folder(error: InputError, folder: str) -> InputError:
+    """The same error without the folder that a file was put into for reading."""
+    inside = re.compile(re.escape(folder) + r"/(?:(?:sample|reference)/)?")
+    return type(error)(inside.sub("", error.message), fix=inside.sub("", error.fix), field=error.field)
 
 
 def _read(content: bytes, name: str, unit: str | None, settings: ServiceSettings) -> list[dict[str, Any]]:
@@ -68,9 +74,7 @@ def _read(content: bytes, name: str, unit: str | None, settings: ServiceSettings
                 return _table(path, settings)
             reading = read_file(path, unit)
         except InputError as error:
-            raise type(error)(
-                error.message.replace(f"{path}", name).replace(f"{folder}/", ""), fix=error.fix, field=error.field
-            ) from None
+            raise without_folder(error, folder) from None
     if reading.spectrum.frequency_thz.size > settings.max_points:
         raise InputError(
             f"{reading.spectrum.frequency_thz.size} points are more than {settings.max_points}",
@@ -103,7 +107,6 @@ def _table(path: Path, settings: ServiceSettings) -> list[dict[str, Any]]:
 
 def _described(sample_id: str, reading: Reading) -> dict[str, Any]:
     spectrum = reading.spectrum
-    said: Any = getattr(reading, "unit", None)
     return {
         "id": sample_id,
         "frequency": spectrum.frequency_thz.tolist(),
@@ -113,11 +116,13 @@ def _described(sample_id: str, reading: Reading) -> dict[str, Any]:
         else [None if np.isnan(value) else float(value) for value in reading.error],
         "kind": reading.kind,
         "format": reading.format,
-        "unit_in_file": getattr(said, "name", None),
-        "unit_said_by": getattr(said, "said_by", None),
+        "unit_in_file": reading.unit.name,
+        "unit_said_by": reading.unit.said_by,
         "modes": float(spectrum.modes),
         "top_thz": spectrum.top_thz(),
         "elements": list(reading.partial),
-        "notes": list(getattr(reading, "notes", ())),
+        "notes": list(reading.notes),
+        "broadening": None if reading.broadening is None else str(reading.broadening),
+        "columns": [f"{one.number} {one.name}: {one.role}" for one in reading.columns],
         "error": None,
     }

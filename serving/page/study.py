@@ -42,6 +42,9 @@ def study(predictor: Predictor, query: Query, *, source: str | None = None) -> d
     (prediction,) = predictor.predict([query])
     if prediction.error is not None:
         raise InputError(f"no answer ({prediction.error})", fix="check the spectrum", field="spectra[0]")
+    rivals: Any = getattr(predictor, "with_alternatives", None)
+    if rivals is not None:
+        prediction = rivals(query, prediction)
     explanation = explain(predictor, query, prediction)
     report = None
     if source is not None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-__all__ = ["MISSING", "Seen", "Window", "browser", "open_window"]
+__all__ = ["MISSING", "PHONE", "SEEN", "WIDE", "Seen", "Window", "browser", "open_window"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = "" if CHROMIUM else "no chromium; on Debian: apt install chromium"
@@ -24,6 +24,10 @@ class Seen:
     foreign_requests: list[str] = field(default_factory=list)
     accessibility: list[str] = field(default_factory=list)
     first_answer_s: float | None = None
+
+
+# Read by benchmarks/page.py, which runs the tests of the page and writes the figures down.
+SEEN = pytest.StashKey[Seen]()
 
 
 @dataclass

@@ -18,6 +18,14 @@ from serving.settings import ServiceSettings
 from support.local_api import LocalBackend, ScriptedJobs
 
 
+class PageBackend(LocalBackend):
+    """It tells of the model that it holds."""
+
+    async def describe(self) -> list[dict[str, Any]]:
+        (one,) = await super().describe()
+        return [one | {"vocabulary": list(self.predictor.vocabulary), "reference": "a folder"}]
+
+
 class PageServer:
     """A service that can be stopped and started again on its port.
 
@@ -61,7 +69,7 @@ class PageServer:
 @contextlib.contextmanager
 def served(settings: ServiceSettings, model: Path, **more: Any) -> Iterator[PageServer]:
     """A page server until the context ends."""
-    server = PageServer(settings, LocalBackend(model), **more)
+    server = PageServer(settings, PageBackend(model), **more)
     server.start()
     try:
         yield server

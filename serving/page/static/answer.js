@@ -53,7 +53,7 @@ export class AnswerView {
     const worth = all.filter((one) => one.present || one.probability >= HESITATION);
     const rest = all.filter((one) => !worth.includes(one));
     const most = Math.max(...worth.map((one) => one.high), 0.01) * 1.05;
-    const sources = this.answer.prediction.fit?.sources ?? {};
+    const sources = Object.fromEntries((this.answer.prediction.fit?.sources ?? []).map((one) => [one.element, one.source]));
     const row = (one) =>
       h(
         "tr",
@@ -82,7 +82,9 @@ export class AnswerView {
     const fit = this.answer.prediction.fit;
     const reference = this.asked.body.reference;
     let words = "";
-    if (fit && fit.explained !== null && fit.explained !== undefined) words = `The responses of the elements found explain ${share(fit.explained)} of the measured change; ${share(Math.max(0, 1 - fit.explained))} is left.`;
+    const found = this.answer.prediction.elements.some((one) => one.present);
+    if (fit && !found) words = "The change was compared with the responses of the host; whatever it holds, none of the elements was found in it.";
+    else if (fit) words = `The responses of the elements found explain ${share(fit.explained)} of the measured change; ${share(Math.max(0, 1 - fit.explained))} is left.`;
     else if (!reference) words = "Without a pristine reference there is no measured change to compare the answer with: nothing has checked it.";
     else words = "No response of this host to these elements was used: the answer is not checked against the measured change.";
     return h("p", { id: "explained", class: fit ? "" : "care-note" }, words);
@@ -134,7 +136,7 @@ export class AnswerView {
   }
 
   #errors(drawn) {
-    const error = this.asked.uncertainty;
+    const error = this.asked.body.uncertainty;
     if (!error || error.length !== drawn.dos.length || error.some((value) => value === null)) return {};
     const scale = Math.max(...drawn.dos) / Math.max(...this.asked.body.dos);
     return { low: drawn.dos.map((value, k) => value - scale * error[k]), high: drawn.dos.map((value, k) => value + scale * error[k]) };
@@ -178,13 +180,13 @@ export class AnswerView {
   #alternatives() {
     const found = this.answer.prediction.fit?.alternatives ?? [];
     if (!found.length) return [];
-    const parts = (one) => (Array.isArray(one.elements) ? one.elements.map((e, k) => [e, one.concentrations?.[k]]) : Object.entries(one.elements ?? one.concentrations ?? {}));
+    const parts = (one) => one.elements.map((element, k) => [element, one.concentrations[k]]);
     return [
       h(
         "section",
         { "aria-label": "Next-best sets" },
         h("h3", {}, "Next-best sets of elements"),
-        h("ol", { id: "alternatives" }, found.map((one) => h("li", {}, `${parts(one).map(([e, c]) => (typeof c === "number" ? `${e} ${percent(c)} at.%` : e)).join(", ") || "nothing"}: explains ${share(one.explained)}`))),
+        h("ol", { id: "alternatives" }, found.map((one) => h("li", {}, `${parts(one).map(([e, c]) => (`${e} ${percent(c)} at.%`)).join(", ") || "nothing"}: explains ${share(one.explained)}`))),
       ),
     ];
   }

@@ -7,6 +7,7 @@ import { LABEL, inUnit, short } from "./units.js";
 const AT_ONCE = 4;
 const REFERENCE_NAME = /(pristine|undoped|reference|(^|[^a-z])ref([^a-z]|$)|pure)/i;
 const SHOWN = 8;
+const OPEN = 2; // files whose facts are shown without a click
 
 let counter = 0;
 
@@ -150,11 +151,13 @@ export class Files {
       ["axis", `${ends[0]} to ${ends[1]} ${LABEL[unit]}${said}`],
       ["points", `${read.frequency.length}${errors ? `, ${errors} with an error bar` : ", no error bars"}`],
       ["kind", read.kind ?? "not said"],
+      ...(read.broadening ? [["smoothed", read.broadening]] : []),
       ["modes", `${short(read.modes)} above zero (3 an atom, where it is scaled so)`],
       ["top", `${short(inUnit(read.top_thz, unit))} ${LABEL[unit]}`],
     ];
+    const words = `${read.format}, ${ends[0]} to ${ends[1]} ${LABEL[unit]}, ${read.frequency.length} points${read.kind ? `, ${read.kind}` : ""}`;
     return [
-      h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+      h("details", { open: this.all.length <= OPEN }, h("summary", {}, words), h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))),
       read.notes.map((note) => h("p", { class: "hint" }, note)),
     ];
   }

@@ -22,7 +22,7 @@ export function judge(answer, limits, weighed, known) {
   const { prediction, said } = answer;
   if (said.trust === "none") return { verdict: "undecided", why: "there is no answer" };
   if (said.trust === "doubt") return { verdict: "undecided", why: "the answer is doubted" };
-  const undecided = [];
+  const undecided = prediction.fit ? [] : ["nothing has checked the answer"];
   for (const [symbol, limit] of Object.entries(limits)) {
     const found = prediction.elements.find((one) => one.element === symbol);
     if (found?.present && found.low > limit) return { verdict: "fail", why: `${symbol} lies above its limit` };

@@ -109,38 +109,66 @@ function drawCrystals(formula) {
   );
 }
 
-async function computedReference(kind) {
-  const id = radio("crystal") || crystals[0].host_id;
-  const got = await ask("GET", `v1/hosts/${encodeURIComponent(id)}/spectrum?kind=${kind}`);
-  const known = crystals.find((one) => one.host_id === id);
-  return { body: { unit: "THz", frequency: got.frequency, dos: got.dos }, name: id, note: got.note, elsewhere: known?.packaged === true };
+// The file's bytes as JSON can carry them.
+const encoded = (file) =>
+  new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => failed(new Error(`${file.name} can no longer be read; give it again.`));
+    reader.readAsDataURL(file);
+  });
+
+async function chosenReference() {
+  const mode = radio("reference");
+  if (mode === "computed") {
+    const id = radio("crystal") || crystals[0].host_id;
+    return { sent: { host_id: id }, name: id, elsewhere: crystals.find((one) => one.host_id === id)?.packaged === true };
+  }
+  if (mode !== "file") return null;
+  return { sent: { name: files.reference.name, content: await encoded(files.reference.file) }, name: files.reference.name, elsewhere: true };
+}
+
+// A file of one spectrum: the service makes the question of it and of the reference, as the command line does.
+async function questionOfFile(one, reference, wishes) {
+  const about = { file: one.name, reference: reference?.name ?? "", notes: [] };
+  if (!readable(one).length) return { about, problem: one.error || one.spectra[0]?.error || "it was not read" };
+  const sent = { file: { name: one.name, content: await encoded(one.file) }, host: host.formula, ...wishes };
+  if (one.unit) sent.unit = one.unit;
+  if (reference) sent.reference = reference.sent;
+  try {
+    const { spectrum, notes } = await ask("POST", "v1/question", { json: sent });
+    about.notes = notes;
+    const again = { file: one.name, unit: one.unit, host: host.formula, reference: reference?.name ?? "", candidates: wishes.candidates ?? null, kind: wishes.kind ?? "", prior: wishes.prior !== false };
+    return { about, body: spectrum, again: reference && !reference.elsewhere ? null : again };
+  } catch (error) {
+    return { about, problem: error.message };
+  }
+}
+
+// A table brings each row's own host and reference.
+function questionsOfTable(one, wishes) {
+  return one.spectra.map((read) => {
+    const about = { file: `${one.name}: ${read.id}`, reference: read.reference ? "in the table" : "", notes: [] };
+    if (read.error) return { about, problem: read.error };
+    const body = { id: read.id, host: read.host || host.formula, unit: "THz", frequency: read.frequency, dos: read.dos, kind: read.kind ?? "vibrational", ...wishes };
+    if (read.reference) body.reference = { unit: "THz", ...read.reference };
+    if (!body.candidates && read.candidates) body.candidates = read.candidates;
+    return { about, body, again: null };
+  });
 }
 
 async function questions() {
-  const kind = radio("kind");
-  const mode = radio("reference");
-  const shared = {};
-  if (radio("elements") === "some") shared.candidates = [...periodic.chosen];
-  if (!$("prior").checked) shared.prior = false;
-  let reference = null;
-  if (mode === "computed") reference = await computedReference(kind);
-  else if (mode === "file") {
-    const [read] = readable(files.reference);
-    reference = { body: { unit: "THz", frequency: read.frequency, dos: read.dos }, name: files.reference.name, note: "", elsewhere: true };
+  const wishes = {};
+  if (radio("elements") === "some") wishes.candidates = [...periodic.chosen];
+  if (!$("prior").checked) wishes.prior = false;
+  if (changed.kind) wishes.kind = radio("kind"); // said by hand; else the files say it
+  const reference = await chosenReference();
+  const made = [];
+  for (const one of files.samples) {
+    if (one.spectra.length > 1 || one.spectra[0]?.host) made.push(...questionsOfTable(one, wishes));
+    else made.push(await questionOfFile(one, reference, wishes));
   }
-  return files.samples.flatMap((one) =>
-    one.spectra.map((read) => {
-      const about = { file: one.spectra.length > 1 ? `${one.name}: ${read.id}` : one.name, reference: reference?.name ?? (read.reference ? "in the table" : ""), note: reference?.note ?? "" };
-      if (read.error) return { about, problem: read.error };
-      const named = read.host && (one.spectra.length > 1 || !host.formula);
-      const body = { id: read.id, host: named ? read.host : host.formula, unit: "THz", frequency: read.frequency, dos: read.dos, kind: read.kind && one.spectra.length > 1 ? read.kind : kind, ...shared };
-      if (reference) body.reference = reference.body;
-      else if (read.reference) body.reference = { unit: "THz", ...read.reference };
-      if (!body.candidates && read.candidates) body.candidates = read.candidates;
-      const again = { file: one.name, unit: one.unit, host: body.host, reference: reference?.name ?? "", candidates: body.candidates ?? null, kind: read.kind === body.kind || (!read.kind && body.kind === "vibrational") ? "" : body.kind, prior: shared.prior !== false };
-      return { about, body, again: one.spectra.length > 1 || (reference && !reference.elsewhere) ? null : again, uncertainty: read.uncertainty };
-    }),
-  );
+  return made;
 }
 
 // ── the answer ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -151,9 +179,9 @@ function noAnswer(asked, text) {
 
 // What the service does not know of how the question was put belongs to the warnings, as on the command line.
 function withNote(answer, asked) {
-  const note = asked.about.note;
-  if (note && answer.prediction.error === null && !answer.prediction.warnings.includes(note)) {
-    answer.prediction.warnings.push(note);
+  const notes = asked.about.notes.filter((note) => !answer.prediction.warnings.includes(note));
+  if (notes.length && answer.prediction.error === null) {
+    answer.prediction.warnings.push(...notes);
     if (answer.said.trust === "plain") answer.said.trust = "care";
   }
   return answer;
@@ -166,7 +194,8 @@ async function run() {
   announce("Asking the service.");
   try {
     const asked = await questions();
-    if (asked.length === 1 && asked[0].body) await runOne(asked[0], mine);
+    if (asked.length === 1 && asked[0].problem) throw new Error(asked[0].problem);
+    if (asked.length === 1) await runOne(asked[0], mine);
     else await runMany(asked, mine);
   } catch (error) {
     if (mine === round) showProblem(error.message);
@@ -220,8 +249,7 @@ async function runMany(asked, mine) {
     }
     if (mine !== round) return;
   }
-  const unread = files.samples.filter((one) => !one.spectra.length).map((one) => ({ asked: { about: { file: one.name } }, answer: noAnswer({ about: { file: one.name } }, one.error || "not read") }));
-  results = [...asked.map((one) => ({ asked: one, answer: answers.get(one) })), ...unread];
+  results = asked.map((one) => ({ asked: one, answer: answers.get(one) }));
   showMany();
   announce(`${good.length} samples answered.`);
 }

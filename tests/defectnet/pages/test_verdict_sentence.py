@@ -25,12 +25,12 @@ class Fitted(Prediction):
     fit: Any = None
 
 
-def fitted(explained: float, *elements: ElementVerdict) -> Prediction:
-    return Fitted("s", "Si", elements, 0.1, (), "defectnet", "1", fit=SimpleNamespace(explained=explained))
+def fitted(explained: float, *elements: ElementVerdict, warnings: tuple[str, ...] = ()) -> Prediction:
+    return Fitted("s", "Si", elements, 0.1, warnings, "defectnet", "1", fit=SimpleNamespace(explained=explained))
 
 
 def test_an_answer_that_nothing_speaks_against() -> None:
-    said = say(prediction(ge()))
+    said = say(fitted(0.9, ge()))
     assert said.sentence == "Found Ge 4.1 at.% (2.9 to 5.7, probability 0.97)."
     assert (said.trust, said.doubts) == ("plain", ())
 
@@ -43,13 +43,16 @@ def test_nothing_found_names_what_came_nearest() -> None:
 
 @pytest.mark.parametrize("present", [True, False])
 def test_what_is_far_from_certain_is_said(present: bool) -> None:
-    said = say(prediction(ge(0.5, present=present)))
+    said = say(fitted(0.9, ge(0.5, present=present)))
     assert said.trust == "care"
     assert said.doubts == ("Ge is far from certain: probability 0.50",)
 
 
-def test_warnings_ask_for_care() -> None:
-    assert say(prediction(ge(), warnings=("mind this",))).trust == "care"
+def test_warnings_and_an_answer_that_nothing_checked_ask_for_care() -> None:
+    assert say(fitted(0.9, ge(), warnings=("mind this",))).trust == "care"
+    said = say(prediction(ge()))
+    assert said.trust == "care"
+    assert "nothing has checked this answer" in said.doubts[0]
 
 
 def test_unlike_the_training_is_doubted_first() -> None:
@@ -63,7 +66,7 @@ def test_an_answer_that_explains_little_is_doubted_whatever_its_probability() ->
     assert said.trust == "doubt"
     assert said.sentence.startswith("Doubtful, the elements found explain only 23 % of the measured change: found Ge")
     assert say(fitted(0.9, ge())).trust == "plain"
-    assert "finding nothing explains only 0 %" in say(fitted(-0.1)).sentence
+    assert say(fitted(0.0)).trust == "plain", "a pristine crystal's change is noise, and nothing explains it"
 
 
 def test_no_answer() -> None:

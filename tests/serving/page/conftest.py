@@ -5,14 +5,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from support.browser import Seen, Window, browser, open_window
+from support.browser import SEEN, Seen, Window, browser, open_window
 from support.page_server import PageServer, served
 
 from defectnet.released import released_model
 from serving.settings import ServiceSettings
-
-# Read by benchmarks/page.py, which runs these tests and writes the figures down.
-SEEN = pytest.StashKey[Seen]()
 
 
 @pytest.fixture(scope="session")

@@ -214,9 +214,21 @@ def test_everything_can_be_downloaded(service: PageServer, look: Look, tmp_path:
     assert sentence
 
 
+def checked(route: Any) -> None:
+    """The service's answers, each with a fit that explains the change: only a checked answer can pass."""
+    answer = route.fetch()
+    body = answer.json()
+    for one in body["answers"]:
+        if one["prediction"]["error"] is None:
+            one["prediction"]["fit"] = {"host_id": "mp-149", "explained": 0.9, "sources": [], "alternatives": []}
+            one["said"] = one["said"] | {"trust": "plain", "doubts": []}
+    route.fulfill(response=answer, json=body)
+
+
 def test_fifty_files_at_once_with_limits(service: PageServer, look: Look, examples: Path):
     window = look(service)
     window.expected = ["422"]
+    window.page.route("**/v1/study", checked)
     window.goto()
     content = (examples / "Si.csv").read_bytes()
     many = [(f"wafer-{k:02d}.csv", content) for k in range(49)]
@@ -374,7 +386,7 @@ def test_an_answer_that_explains_little_is_doubted_first(service: PageServer, lo
         one["prediction"]["fit"] = {
             "host_id": "mp-149",
             "explained": 0.2,
-            "sources": {"Ge": "endmember", "As": "springs"},
+            "sources": [{"element": "Ge", "source": "endmember"}, {"element": "As", "source": "springs"}],
             "alternatives": [{"elements": ["Sn"], "concentrations": [0.02], "explained": 0.15}],
         }
         one["said"] = {

@@ -1,5 +1,6 @@
 """The page's own routes without a browser: files, reading, elements, hosts, answers in words, status."""
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -13,10 +14,19 @@ from support.local_api import Client, LocalBackend, refused
 from defectnet.host import Host
 from defectnet.io.tables import SPECTRA_SCHEMA
 from defectnet.readers import read_file
+from defectnet.readers.query import read_query
 from defectnet.references import find_hosts, library_reference
 from serving.auth import hash_token
 from serving.page.files import CONTENT_SECURITY_POLICY
-from serving.schemas_page import ElementsAnswer, HostsAnswer, HostSpectrumAnswer, ReadAnswer, StatusAnswer, StudyAnswer
+from serving.schemas_page import (
+    ElementsAnswer,
+    HostsAnswer,
+    HostSpectrumAnswer,
+    QuestionAnswer,
+    ReadAnswer,
+    StatusAnswer,
+    StudyAnswer,
+)
 from serving.settings import ServiceSettings
 
 Make = Callable[..., dict[str, Any]]
@@ -156,6 +166,54 @@ def test_a_browser_may_not_send_a_file_from_elsewhere(client: Client):
     )
 
 
+# ── questions of files ────────────────────────────────────────────────────────────────────────────────────────────────
+def file(path: Path) -> dict[str, str]:
+    return {"name": path.name, "content": base64.b64encode(path.read_bytes()).decode()}
+
+
+def test_a_question_of_files_is_the_command_lines(roomy: Client, repository: Path):
+    sample, reference = (repository / "examples" / f"{name}.csv" for name in ("Si", "Si-pristine"))
+    body = {"file": file(sample), "host": "Si", "reference": file(reference), "candidates": ["Ge"], "prior": False}
+    made = QuestionAnswer.model_validate(roomy.request("POST", "/v1/question", json=body).json())
+    asked = read_query(sample, "Si", reference=reference, candidates=["Ge"], prior=False)
+    assert made.spectrum.model_dump(exclude_none=True) == asked.query.to_json()
+    assert made.notes == list(asked.notes)
+    (known, *_) = find_hosts(Host("Si"))
+    body = {"file": file(sample), "host": "Si", "reference": {"host_id": known.parent_id}}
+    made = QuestionAnswer.model_validate(roomy.request("POST", "/v1/question", json=body).json())
+    asked = read_query(sample, "Si", reference=known.parent_id)
+    assert made.spectrum.model_dump(exclude_none=True) == asked.query.to_json()
+    assert any("computed, not measured" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"file": 3},
+        {"file": {"name": "a.csv", "content": "no base64!"}},
+        {"file": {"name": "../../x", "content": ""}},
+        {"host": None},
+        {"host": "no formula"},
+        {"unit": 3},
+        {"unit": "GHz"},
+        {"kind": "raman"},
+        {"prior": "no"},
+        {"candidates": "Ge"},
+        {"candidates": [1]},
+        {"reference": 3},
+        {"reference": {"host_id": 3}},
+        {"reference": {"host_id": "mp-0"}},
+        {"reference": {"name": "r.csv", "content": "AAAA"}},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_what_is_no_question_of_files(roomy: Client, repository: Path, changes: dict[str, Any]):
+    body = {"file": file(repository / "examples" / "Si.csv"), "host": "Si"} | changes
+    answer = roomy.request("POST", "/v1/question", json=body)
+    assert "/tmp" not in refused(answer, 422, answer.json()["field"])
+
+
 # ── elements and hosts ────────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_periodic_table_for_a_host(client: Client):
     plain = ElementsAnswer.model_validate(client.request("GET", "/v1/elements").json())
@@ -202,7 +260,8 @@ def test_a_lone_spectrum_comes_with_what_is_behind_it(client: Client, spectrum: 
     item["reference"] = {"frequency": item["frequency"], "dos": [value + 0.05 for value in item["dos"]]}
     answer = client.request("POST", "/v1/study", json={"spectra": [item]})
     (one,) = StudyAnswer.model_validate(answer.json()).answers
-    assert one.prediction.model_dump() == client.predict(item).json()["predictions"][0]
+    expected = client.predict(item).json()["predictions"][0]
+    assert [verdict.model_dump() for verdict in one.prediction.elements] == expected["elements"]
     assert one.curves is not None
     assert len(one.curves.measured) == len(one.curves.frequency_thz)
     assert one.spectra is not None
