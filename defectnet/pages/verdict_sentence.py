@@ -58,11 +58,10 @@ def say(prediction: Prediction) -> Said:
             verdict += f" (the nearest to it is {nearest.element}, {_probability(nearest.probability)})"
     if doubts:
         return Said(f"Doubtful, {'; '.join(doubts)}: {verdict}.", "doubt", doubts)
-    minded = tuple(
-        f"{v.element} is far from certain: {_probability(v.probability)}"
-        for v in prediction.elements
-        if FAR_FROM_CERTAIN[0] < v.probability < FAR_FROM_CERTAIN[1]
-    )
+    unsure = [one for one in prediction.elements if FAR_FROM_CERTAIN[0] < one.probability < FAR_FROM_CERTAIN[1]]
+    minded: tuple[str, ...] = ()
+    if unsure:
+        minded += (f"far from certain: {', '.join(f'{one.element} {one.probability:.2f}' for one in unsure)}",)
     if getattr(prediction, "fit", None) is None:
         minded += ("nothing has checked this answer: it was not compared with computed responses of the host",)
     return Said(f"{verdict[0].upper()}{verdict[1:]}.", "care" if minded or prediction.warnings else "plain", minded)

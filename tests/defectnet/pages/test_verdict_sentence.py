@@ -45,7 +45,7 @@ def test_nothing_found_names_what_came_nearest() -> None:
 def test_what_is_far_from_certain_is_said(present: bool) -> None:
     said = say(fitted(0.9, ge(0.5, present=present)))
     assert said.trust == "care"
-    assert said.doubts == ("Ge is far from certain: probability 0.50",)
+    assert said.doubts == ("far from certain: Ge 0.50",)
 
 
 def test_warnings_and_an_answer_that_nothing_checked_ask_for_care() -> None:
