@@ -19,6 +19,7 @@ from defectnet.errors import SettingsError
 from defectnet.io.ray_session import ONE_THREAD
 from defectnet.io.storage import Location
 from defectnet.models import ModelReference, tracking_uri
+from defectnet.responses import PACKAGED
 from serving.api import make_api
 from serving.backends import APPLICATION, OwnModel, ReplicaBackend, process_name
 from serving.batch.book import BatchBook
@@ -145,7 +146,7 @@ def _with_absolute_paths(settings: ServiceSettings) -> ServiceSettings:
             "hosts": hosts.model_copy(
                 update={
                     "store": str(Location.of(hosts.store)),
-                    "library": hosts.library and str(Location.of(hosts.library)),
+                    "library": hosts.library if hosts.library in (None, PACKAGED) else str(Location.of(hosts.library)),
                 }
             ),
             "shadow": shadow.model_copy(update={"model": shadow.model and meant(shadow.model)}),

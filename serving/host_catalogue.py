@@ -13,6 +13,7 @@ from defectnet.host import Host
 from defectnet.io.host_store import HostStore, is_uploaded
 from defectnet.io.response_library import ResponseLibrary
 from defectnet.references import MISTAKEN, library_reference
+from defectnet.responses import response_library
 from defectnet.spectrum import Spectrum
 from serving.settings import HostSettings
 
@@ -53,7 +54,7 @@ class HostCatalogue:
 
     @cached_property
     def _library(self) -> ResponseLibrary | None:
-        return None if self._source is None else ResponseLibrary.read(self._source)
+        return response_library(self._source)
 
     @cached_property
     def _known(self) -> dict[str, KnownHost]:
@@ -118,7 +119,7 @@ class HostCatalogue:
         library = self._library
         if is_uploaded(host_id) and self._store is not None:
             spectrum = self._store.responses(host_id).spectrum(kind)
-        elif library is None or host_id not in library:
+        elif known.packaged or library is None:
             packaged = library_reference(Host(known.formula), host_id)
             return packaged.as_measured(kind), packaged.note
         else:

@@ -97,6 +97,8 @@ class SpectrumItem(_Body):
     prior: bool | None = Field(
         None, description="False: the spectrum alone, without what a chemist expects of this host; true if left out."
     )
+    host_id: str | None = Field(None, description="The crystal that is meant, of `GET /v1/hosts`; else the best fit.")
+    reference_kind: Literal["measured", "computed"] | None = Field(None, description="`measured` if left out.")
 
 
 class PredictRequest(_Body):
@@ -118,6 +120,30 @@ class VerdictItem(_Body):
     high: float = Field(description="Upper end of the 90 % interval, fraction of all atoms.")
 
 
+class SourceItem(_Body):
+    """Where the response to an element comes from."""
+
+    element: str
+    source: str = Field(description="Such as endmember, potential:nequix or springs.")
+
+
+class AlternativeItem(_Body):
+    """A set of elements that would explain the change too."""
+
+    elements: list[str]
+    concentrations: list[float] = Field(description="Fractions of all atoms.")
+    explained: float
+
+
+class FitItem(_Body):
+    """How the answer was held against computed responses."""
+
+    host_id: str
+    explained: float = Field(description="Share of the measured change that the found elements explain.")
+    sources: list[SourceItem]
+    alternatives: list[AlternativeItem] = Field(description="Best first; only where they were asked for.")
+
+
 class PredictionItem(_Body):
     """The answer to one spectrum; where `error` is set, there is no other."""
 
@@ -129,6 +155,7 @@ class PredictionItem(_Body):
     model_name: str
     model_version: str
     error: str | None = Field(None, description="Null, or which field is wrong and how to mend it.")
+    fit: FitItem | None = Field(None, description="Null where the host's responses, or its reference, are not known.")
 
 
 class PredictAnswer(_Body):

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from defectnet.errors import SettingsError
 from defectnet.model.predictor import BATCH_SIZE
 from defectnet.models import DEFAULT_MODEL
+from defectnet.responses import PACKAGED
 from defectnet.settings import Settings, read_yaml
 
 __all__ = [
@@ -131,9 +132,9 @@ class BatchJobSettings(Settings):
 class HostSettings(Settings):
     """Crystals that the service knows by name."""
 
-    library: str | None = None
-    """A response library (`defectnet.io.response_library`), a file or a folder, whose hosts can be named beside the
-    packaged ones."""
+    library: str | None = PACKAGED
+    """The response library whose hosts can be named, as `defectnet.responses.response_library` takes it: a file, a
+    folder, a URI, or the released one."""
 
     prepare: bool = False
     """Whether users may give crystals, whose responses jobs then compute. It needs the extra `simulate`."""

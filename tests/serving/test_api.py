@@ -145,6 +145,7 @@ def test_unknown_routes(client: Client):
 
 def test_documented_keys_are_the_keys_that_are_read(spectrum: Make):
     whole = spectrum(kind="vibrational", prior=True, reference={"unit": "THz", "frequency": [1.0], "dos": [1.0]})
+    whole |= {"uncertainty": [], "host_id": "mp-149", "reference_kind": "measured"}
     assert set(whole) == set(SpectrumItem.model_fields)
     assert set(whole["reference"]) == set(ReferenceItem.model_fields)
     with pytest.raises(InputError) as unknown:
