@@ -37,7 +37,7 @@ TENFOLD = 10
 # Seconds until a replica answers: imports and loading on a node that is there; and of a node that has to come.
 REPLICA_START_S, NODE_START_S = 12.0, 120.0
 # What Serve is told to aim at, requests waiting or running in a replica: a batch's worth, and less.
-TARGETS = (32, 8, 4)
+TARGETS = (32, 8, 2)
 RANDOM_SEED = 7
 
 
