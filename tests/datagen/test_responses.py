@@ -5,7 +5,7 @@ from scipy.ndimage import gaussian_filter1d
 from datagen.dopants import Replacement
 from datagen.embedding import Site
 from datagen.methods import Masses
-from datagen.parents import Parent
+from datagen.parents import Parent, from_folder, packaged_folder
 from datagen.prepare import host_row
 from datagen.responses import HostDynamics
 from datagen.sampling import Plan
@@ -121,3 +121,14 @@ def test_a_row_of_the_library(silicon: Parent) -> None:
 def test_a_row_holds_the_dopants_that_are_asked_for(silicon: Parent) -> None:
     host = HostResponses.from_row(host_row(silicon, dopants=("Ge", "Zn")))
     assert sorted(one.element for one in host.responses) == ["Ge", "Zn"]
+
+
+def test_a_host_of_fast_modes_has_responses() -> None:
+    """Bins with room for local modes above 100 THz go on beyond what a spectrum may have."""
+    parent = from_folder(packaged_folder() / "Si")
+    parent.phonons.force_constants = parent.phonons.force_constants * 80.0
+    (found,) = HostDynamics(parent, n_atoms=54).responses(
+        Masses(), Replacement("Ge", "Si", 1.0, False), "masses", (0.1,)
+    )
+    assert 100 < parent.top_thz() < 200
+    assert found.change.sum() == pytest.approx(0.0, abs=1e-6 * np.abs(found.change).sum())
