@@ -165,3 +165,11 @@ def test_hosts_over_ray_are_as_those_prepared_here(tmp_path: Path) -> None:
     for name in ("Si", "Ge"):
         one, other = (library.host(name).responses for library in read)
         assert [x.change.tolist() for x in one] == [x.change.tolist() for x in other]
+
+
+def test_the_settings_of_the_released_library(repository: Path) -> None:
+    released = PrepareSettings.from_yaml(repository / "configs" / "responses.yaml")
+    assert released.potential == "nequix"
+    moved = released.model_copy(update={"output": "elsewhere", "workers": 64, "hosts_per_shard": 1})
+    assert moved.digest() == released.digest()
+    assert released.model_copy(update={"fragment_atoms": 100}).digest() != released.digest()
