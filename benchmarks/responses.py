@@ -120,9 +120,10 @@ def sources(parents: str, folders: list[str], limit: int | None) -> dict[str, An
         with KEPT.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in some)
         say(f"{name} {[(row.get('element'), row.get('nequix')) for row in some]}")
-    rows = [row for row in rows if all(source in row for source in SOURCES)]
+    beside = [row for row in rows if all(source in row for source in SOURCES if source != "nep89")]
+    rows = [row for row in beside if "nep89" in row]
     _picture(rows)
-    return _agreement(rows)
+    return _agreement(rows) | {"also_where_nep89_fails": _cosines(beside)}
 
 
 Pairs = dict[str, list[tuple[str, str]]]
