@@ -27,7 +27,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from response_checks import SHARE, SMOOTHING, alike, cells, cost, joined, linearity, median, read
+from response_checks import PARTS_OF_TOP, SHARE, SMOOTHING, alike, cells, cost, joined, linearity, median, read
 from writing import RESULTS, say, write_result
 
 from datagen.dopants import Replacement
@@ -266,7 +266,9 @@ def _picture(rows: list[dict[str, Any]]) -> None:
             axes[0].plot(np.linspace(0, 1, cosines.size), np.sort(cosines)[::-1], color=colour, lw=1.8, label=source)
             changes = [row.get("bond_change", np.nan) for row in rows]
             axes[1].plot(changes, cosines, ".", color=colour, label=source, ms=5)
-    axes[0].set(xlabel="share of pairs", ylabel=f"cosine with the end member, {headline} bins", ylim=(-0.2, 1.02))
+    axes[0].set(
+        xlabel="share of pairs", ylabel=f"cosine with the end member, {headline}/{PARTS_OF_TOP}", ylim=(-0.6, 1.02)
+    )
     axes[1].set(xlabel="change of the bonds, rms of ln(stiffness ratio)")
     axes[0].legend(fontsize=8, frameon=False)
     figure.savefig(RESULTS / "responses.png", dpi=130)
