@@ -18,6 +18,13 @@ def train(
     ),
     workers: Annotated[int | None, typer.Option(help="Ray Train workers; 0 trains in this process.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data at most.")] = None,
+    responses: Annotated[
+        str | None,
+        typer.Option(help="Train the network that compares with these responses, a file or a folder.", metavar="PATH"),
+    ] = None,
+    onto: Annotated[str, typer.Option(help="With --responses: the model that answers where none are known.")] = (
+        "released"
+    ),
     register: Annotated[bool, typer.Option("--register", help="Register the model when it is done.")] = False,
 ) -> None:
     """Fit the network to simulated spectra, calibrate it, and evaluate it on hosts it never saw.
@@ -26,13 +33,23 @@ def train(
     sqlite:///runs/mlflow.db).
 
     Example: defectnet train runs/spectra --config configs/train.yaml --output runs/first
+    Example: defectnet train data --responses data/responses --config configs/compare.yaml --output runs/compare
     """
-    from defectnet.models import MODEL_NAME
+    from defectnet.errors import InputError
+    from defectnet.models import MODEL_NAME, ModelReference
+    from training.comparison.fit import CompareSettings
+    from training.comparison.run import train_comparison
     from training.loop import train as run
     from training.registry import register as register_artifact
     from training.settings import TrainSettings
 
-    artifact = run(data, output, TrainSettings.from_yaml(config, workers=workers, epochs=epochs))
+    if responses is None:
+        artifact = run(data, output, TrainSettings.from_yaml(config, workers=workers, epochs=epochs))
+    elif workers is not None or epochs is not None:
+        raise InputError("does not go with --responses", fix="set steps in --config", field="--workers, --epochs")
+    else:
+        base = ModelReference.parse(onto).existing_folder()
+        artifact = train_comparison(data, responses, base, output, CompareSettings.from_yaml(config))
     console = Console()
     console.print(f"model: {artifact}", highlight=False, soft_wrap=True)
     if register:

@@ -20,6 +20,10 @@ __all__ = ["Batch", "BatchMaker", "Question", "labels_of"]
 _MOST_TOGETHER, _MOST_DOPANTS = 0.4, 6
 # Of a row that stands alone, how often it is diluted, and to what share at least.
 _DILUTED, _LEAST_DILUTION = 0.25, 0.15
+# Samples that are made of responses: dopants, their amounts, and how far springs are from the truth (log size; axis;
+# share of some other response), end members from another cell of theirs.
+_MOST_MADE_UP, _MADE_UP_AMOUNTS = 4, (0.004, 0.2)
+_SPRINGS_SIZE, _SPRINGS_AXIS_ERROR, _OTHER_CURVE, _OWN_SIZE = (0.35, 0.45), (0.04, 0.0, 0.0), 0.35, 0.05
 # How wrong a potential's response is made of an end member's: share of springs mixed in at most, log of the size, axis.
 _MOST_SPRINGS, _SIZE_ERROR, _AXIS_ERROR = 0.35, 0.12, (0.008, 0.004, 0.003)
 _CENTRES = torch.tensor(CENTRES, dtype=torch.float32)
@@ -62,10 +66,12 @@ class Batch:
 class BatchMaker:
     """Questions of rows, and batches of questions, as they are trained on."""
 
-    def __init__(self, rows: ComparisonRows, mismatch: Mismatch, *, mixtures: float, pristine: float) -> None:
-        """`mixtures`, `pristine`: shares of the rows that are mixed with another, and that hold nothing."""
+    def __init__(
+        self, rows: ComparisonRows, mismatch: Mismatch, *, mixtures: float, pristine: float, made_up: float = 0.0
+    ) -> None:
+        """Shares of the rows that are mixed with another, that hold nothing, and that are made of responses."""
         self.rows, self.mismatch = rows, mismatch
-        self._mixtures, self._pristine = mixtures, pristine
+        self._mixtures, self._pristine, self._made_up = mixtures, pristine, made_up
 
     def question(
         self, row: int, kind: ListKind, rng: np.random.Generator, *, neutron: bool, source: str, n_distractors: int
@@ -83,6 +89,8 @@ class BatchMaker:
         entries = candidate_entries(
             host.of(neutron), {e for e, _ in truth}, kind, rng, source=source, n_distractors=n_distractors
         )
+        if entries and rng.random() < self._made_up:
+            sample, truth = _made_of(entries, reference, rng)
         if rng.random() < self._pristine:
             sample, truth = reference.copy(), {}
         return Question(sample, reference, neutron, truth, entries)
@@ -158,6 +166,33 @@ class BatchMaker:
                 curves = (1 - share) * curves + share * torch.tensor(entry.beside)
             given.responses.curves[place, k] = curves * float(np.exp(rng.normal(0.0, _SIZE_ERROR)))
             given.about[place, k, _ABOUT_SOURCE : _ABOUT_SOURCE + 2] = torch.tensor([0.0, 1.0])
+
+
+def _made_of(entries: list[Entry], reference: Floats, rng: np.random.Generator) -> tuple[Floats, Substitutions]:
+    """A sample made of some candidates' responses, each as wrong as its source is.
+
+    A host's rows hold the same handful of dopants, which a network comes to know by heart; here any may be there.
+    """
+    count = min(int(rng.integers(1, _MOST_MADE_UP + 1)), len(entries))
+    amounts = np.exp(rng.uniform(*np.log(_MADE_UP_AMOUNTS), count))
+    amounts *= min(1.0, _MOST_TOGETHER / float(amounts.sum()))
+    sample, truth = reference.astype(np.float64), {}
+    for place, amount in zip(rng.choice(len(entries), count, replace=False).tolist(), amounts.tolist(), strict=True):
+        entry = entries[place]
+        if any(element == entry.element for element, _ in truth):
+            continue
+        rough = source_class(entry.source) == "springs"
+        curve = entry.curves[min(2, int(np.searchsorted(entry.concentrations, amount)))]
+        if rough:
+            other = entries[int(rng.integers(len(entries)))].curves[0]
+            curve = curve + float(rng.normal(0.0, _OTHER_CURVE)) * other
+            bend = torch.randn(3, generator=torch.Generator().manual_seed(int(rng.integers(1 << 31))))
+            factor = 1 + (bend * torch.tensor(_SPRINGS_AXIS_ERROR))[0]
+            curve = moved_curves(torch.tensor(curve)[None], (_CENTRES * factor)[None])[0].numpy()
+        size = float(np.exp(rng.normal(*(_SPRINGS_SIZE if rough else (0.0, _OWN_SIZE)))))
+        sample += amount * size * curve
+        truth[entry.element, entry.replaces] = amount
+    return np.maximum(sample, 0.0).astype(np.float32), truth
 
 
 def labels_of(questions: list[Question], k: int) -> tuple[Floats, Floats]:

@@ -31,6 +31,8 @@ __all__ = ["REGIMES", "RawAnswers", "Regime", "calibrate_comparison", "evaluate_
 _BATCH = 64
 _SEED = 20261125
 _NOT_ASKED = -1
+# A map or a factor is fitted to so many dopants at least.
+_LEAST_DOPANTS = 100
 # Logit of a candidate that was sifted out before the network saw it.
 _SIFTED = -30.0
 
@@ -206,8 +208,11 @@ def calibrate_comparison(network: Comparer, rows: ComparisonRows) -> ComparisonC
             of = [raw.source == place for raw in answers]
             logit = np.concatenate([raw.logit[here] for raw, here in zip(answers, of, strict=True)] or [np.zeros(0)])
             there = np.concatenate([raw.truth[here] > 0 for raw, here in zip(answers, of, strict=True)] or [logit > 0])
-            if logit.size:
+            if there.sum() >= _LEAST_DOPANTS:
                 maps[candidates][name] = _fitted(logit, there)
+    # Of too few dopants nothing can be fitted: such a source takes the map of the best one, with a list.
+    fallback = maps[True].get(SOURCES[0], LogitMap())
+    maps = {which: {name: found.get(name, fallback) for name in SOURCES} for which, found in maps.items()}
     every = [*gathered[True], *gathered[False]]
     factors = {}
     for place, name in enumerate(SOURCES):
@@ -216,7 +221,7 @@ def calibrate_comparison(network: Comparer, rows: ComparisonRows) -> ComparisonC
             for raw in every
             if (here := (raw.source == place) & (raw.truth > 0) & (raw.logit > _SIFTED)).any()
         ]
-        if scores:
+        if sum(score.size for score in scores) >= _LEAST_DOPANTS:
             factors[name] = conformal_quantile(np.concatenate(scores), COVERAGE)
     unexplained = np.concatenate([raw.unexplained for raw in gathered[False]] or [np.ones(1)])
     return ComparisonCalibration(

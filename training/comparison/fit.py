@@ -70,6 +70,9 @@ class CompareSettings(Settings):
     mixture_share: float = Field(default=0.35, ge=0.0, le=1.0)
     """Share of the rows that are mixed with another of their host."""
 
+    made_up_share: float = Field(default=0.4, ge=0.0, le=1.0)
+    """Share of the rows whose sample is made of candidates' responses, whichever they are, as wrong as their source."""
+
     pristine_share: float = Field(default=0.08, ge=0.0, le=1.0)
     """Share of the rows whose sample is the pristine crystal."""
 
@@ -135,7 +138,11 @@ def fit_comparer(
     average = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     maker = BatchMaker(
-        rows, Mismatch(settings.mismatch), mixtures=settings.mixture_share, pristine=settings.pristine_share
+        rows,
+        Mismatch(settings.mismatch),
+        mixtures=settings.mixture_share,
+        pristine=settings.pristine_share,
+        made_up=settings.made_up_share,
     )
     pools = _Pools(rows, settings)
     first = _restore(folder, network, average)

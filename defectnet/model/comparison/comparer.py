@@ -49,7 +49,7 @@ class ComparerSettings(Settings):
     width: PositiveInt = 64
     layers: PositiveInt = 3
     heads: PositiveInt = 4
-    dropout: float = 0.1
+    dropout: float = 0.2
 
 
 class ComparerInputs(NamedTuple):

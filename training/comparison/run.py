@@ -1,0 +1,114 @@
+"""A training run of the comparison: rows and responses in, a model that compares out; MLflow beside it.
+
+    output/comparer-state.safetensors   the latest checkpoint
+    output/comparison.json              the figures on the test hosts, by regime
+    output/model/                       the artifact: the base model with the network that compares
+
+The same call goes on where a killed one stopped.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric
+
+from defectnet.errors import TableError
+from defectnet.io.tables import read_spectra
+from defectnet.model.artifact import load_artifact, read_card, save_artifact
+from defectnet.model.network import DefectNetwork
+from defectnet.responses import response_library
+from training.comparison.evaluate import calibrate_comparison, evaluate_comparison
+from training.comparison.fit import CompareSettings, fit_comparer
+from training.comparison.rows import ComparisonRows
+from training.registry import ARTIFACT_PATH
+from training.tracking import experiment_id, tracking_client
+
+__all__ = ["comparison_card", "comparison_table", "train_comparison"]
+
+logger = logging.getLogger(__name__)
+
+_FIGURES = ("f1", "r2", "mae_pct", "coverage_90", "recall_at_5")
+_TITLES = ("F1", "R²", "MAE (% abs.)", "coverage of 90 %", "recall@5")
+_MARK = "## By comparison with computed responses"
+_CARD = """{mark}
+A host that is in the response library, with its pristine spectrum, is answered by comparing the measured change with
+computed responses. On hosts that were not trained on, dopants of at least 0.5 % of all atoms, an element counting as
+found from a probability of one half up; *control* is the same model given the pristine spectrum as sample:
+
+{table}
+Regimes: hard lists have one response of one source for each candidate, end members or a potential; in the others
+candidates have springs, or better where a distractor has better too. The labels are end members' throughout.
+"""
+
+
+def train_comparison(
+    data: str | Path, responses: str | Path, base: str | Path, output: str | Path, settings: CompareSettings
+) -> Path:
+    """Train the network that compares onto the model at `base`; returns the new artifact's folder.
+
+    Args:
+        data: a spectra table, a file or a folder.
+        responses: a response library, a file or a folder, or "packaged".
+        base: the artifact that answers where there is nothing to compare with.
+        output: for the checkpoint, the figures and the artifact.
+
+    Raises:
+        TableError: the rows or the responses cannot be read, or no row has responses.
+        ArtifactError: `base` is no artifact.
+    """
+    output = Path(output)
+    library = response_library(responses)
+    if library is None:
+        raise TableError("there is no response library", fix="name one", field="responses")
+    network, config = load_artifact(base)
+    rows = ComparisonRows.from_table(read_spectra(data), library)
+    client = tracking_client()
+    run = client.create_run(experiment_id(client, "defectnet"), run_name=f"comparison-{output.name}")
+    for name, value in settings.model_dump().items():
+        client.log_param(run.info.run_id, name, str(value)[:500])
+
+    def report(step: int, presence: float, concentration: float) -> None:
+        now = int(time.time() * 1000)
+        figures = {"presence_loss": presence, "concentration_loss": concentration}
+        client.log_batch(run.info.run_id, metrics=[Metric(k, v, now, step) for k, v in figures.items()])
+
+    comparer = fit_comparer(rows, settings, output, report=report)
+    calibration = calibrate_comparison(comparer, rows)
+    figures = evaluate_comparison(comparer, calibration, rows)
+    (output / "comparison.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    whole = DefectNetwork(config.network, config.grid, settings.network)
+    whole.load_state_dict({**network.state_dict(), **{f"comparer.{k}": v for k, v in comparer.state_dict().items()}})
+    config = config.model_copy(update={"comparer": settings.network, "comparison": calibration})
+    artifact = output / "model"
+    save_artifact(artifact, network=whole, config=config, card=comparison_card(read_card(base), figures))
+    client.log_artifacts(run.info.run_id, str(artifact), ARTIFACT_PATH)
+    client.set_terminated(run.info.run_id)
+    return artifact
+
+
+def comparison_card(card: str, figures: Mapping[str, Any]) -> str:
+    """A base model's card with the figures of the comparison at its end, in place of former ones."""
+    before = card.partition(_MARK)[0].rstrip()
+    return f"{before}\n\n" + _CARD.format(mark=_MARK, table=comparison_table(figures))
+
+
+def comparison_table(figures: Mapping[str, Any]) -> str:
+    """The figures of `evaluate_comparison` as a Markdown table."""
+    lines = [
+        "| regime | hosts | spectra | " + " | ".join(_TITLES) + " | first of single ones ≥ 2 % | ECE | control F1 |",
+        "|---|" + "---|" * (len(_TITLES) + 5),
+    ]
+    for name, one in figures.items():
+        cells = [_cell(one["headline"][figure]) for figure in _FIGURES]
+        cells += [_cell(one["single_top1"]), _cell(one["ece"]), _cell(one["control"]["headline"]["f1"])]
+        words = name.replace("_", " ")
+        lines.append(f"| {words} | {one['n_hosts']} | {one['n_spectra']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
