@@ -174,9 +174,11 @@ def _made_of(entries: list[Entry], reference: Floats, rng: np.random.Generator) 
     A host's rows hold the same handful of dopants, which a network comes to know by heart; here any may be there.
     """
     count = min(int(rng.integers(1, _MOST_MADE_UP + 1)), len(entries))
-    amounts = np.exp(rng.uniform(*np.log(_MADE_UP_AMOUNTS), count))
+    low, high = np.log(_MADE_UP_AMOUNTS)
+    amounts = np.exp(rng.uniform(low, high, count))
     amounts *= min(1.0, _MOST_TOGETHER / float(amounts.sum()))
-    sample, truth = reference.astype(np.float64), {}
+    sample = reference.astype(np.float64)
+    truth: Substitutions = {}
     for place, amount in zip(rng.choice(len(entries), count, replace=False).tolist(), amounts.tolist(), strict=True):
         entry = entries[place]
         if any(element == entry.element for element, _ in truth):
