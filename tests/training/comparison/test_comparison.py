@@ -9,7 +9,7 @@ from support.responses import made_up_library, made_up_rows
 
 import training.comparison.rows as rows_module
 from defectnet.model.comparison.calibration import ComparisonCalibration
-from defectnet.model.comparison.comparer import ComparerSettings
+from defectnet.model.comparison.comparer import SOURCES, ComparerSettings
 from defectnet.model.comparison.hosts import source_class
 from training.comparison.batches import BatchMaker
 from training.comparison.evaluate import Regime, calibrate_comparison, evaluate_comparison, judge, raw_answers
@@ -113,7 +113,9 @@ def test_a_report_has_a_control_beside_each_regime(rows, tmp_path):
     split = ComparisonRows(**{**vars(rows), "hosts": hosts})
     network = fit_comparer(split, SETTINGS, tmp_path)
     calibration = calibrate_comparison(network, split)
-    assert set(calibration.interval_factors) == {"endmember", "springs"}
+    # So few dopants say nothing of probabilities: what is not fitted keeps the network's own.
+    assert set(calibration.with_candidates) == set(SOURCES)
+    assert calibration.factor_of("springs") > 1.0
     report = evaluate_comparison(network, calibration, split)
     assert {"hard_lists", "random_others", "guess_free"} <= set(report)
     for figures in report.values():
@@ -130,3 +132,16 @@ def test_a_loss_without_any_dopant_is_finite(in_training):
     presence, concentration = comparison_loss(Comparer(SETTINGS.network)(batch.inputs), batch)
     assert torch.isfinite(presence)
     assert float(concentration.detach()) == 0.0
+
+
+def test_any_candidate_may_be_in_a_made_up_sample(in_training):
+    maker = BatchMaker(in_training, Mismatch(MismatchSettings()), mixtures=0.0, pristine=0.0, made_up=1.0)
+    rng = np.random.default_rng(0)
+    met = set()
+    for row in range(12):
+        asked = maker.question(row, "all", rng, neutron=False, source="", n_distractors=4)
+        assert asked.truth
+        assert all(0 < amount <= 0.2 for amount in asked.truth.values())
+        assert np.isfinite(asked.sample).all()
+        met |= {element for element, _ in asked.truth}
+    assert "Al" in met  # no row holds it: it has no end member
