@@ -26,7 +26,16 @@ from training.comparison.lists import ListKind, candidate_entries
 from training.comparison.mismatch import Mismatch
 from training.comparison.rows import ComparisonRows, Substitutions
 
-__all__ = ["REGIMES", "RawAnswers", "Regime", "calibrate_comparison", "evaluate_comparison", "judge", "raw_answers"]
+__all__ = [
+    "REGIMES",
+    "RawAnswers",
+    "Regime",
+    "answerable",
+    "calibrate_comparison",
+    "evaluate_comparison",
+    "judge",
+    "raw_answers",
+]
 
 _BATCH = 64
 _SEED = 20261125
@@ -199,7 +208,7 @@ def calibrate_comparison(network: Comparer, rows: ComparisonRows) -> ComparisonC
     places = rows.of_split("validation")
     gathered: dict[bool, list[RawAnswers]] = {True: [], False: []}
     for regime in REGIMES.values():
-        chosen = _answerable(rows, places, regime)
+        chosen = answerable(rows, places, regime)
         if chosen:
             gathered[regime.candidates].append(raw_answers(network, rows, chosen, regime))
     maps: dict[bool, dict[str, LogitMap]] = {True: {}, False: {}}
@@ -244,7 +253,7 @@ def _fitted(logit: NDArray[np.float64], there: NDArray[np.bool_]) -> LogitMap:
     return LogitMap(slope=float(np.exp(found[0])), offset=float(found[1]))
 
 
-def _answerable(rows: ComparisonRows, places: Iterable[int], regime: Regime) -> list[int]:
+def answerable(rows: ComparisonRows, places: Iterable[int], regime: Regime) -> list[int]:
     """Rows of the regime's label whose host has at least two responses of its source, and one for each true dopant."""
     found = []
     for row in places:
@@ -272,7 +281,7 @@ def evaluate_comparison(
     """
     report: dict[str, Any] = {}
     for name, regime in regimes.items():
-        places = _answerable(rows, rows.of_split(split), regime)
+        places = answerable(rows, rows.of_split(split), regime)
         if not places:
             continue
         raw = raw_answers(network, rows, places, regime)
