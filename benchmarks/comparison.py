@@ -1,7 +1,7 @@
 """Answers by comparison on hosts that were not trained on, by regime, beside their control and unlearned unmixing.
 
-A regime is a kind of candidate list and the source of its responses (`training/comparison/lists.py`); the control is the
-released model given the pristine spectrum as sample. Writes `results/comparison.json` and `.md`; some minutes.
+A regime is a kind of candidate list and the source of its responses (`training/comparison/lists.py`); the control is
+the released model given the pristine spectrum as sample. Writes `results/comparison.json` and `.md`; some minutes.
 
     make bench-comparison
 """
@@ -53,9 +53,8 @@ def main() -> None:
     }
     write_result("comparison", result)
     unlearned = result["unmixing"]["hard_lists"]
-    text = (
-        comparison_table(figures) + f"\nUnlearned unmixing on hard lists: F1 {unlearned['f1']}, R² {unlearned['r2']}.\n"
-    )
+    beside = f"Unlearned unmixing on hard lists: F1 {unlearned['f1']}, R² {unlearned['r2']}."
+    text = f"{comparison_table(figures)}\n{beside}\n"
     (RESULTS / "comparison.md").write_text(text, encoding="utf-8")
     print(text)  # noqa: T201
 
