@@ -69,8 +69,9 @@ def test_settings_are_frozen() -> None:
 
 @pytest.mark.parametrize("config", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_configs_of_the_project_are_valid(config: Path) -> None:
-    from datagen.settings import SimulateSettings
+    from datagen.settings import PrepareSettings, SimulateSettings
     from serving.settings import ScoreSettings, load_service_settings
+    from training.comparison.fit import CompareSettings
     from training.settings import TrainSettings
 
     if config.stem == "docs":
@@ -84,5 +85,7 @@ def test_the_configs_of_the_project_are_valid(config: Path) -> None:
         "score": ScoreSettings,
         "simulate": SimulateSettings,
         "dataset": SimulateSettings,
+        "responses": PrepareSettings,
+        "compare": CompareSettings,
     }
     readers[config.stem].from_yaml(config)
