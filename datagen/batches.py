@@ -4,48 +4,76 @@ A run is a list of batches and a class of actors that turns each batch into a fi
 appears whole or not at all, and its rows say which host they are of, so that a run first asks its output what is there.
 """
 
+import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from datagen.parents import list_parents
+from datagen.parents import Parent, list_parents, load_parents
+from datagen.settings import PrepareSettings, SimulateSettings
 from defectnet.errors import StorageError, TableError
 from defectnet.io.cluster import cluster_failure, require_room, warn_when_silent
 from defectnet.io.ray_session import ONE_THREAD, ray_session
 from defectnet.io.storage import Location
 
-__all__ = ["chosen_parents", "everywhere", "finished_rows", "run_batches"]
+__all__ = ["as_seen_everywhere", "chosen_parents", "finished_rows", "loaders_of", "run_batches"]
 
 _LOG = logging.getLogger(__name__)
 # Hosts after which a run that has no terminal says how far it is.
 _TOLD_EVERY = 50
+_Settings = TypeVar("_Settings", SimulateSettings, PrepareSettings)
 
 
-def everywhere(parents: str) -> str:
-    """A source of parents as every process finds it: actors have working folders of their own."""
-    return parents if parents == "packaged" else str(Location.of(parents, field="parents"))
-
-
-def chosen_parents(parents: str, parent_ids: Sequence[str], max_basis: int | None) -> list[str]:
-    """Names of the parents of a source, or those asked for.
+def as_seen_everywhere(settings: _Settings) -> tuple[Location, _Settings]:
+    """The output, and the settings with every path as any process finds it: actors have working folders of their own.
 
     Raises:
-        TableError: one is not there, or the source cannot be read.
+        StorageError: the object store cannot be reached.
     """
-    names = list_parents(parents, max_basis)
-    if not parent_ids:
-        return names
-    missing = sorted(set(parent_ids).difference(names))
-    if missing:
-        raise TableError(f"no parent {missing[0]!r} in {parents}", fix="check its id", field="parent_ids")
-    return [name for name in names if name in parent_ids]
+    output = Location.of(settings.output, field="output")
+    here = {"output": str(output)}
+    if settings.parents != "packaged":
+        here["parents"] = str(Location.of(settings.parents, field="parents"))
+    if settings.fragment_cache:
+        here["fragment_cache"] = str(Path(settings.fragment_cache).resolve())
+    return output, settings.model_copy(update=here)
+
+
+def chosen_parents(settings: SimulateSettings | PrepareSettings) -> list[str]:
+    """Names of the parents that a run is to work on, in its order.
+
+    The order is random but fixed by the seed: however far a run comes, its parents are a fair sample.
+
+    Raises:
+        TableError: one that is asked for is not there, or the source cannot be read.
+    """
+    names = list_parents(settings.parents, settings.max_basis)
+    if settings.parent_ids:
+        missing = sorted(set(settings.parent_ids).difference(names))
+        if missing:
+            raise TableError(f"no parent {missing[0]!r} in {settings.parents}", fix="check its id", field="parent_ids")
+        names = [name for name in names if name in settings.parent_ids]
+    names.sort(key=lambda name: hashlib.sha256(f"{settings.seed}/{name}".encode()).digest())
+    return names[: settings.max_parents]
+
+
+def loaders_of(
+    parents: str, names: Sequence[str], endmembers: Mapping[str, Mapping[Any, str]]
+) -> dict[str, Callable[[], Parent]]:
+    """For each of these parents, and for the end members that any of them may ask for, what computes it.
+
+    They are read at once; nothing is computed before it is asked for.
+    """
+    beside = {end for name in names for end in endmembers.get(name, {}).values()}
+    return dict(load_parents(parents, sorted(beside.union(names))))
 
 
 def finished_rows(output: Location, columns: Sequence[str]) -> Iterator[dict[str, Any]]:

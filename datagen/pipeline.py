@@ -4,7 +4,6 @@ Every sample's id is known before anything is computed (a hash of parent, config
 asks the output folder which samples it already holds and does the rest. A shard appears whole or not at all.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -19,9 +18,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from datagen.batches import chosen_parents, everywhere, finished_rows, run_batches
+from datagen.batches import as_seen_everywhere, chosen_parents, finished_rows, loaders_of, run_batches
 from datagen.endmembers import find_endmembers
-from datagen.parents import Parent, load_parents
+from datagen.parents import Parent
 from datagen.potentials import load_potential
 from datagen.samples import rows_table, simulate_parent
 from datagen.sampling import identity
@@ -86,12 +85,7 @@ def simulate(settings: SimulateSettings) -> Report:
         PotentialError: the potential cannot be loaded.
     """
     started = time.monotonic()
-    output = Location.of(settings.output, field="output")
-    # A relative path is one of this process; the actors have working folders of their own.
-    here = {"output": str(output), "parents": everywhere(settings.parents)}
-    if settings.fragment_cache:
-        here["fragment_cache"] = str(Path(settings.fragment_cache).resolve())
-    settings = settings.model_copy(update=here)
+    output, settings = as_seen_everywhere(settings)
     for spec in filter(None, (settings.potential, settings.second_potential)):
         load_potential(spec)  # a wrong name is one error here, not one for each sample
     done = finished_samples(output)
@@ -135,11 +129,8 @@ def finished_samples(output: Location) -> set[str]:
 
 
 def _tasks(settings: SimulateSettings, done: set[str]) -> list[dict[str, Any]]:
-    names = chosen_parents(settings.parents, settings.parent_ids, settings.max_basis)
-    # The order is random but fixed: however far a run comes, its parents are a fair sample.
-    names.sort(key=lambda name: hashlib.sha256(f"{settings.seed}/{name}".encode()).digest())
     tasks = []
-    for name in names[: settings.max_parents]:
+    for name in chosen_parents(settings):
         indices = [i for i in range(settings.samples_per_parent) if identity(name, i, settings)[0] not in done]
         if indices:
             tasks.append({"parent_id": name, "indices": indices})
@@ -161,9 +152,7 @@ class ShardWriter:
         rows: list[dict[str, Any]] = []
         summaries = []
         names = [task["parent_id"] for task in tasks]
-        # Read at once with the end members that any of them may ask for; nothing is computed before it is asked for.
-        beside = {end for name in names for end in self._endmembers.get(name, {}).values()}
-        loaders = dict(load_parents(self._settings.parents, sorted(beside.union(names))))
+        loaders = loaders_of(self._settings.parents, names, self._endmembers)
 
         def load_endmember(name: str) -> Parent:
             return loaders[name]()

@@ -12,15 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from datagen.batches import chosen_parents, everywhere, finished_rows, run_batches
+from datagen.batches import as_seen_everywhere, chosen_parents, finished_rows, loaders_of, run_batches
 from datagen.endmembers import find_endmembers
-from datagen.parents import Parent, load_parents
+from datagen.parents import Parent
 from datagen.potential_responses import potential_responses
 from datagen.potentials import Potential, load_potential
 from datagen.prepare import dilute_responses, endmember_responses, pairs_of, row_of
@@ -204,18 +203,10 @@ def prepare_hosts(settings: PrepareSettings) -> PrepareReport:
         PotentialError: the potential cannot be loaded.
     """
     started = time.monotonic()
-    output = Location.of(settings.output, field="output")
-    # A relative path is one of this process; the actors have working folders of their own.
-    here = {"output": str(output), "parents": everywhere(settings.parents)}
-    if settings.fragment_cache:
-        here["fragment_cache"] = str(Path(settings.fragment_cache).resolve())
-    settings = settings.model_copy(update=here)
+    output, settings = as_seen_everywhere(settings)
     if settings.potential:
         load_potential(settings.potential)  # a wrong name is one error here, not one for each host
-    names = chosen_parents(settings.parents, settings.parent_ids, settings.max_basis)
-    # The order is random but fixed: however far a run comes, its hosts are a fair sample.
-    names.sort(key=lambda name: hashlib.sha256(f"{settings.seed}/{name}".encode()).digest())
-    names = names[: settings.max_parents]
+    names = chosen_parents(settings)
     there = _done(output)
     tasks = [{"parent_id": name} for name in names if (name, settings.digest()) not in there]
     report = PrepareReport(str(output), hosts=len(tasks), skipped=len(names) - len(tasks))
@@ -251,9 +242,7 @@ class HostWriter:
 
     def __call__(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         names = [task["parent_id"] for task in json.loads(batch["tasks"])]
-        # Read at once with the end members that any of them may ask for; nothing is computed before it is asked for.
-        beside = {end for name in names for end in self._endmembers.get(name, {}).values()}
-        loaders = dict(load_parents(self._settings.parents, sorted(beside.union(names))))
+        loaders = loaders_of(self._settings.parents, names, self._endmembers)
         made = {name: self._prepared(name, loaders) for name in names}
         try:
             output = Location(self._settings.output)

@@ -8,10 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HESITATION", "Alternative", "Curves", "ElementVerdict", "Fit", "Prediction", "worth_showing"]
+__all__ = [
+    "HESITATION",
+    "MOST_UNEXPLAINED",
+    "Alternative",
+    "Curves",
+    "ElementVerdict",
+    "Fit",
+    "Prediction",
+    "worth_showing",
+]
 
 # Elements that were called absent are shown only from this probability up: there the model hesitated.
 HESITATION = 0.1
+# An answer that leaves more than this share of the measured change unexplained says so first.
+MOST_UNEXPLAINED = 1 / 3
 
 
 @dataclass(frozen=True)

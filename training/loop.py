@@ -9,10 +9,8 @@
 The same call goes on where a killed one stopped, and returns at once when the artifact is there.
 """
 
-import json
 import logging
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +22,12 @@ import ray.train
 import ray.train.torch
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import Metric
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution import context as train_context
 from torch import nn
 
 from defectnet.elements import VOCABULARY
-from defectnet.errors import SettingsError, StorageError
+from defectnet.errors import StorageError
 from defectnet.io.cluster import cluster_failure
 from defectnet.io.ray_session import ray_session
 from defectnet.io.tables import read_spectra
@@ -44,13 +41,13 @@ from training.evaluation_pictures import draw_evaluation
 from training.fit import Trainer, fit
 from training.registry import ARTIFACT_PATH
 from training.settings import TrainSettings
-from training.tracking import experiment_id, git_revision, tracking_client
+from training.tracking import git_revision, log_metrics, open_run, tracking_client
 
 __all__ = ["train"]
 
 logger = logging.getLogger(__name__)
 
-_RUN, _CHECKPOINTS, _MODEL, _LOCAL = "run.json", "checkpoints", "model", "local-checkpoint"
+_CHECKPOINTS, _MODEL, _LOCAL = "checkpoints", "model", "local-checkpoint"
 
 
 def train(data: str | Path, output: str | Path, settings: TrainSettings) -> Path:
@@ -66,7 +63,9 @@ def train(data: str | Path, output: str | Path, settings: TrainSettings) -> Path
     output.mkdir(parents=True, exist_ok=True)
     arrays = SpectraArrays.from_table(read_spectra(data), settings.grid)
     trained_on = _describe(arrays, data, settings)
-    client, run_id = _open_run(output, trained_on, settings)
+    client, run_id = open_run(
+        output, settings, trained_on.dataset_sha256, trained_on.config_sha256, experiment=settings.experiment
+    )
     artifact = output / _MODEL
     if (artifact / SUMS).exists():
         logger.info("%s is finished already", artifact)
@@ -102,24 +101,6 @@ def _describe(arrays: SpectraArrays, data: str | Path, settings: TrainSettings) 
     )
 
 
-def _open_run(output: Path, trained_on: TrainedOn, settings: TrainSettings) -> tuple[MlflowClient, str]:
-    """The MLflow run of this output folder, made on the first call and found again on the next."""
-    client = tracking_client()
-    identity = {"dataset_sha256": trained_on.dataset_sha256, "config_sha256": trained_on.config_sha256}
-    record = output / _RUN
-    if record.exists():
-        known = json.loads(record.read_text(encoding="utf-8"))
-        if {key: known.get(key) for key in identity} != identity:
-            raise SettingsError(f"{output} holds a run of other data or settings; give another --output or remove it")
-        return client, str(known["mlflow_run_id"])
-    tags = {**identity, "git_revision": trained_on.git_revision}
-    run = client.create_run(experiment_id(client, settings.experiment), run_name=output.name, tags=tags)
-    for name, value in _flat(settings.model_dump()).items():
-        client.log_param(run.info.run_id, name, value)
-    record.write_text(json.dumps({**identity, "mlflow_run_id": run.info.run_id}, indent=2) + "\n", encoding="utf-8")
-    return client, str(run.info.run_id)
-
-
 def _train_here(trainer: Trainer, output: Path, client: MlflowClient, run_id: str) -> None:
     """Train in this process; one checkpoint is kept."""
     checkpoint = output / _LOCAL
@@ -130,7 +111,7 @@ def _train_here(trainer: Trainer, output: Path, client: MlflowClient, run_id: st
     def report(trainer: Trainer, metrics: dict[str, float]) -> None:
         checkpoint.mkdir(exist_ok=True)
         trainer.save(checkpoint)
-        _log_metrics(client, run_id, metrics)
+        log_metrics(client, run_id, metrics, int(metrics["epoch"]))
         logger.info(_line(trainer, metrics))
 
     fit(trainer, report=report)
@@ -228,7 +209,7 @@ class _MlflowCallback(ray.train.UserCallback):
             self._client = tracking_client(self.uri)
             self._logged = max((m.step for m in self._client.get_metric_history(self.run_id, "epoch")), default=0)
         if metrics[0]["epoch"] > self._logged:
-            _log_metrics(self._client, self.run_id, metrics[0])
+            log_metrics(self._client, self.run_id, metrics[0], int(metrics[0]["epoch"]))
 
 
 def _finish(trainer: Trainer, arrays: SpectraArrays, trained_on: TrainedOn, output: Path) -> None:
@@ -263,11 +244,6 @@ def _log_epochs() -> None:
     logger.propagate = False
 
 
-def _log_metrics(client: MlflowClient, run_id: str, metrics: dict[str, float]) -> None:
-    step, now = int(metrics["epoch"]), int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
-
-
 def _line(trainer: Trainer, metrics: dict[str, float]) -> str:
     progress, epochs = trainer.progress, trainer.settings.epochs
     left = progress.seconds / progress.epoch * (epochs - progress.epoch)
@@ -277,10 +253,3 @@ def _line(trainer: Trainer, metrics: dict[str, float]) -> str:
         f"{metrics['validation_loss']:.3f}{best}, {metrics['samples_per_second']:.0f} spectra/s, "
         f"at most {left / 60:.1f} min left"
     )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: str(value)}
-    return flat

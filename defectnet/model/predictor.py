@@ -22,12 +22,12 @@ from defectnet.model.error_bars import carry_errors
 from defectnet.model.features import element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs
 from defectnet.model.prior import expectations
-from defectnet.prediction import Curves, ElementVerdict, Prediction
+from defectnet.prediction import MOST_UNEXPLAINED, Curves, ElementVerdict, Prediction
 from defectnet.query import QUERY_COLUMNS, Query, iterate_rows
 from defectnet.responses import PACKAGED, response_library
 from defectnet.spectrum import Spectrum
 
-__all__ = ["BATCH_SIZE", "MOST_UNEXPLAINED", "ElementVerdict", "Prediction", "Predictor"]
+__all__ = ["BATCH_SIZE", "ElementVerdict", "Prediction", "Predictor"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 64
 # Without a candidate list, elements below this probability are left out of the answer.
 _RULED_OUT = 0.01
-# An answer that leaves more than this share of the measured change unexplained says so first.
-MOST_UNEXPLAINED = 1 / 3
 # A computed host whose axis is stretched by more than this to fit the reference is worth a word.
 _NOTABLE_STRETCH = 0.03
 _NO_ANSWER = "the model could not answer this spectrum; check it for extreme values, or report it"
@@ -158,7 +156,7 @@ class Predictor:
         Raises:
             SpectrumError: the density lies beyond the frequency grid.
         """
-        return self._answers([query], ruled_out=0.0)[0].elements[:n]
+        return self._predict_batch([query], ruled_out=0.0)[0].elements[:n]
 
     def curves(self, query: Query, prediction: Prediction) -> Curves | None:
         """The measured change of `query` beside what the found elements of `prediction`, its answer, make of it.
@@ -207,10 +205,7 @@ class Predictor:
             predictions[place] = prediction
         return pa.Table.from_pylist([prediction.to_dict() for prediction in predictions], schema=PREDICTIONS_SCHEMA)
 
-    def _predict_batch(self, queries: Sequence[Query]) -> list[Prediction]:
-        return self._answers(queries, _RULED_OUT)
-
-    def _answers(self, queries: Sequence[Query], ruled_out: float) -> list[Prediction]:
+    def _predict_batch(self, queries: Sequence[Query], ruled_out: float = _RULED_OUT) -> list[Prediction]:
         """By comparison where the host's responses and its reference are known, from the spectrum alone elsewhere."""
         placed = [self._placed(query) for query in queries]
         results: list[Prediction | None] = [None] * len(queries)

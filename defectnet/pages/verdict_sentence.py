@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from defectnet.model.calibration import OOD_LIMIT
-from defectnet.prediction import ElementVerdict, Prediction
+from defectnet.prediction import MOST_UNEXPLAINED, ElementVerdict, Prediction
 
-__all__ = ["FAR_FROM_CERTAIN", "LEAST_EXPLAINED", "Said", "Trust", "at_percent", "say"]
+__all__ = ["FAR_FROM_CERTAIN", "Said", "Trust", "at_percent", "say"]
 
 # "none": there is no answer. "doubt": do not rely on it. "care": read the warnings first. "plain": nothing speaks
 # against it.
 Trust = Literal["none", "doubt", "care", "plain"]
 
-# An answer that leaves more than a third of the measured change unexplained says so first.
-LEAST_EXPLAINED = 2 / 3
 # A probability between these is neither a yes nor a no that anybody should act upon: one in five is wrong.
 FAR_FROM_CERTAIN = (0.2, 0.8)
 
@@ -62,7 +60,7 @@ def say(prediction: Prediction) -> Said:
     minded: tuple[str, ...] = ()
     if unsure:
         minded += (f"far from certain: {', '.join(f'{one.element} {one.probability:.2f}' for one in unsure)}",)
-    if getattr(prediction, "fit", None) is None:
+    if prediction.fit is None:
         minded += ("nothing has checked this answer: it was not compared with computed responses of the host",)
     return Said(f"{verdict[0].upper()}{verdict[1:]}.", "care" if minded or prediction.warnings else "plain", minded)
 
@@ -81,10 +79,9 @@ def _probability(value: float) -> str:
 
 def _doubts(prediction: Prediction, found: list[ElementVerdict]) -> tuple[str, ...]:
     doubts = []
-    fit = getattr(prediction, "fit", None)
-    explained = None if fit is None else fit.explained
+    explained = None if prediction.fit is None else prediction.fit.explained
     # Where nothing was found nothing is explained, and nothing need be: a pristine crystal's change is noise.
-    if found and explained is not None and explained < LEAST_EXPLAINED:
+    if found and explained is not None and 1.0 - explained > MOST_UNEXPLAINED:
         share = f"{100 * max(0.0, explained):.0f} %"
         doubts.append(f"the elements found explain only {share} of the measured change")
     if prediction.ood_score is not None and prediction.ood_score > OOD_LIMIT:

@@ -42,9 +42,7 @@ def study(predictor: Predictor, query: Query, *, source: str | None = None) -> d
     (prediction,) = predictor.predict([query])
     if prediction.error is not None:
         raise InputError(f"no answer ({prediction.error})", fix="check the spectrum", field="spectra[0]")
-    rivals: Any = getattr(predictor, "with_alternatives", None)
-    if rivals is not None:
-        prediction = rivals(query, prediction)
+    prediction = predictor.with_alternatives(query, prediction)
     explanation = explain(predictor, query, prediction)
     report = None
     if source is not None:
@@ -69,8 +67,7 @@ def study(predictor: Predictor, query: Query, *, source: str | None = None) -> d
 
 def _curves(predictor: Predictor, query: Query, prediction: Prediction) -> dict[str, Any] | None:
     """The predictor's own curves, else the measured change alone; None where there is no reference."""
-    fitted: Any = getattr(predictor, "curves", None)
-    curves = None if fitted is None else fitted(query, prediction)
+    curves = predictor.curves(query, prediction)
     if curves is not None:
         return {
             "frequency_thz": _plain(curves.frequency_thz),

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -73,15 +74,38 @@ class Answered:
     sites: dict[str, int]
 
 
+_Made = TypeVar("_Made")
+
+
+class _Recent(Generic[_Made]):
+    """What was made of the last so many keys; threads may share it."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, Lock()
+        self._kept: OrderedDict[Hashable, _Made] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """The value of a key, made where it is not there; two threads at once may both make it."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return made
+
+
 class Comparison:
     """A trained comparer with a library of responses; safe to share between threads."""
 
     def __init__(self, comparer: Comparer, calibration: ComparisonCalibration, library: ResponseLibrary) -> None:
         self.library = library
         self._comparer, self._calibration = comparer.eval(), calibration
-        self._hosts: OrderedDict[tuple[str, str], HostOnAxis] = OrderedDict()
-        self._registrations: OrderedDict[tuple[str, str, bytes], Registration] = OrderedDict()
-        self._lock = Lock()
+        self._hosts: _Recent[HostOnAxis] = _Recent(_HOSTS_KEPT)
+        self._registrations: _Recent[Registration] = _Recent(_REGISTRATIONS_KEPT)
 
     def place(self, query: Query, elements: Sequence[str]) -> Placed | None:
         """Lay a query onto its host's axis; None without a reference, or where no host of the library fits it."""
@@ -97,6 +121,7 @@ class Comparison:
         sample, reference = (found.on_host_axis(spectrum) for spectrum in (query.spectrum, query.reference))
         wanted = [element for element in elements if element not in query.host.fractions]
         entries = host.chosen(wanted)
+        known = {entry.element for entry in entries}
         curves = np.stack([entry.curves for entry in entries]) if entries else np.zeros((0, 3, WIDTHS.size))
         return Placed(
             host,
@@ -105,7 +130,7 @@ class Comparison:
             reference.astype(np.float32),
             entries,
             smeared(curves.astype(np.float32), found),
-            tuple(element for element in wanted if element not in {entry.element for entry in entries}),
+            tuple(element for element in wanted if element not in known),
         )
 
     def answer(self, queries: Sequence[Query], placed: Sequence[Placed]) -> list[Answered]:
@@ -189,10 +214,7 @@ class Comparison:
         if not found:
             return {}
         places = [sites[verdict.element] for verdict in found]
-        amounts = torch.tensor([[verdict.concentration for verdict in found]], dtype=torch.float32)
-        curves = torch.from_numpy(placed.curves[places])[None]
-        nodes = torch.from_numpy(np.stack([placed.entries[place].concentrations for place in places]))[None]
-        seen = response_at(curves, nodes, amounts)[0].double().numpy()
+        seen = _responses_at(placed, places, [verdict.concentration for verdict in found])
         return {v.element: v.concentration * seen[row] for row, v in enumerate(found)}
 
     def curves(self, placed: Placed, answered: Answered) -> Curves:
@@ -214,9 +236,7 @@ class Comparison:
         if not places:
             return ()
         amounts = {v.element: v.concentration for v in answered.verdicts}
-        nodes = torch.from_numpy(np.stack([placed.entries[place].concentrations for place in places]))[None]
-        at = torch.tensor([[amounts[placed.entries[place].element] for place in places]], dtype=torch.float32)
-        seen = response_at(torch.from_numpy(placed.curves[places])[None], nodes, at)[0].double().numpy()
+        seen = _responses_at(placed, places, [amounts[placed.entries[place].element] for place in places])
         found = unmix(placed.change.astype(float) @ _SMOOTH, seen @ _SMOOTH).sets
         told = [
             Alternative(
@@ -228,31 +248,19 @@ class Comparison:
         return tuple(told[:_ALTERNATIVES])
 
     def _host(self, name: str, kind: str) -> HostOnAxis:
-        key = name, kind
-        with self._lock:
-            if key in self._hosts:
-                self._hosts.move_to_end(key)
-                return self._hosts[key]
-        host = HostOnAxis(self.library.host(name), kind)
-        with self._lock:
-            self._hosts[key] = host
-            while len(self._hosts) > _HOSTS_KEPT:
-                self._hosts.popitem(last=False)
-        return host
+        return self._hosts.get((name, kind), lambda: HostOnAxis(self.library.host(name), kind))
 
     def _registered(self, host: HostOnAxis, reference: Spectrum, kind: str) -> Registration:
         digest = hashlib.blake2b(reference.frequency_thz.tobytes() + reference.dos.tobytes(), digest_size=16).digest()
         key = host.host_id, kind, digest
-        with self._lock:
-            if key in self._registrations:
-                self._registrations.move_to_end(key)
-                return self._registrations[key]
-        found = register(reference, host.density, host.top_thz)
-        with self._lock:
-            self._registrations[key] = found
-            while len(self._registrations) > _REGISTRATIONS_KEPT:
-                self._registrations.popitem(last=False)
-        return found
+        return self._registrations.get(key, lambda: register(reference, host.density, host.top_thz))
+
+
+def _responses_at(placed: Placed, places: Sequence[int], amounts: Sequence[float]) -> Array:
+    """The responses of some entries at these amounts, shape (n, N_BINS)."""
+    curves = torch.from_numpy(placed.curves[list(places)])[None]
+    nodes = torch.from_numpy(np.stack([placed.entries[place].concentrations for place in places]))[None]
+    return np.asarray(response_at(curves, nodes, torch.tensor([amounts], dtype=torch.float32))[0].double().numpy())
 
 
 def _on_device(given: ComparerInputs, device: torch.device) -> ComparerInputs:

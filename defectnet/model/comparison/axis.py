@@ -24,6 +24,7 @@ __all__ = [
     "smearing",
     "smoothing",
     "top_of",
+    "weighted_smoothing",
 ]
 
 Array = NDArray[np.float64]
@@ -70,6 +71,12 @@ def smoothing(sigma: float) -> Tensor:
     matrix = np.diff(ndtr((EDGES[None, :] - at) / sigma), axis=1)
     matrix += np.diff(ndtr((-EDGES[None, ::-1] - at) / sigma), axis=1)[:, ::-1]
     return torch.tensor(matrix.T.copy(), dtype=torch.float32)
+
+
+@cache
+def weighted_smoothing(sigma: float) -> Tensor:
+    """`smoothing` whose results are also weighted, so that their plain products are integrals over the axis."""
+    return smoothing(sigma) * torch.tensor(WIDTHS, dtype=torch.float32).sqrt()
 
 
 @cache

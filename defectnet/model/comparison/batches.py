@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from defectnet.model.comparison.axis import COARSE, N_BINS, WIDTHS, smoothing
+from defectnet.model.comparison.axis import COARSE, N_BINS, weighted_smoothing
 from defectnet.model.comparison.comparer import N_ABOUT, N_FLAGS, ComparerInputs
 from defectnet.model.comparison.features import Responses, least_squares, response_at
 from defectnet.model.comparison.hosts import Entry
@@ -17,7 +17,7 @@ __all__ = ["MOST_CANDIDATES", "flags_of", "most_promising", "stacked"]
 # More candidates than these are sifted before the network sees them.
 MOST_CANDIDATES = 36
 _TYPICAL_AMOUNT = 0.04
-_COARSE = smoothing(COARSE) * torch.tensor(WIDTHS, dtype=torch.float32).sqrt()
+_COARSE = weighted_smoothing(COARSE)
 
 
 def flags_of(*, computed: bool, neutron: bool, prior: bool) -> NDArray[np.float32]:
@@ -28,7 +28,9 @@ def flags_of(*, computed: bool, neutron: bool, prior: bool) -> NDArray[np.float3
         neutron: weighted by cross-sections over mass.
         prior: the chemical prior may be used.
     """
-    return np.array([computed, neutron, not prior, 0.0], dtype=np.float32)[:N_FLAGS]
+    flags = np.zeros(N_FLAGS, dtype=np.float32)
+    flags[:3] = computed, neutron, not prior
+    return flags
 
 
 def stacked(

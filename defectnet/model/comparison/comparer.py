@@ -17,7 +17,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from defectnet.model.comparison.axis import FINE, N_BINS, WIDTHS, smoothing
+from defectnet.model.comparison.axis import FINE, N_BINS, weighted_smoothing
 from defectnet.model.comparison.features import (
     N_ENTRY_FEATURES,
     N_GLOBAL_FEATURES,
@@ -33,7 +33,7 @@ __all__ = ["N_ABOUT", "N_FLAGS", "SOURCES", "Comparer", "ComparerInputs", "Compa
 SOURCES = ("endmember", "potential", "springs", "masses")
 # Of a candidate: log prior, log prior beside the element's likeliest site, heterovalent, source, two concentrations.
 N_ABOUT = 3 + len(SOURCES) + 2
-# Of a spectrum: reference computed or of another instrument, neutron-weighted, no prior.
+# Of a spectrum: reference computed or of another instrument, neutron-weighted, no prior; the last is always 0.
 N_FLAGS = 4
 _CURVES = 6
 _FIRST_BIAS = (-1.5, 0.0, -1.0)
@@ -113,8 +113,7 @@ class Comparer(nn.Module):
         with torch.no_grad():
             final.weight.mul_(0.1)
             final.bias.copy_(torch.tensor(_FIRST_BIAS))
-        weights = torch.tensor(WIDTHS, dtype=torch.float32).sqrt()
-        self.register_buffer("fine", smoothing(FINE) * weights, persistent=False)
+        self.register_buffer("fine", weighted_smoothing(FINE), persistent=False)
 
     fine: Tensor
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from defectnet.model.comparison.axis import CENTRES, COARSE, FINE, WIDTHS, derivative, smoothing
+from defectnet.model.comparison.axis import CENTRES, COARSE, FINE, derivative, smoothing, weighted_smoothing
 
 __all__ = [
     "N_ENTRY_FEATURES",
@@ -36,8 +36,7 @@ _LEAST_AMOUNT, _MOST_AMOUNT = 0.002, 0.3
 _RIDGE = 0.01
 # Independent points of a smoothed curve, for the greedy choice.
 _INDEPENDENT = 30.0
-_FINE = smoothing(FINE) * torch.tensor(WIDTHS, dtype=torch.float32).sqrt()
-_COARSE = smoothing(COARSE) * torch.tensor(WIDTHS, dtype=torch.float32).sqrt()
+_FINE, _COARSE = weighted_smoothing(FINE), weighted_smoothing(COARSE)
 _AXIS = torch.tensor(CENTRES, dtype=torch.float32)
 _WITHIN = _AXIS.clamp(max=1.2)
 

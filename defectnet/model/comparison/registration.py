@@ -8,7 +8,6 @@ onto the computed axis, the responses are smeared.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
@@ -78,40 +77,41 @@ def register(reference: Spectrum, computed: Array, top_thz: float) -> Registrati
         computed: shape (N_BINS,), the host's on its axis.
         top_thz: the host's highest frequency.
     """
-    shifted = np.maximum.accumulate(top_thz * EDGES)
-    plain = _means(reference, shifted)
-    cut = _cut_of(plain)
+    cut = _cut_of(_means(reference, top_thz * EDGES))
     shown = np.asarray(cut < CENTRES, dtype=np.float64)
     visible = float((computed * shown) @ WIDTHS / max(float(computed @ WIDTHS), 1e-12))
     root = np.sqrt(WIDTHS)
     rough, close = (smoothing(s).double().numpy() for s in (_ROUGH, _CLOSE))
-    target = _unit(((computed * shown) @ close) * root)
-    if float(_unit((plain * shown @ close) * root) @ target) > _EQUAL:
-        likeness = float(_unit((plain * shown @ close) * root) @ target)
+
+    def measured(warp: Array, smooth: Array = close) -> Array:
+        """The reference on the host's axis, smoothed, as a direction."""
+        moved = _means(reference, top_thz * EDGES * (1.0 + _bend(EDGES, warp)))
+        return _unit((moved * shown @ smooth) * root)
+
+    def expected(width: float, smooth: Array = close) -> Array:
+        """The computed host as an instrument of this width shows it."""
+        seen = computed if width == 0.0 else computed @ smearing(width).double().numpy()
+        return _unit(((seen * shown) @ smooth) * root)
+
+    likeness = float(measured(np.zeros(3)) @ expected(0.0))
+    if likeness > _EQUAL:
         return Registration(top_thz, (0.0, 0.0, 0.0), 0.0, cut, visible, likeness)
-    roughly = _unit(((computed * shown) @ rough) * root)
-    looks = [
-        float(_unit((_means(reference, top_thz * EDGES * s) * shown @ rough) * root) @ roughly) for s in _STRETCHES
-    ]
+    roughly = expected(0.0, rough)
+    looks = [float(measured(np.array([s - 1.0, 0.0, 0.0]), rough) @ roughly) for s in _STRETCHES]
     start = float(_STRETCHES[int(np.argmax(looks))]) - 1.0
     best: tuple[float, Array, float] | None = None
     for width in WIDTHS_TRIED:
-        seen = computed if width == 0.0 else computed @ smearing(width).double().numpy()
-        wanted = _unit(((seen * shown) @ close) * root)
+        wanted = expected(width)
 
         def left(warp: Array, wanted: Array = wanted) -> Array:
-            moved = _means(reference, top_thz * EDGES * (1.0 + _bend(EDGES, warp)))
-            off = _unit((moved * shown @ close) * root) - wanted
-            return np.concatenate([off, _BEND_PENALTY * warp[1:]])
+            return np.concatenate([measured(warp) - wanted, _BEND_PENALTY * warp[1:]])
 
         found = least_squares(left, np.array([start, 0.0, 0.0]), bounds=_BOUNDS, diff_step=1e-3, max_nfev=12)
         if best is None or found.cost < best[0]:
             best = float(found.cost), found.x, width
     assert best is not None
     _, warp, width = best
-    seen = computed if width == 0.0 else computed @ smearing(width).double().numpy()
-    moved = _means(reference, top_thz * EDGES * (1.0 + _bend(EDGES, warp)))
-    likeness = float(_unit((moved * shown @ close) * root) @ _unit((seen * shown @ close) * root))
+    likeness = float(measured(warp) @ expected(width))
     return Registration(top_thz, (float(warp[0]), float(warp[1]), float(warp[2])), width, cut, visible, likeness)
 
 
@@ -145,5 +145,5 @@ def smeared(curves: NDArray[np.float32], registration: Registration) -> NDArray[
     if registration.width > 0.0:
         curves = np.asarray(curves @ smearing(registration.width).numpy())
     if registration.cut > 0.0:
-        curves = np.asarray(curves * torch.tensor(registration.cut < CENTRES).numpy())
+        curves = np.asarray(curves * (registration.cut < CENTRES))
     return curves
