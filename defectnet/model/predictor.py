@@ -17,12 +17,12 @@ from defectnet.io.response_library import ResponseLibrary
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card
 from defectnet.model.calibration import OOD_LIMIT, ModeCalibration, intervals, ood_score, probabilities
-from defectnet.model.comparison.answer import Answered, Comparison, Placed
+from defectnet.model.comparison.answer import Answered, Comparison, Placed, remarks
 from defectnet.model.error_bars import carry_errors
 from defectnet.model.features import element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs
 from defectnet.model.prior import expectations
-from defectnet.prediction import MOST_UNEXPLAINED, Curves, ElementVerdict, Prediction
+from defectnet.prediction import Curves, ElementVerdict, Prediction
 from defectnet.query import QUERY_COLUMNS, Query, iterate_rows
 from defectnet.responses import PACKAGED, response_library
 from defectnet.spectrum import Spectrum
@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 64
 # Without a candidate list, elements below this probability are left out of the answer.
 _RULED_OUT = 0.01
-# A computed host whose axis is stretched by more than this to fit the reference is worth a word.
-_NOTABLE_STRETCH = 0.03
 _NO_ANSWER = "the model could not answer this spectrum; check it for extreme values, or report it"
 
 
@@ -207,40 +205,53 @@ class Predictor:
 
     def _predict_batch(self, queries: Sequence[Query], ruled_out: float = _RULED_OUT) -> list[Prediction]:
         """By comparison where the host's responses and its reference are known, from the spectrum alone elsewhere."""
-        placed = [self._placed(query) for query in queries]
+        if self._comparison is None:
+            return self._from_spectra(queries, ruled_out)
         results: list[Prediction | None] = [None] * len(queries)
-        compared = [(place, one) for place, one in enumerate(placed) if one is not None and one.entries]
-        if compared and self._comparison is not None:
-            asked = [queries[place] for place, _ in compared]
-            answers = self._comparison.answer(asked, [one for _, one in compared])
-            for (place, one), answered in zip(compared, answers, strict=True):
-                results[place] = self._by_comparison(queries[place], one, answered, ruled_out)
+        compared: list[tuple[int, Placed]] = []
+        for place, query in enumerate(queries):
+            try:
+                placed = self._comparison.place(query, self._elements(query))
+            except DefectNetError as error:
+                results[place] = self._failed(query.sample_id, query.host.formula, error)
+                continue
+            if placed is not None and placed.entries:
+                compared.append((place, placed))
+        for place, prediction in self._by_comparison(queries, compared, ruled_out):
+            results[place] = prediction
         rest = [place for place, result in enumerate(results) if result is None]
         for place, prediction in zip(rest, self._from_spectra([queries[p] for p in rest], ruled_out), strict=True):
             results[place] = prediction
         return [prediction for prediction in results if prediction is not None]
 
-    def _placed(self, query: Query) -> Placed | None:
-        return None if self._comparison is None else self._comparison.place(query, self._elements(query))
-
     def _elements(self, query: Query) -> Sequence[str]:
         return self.vocabulary if query.candidates is None else query.candidates
 
-    def _by_comparison(self, query: Query, placed: Placed, answered: Answered, ruled_out: float) -> Prediction:
-        verdicts = answered.verdicts
-        if query.candidates is not None and placed.missing:
-            alone = self._from_spectra([replace(query, candidates=placed.missing)], 0.0)[0].elements
-            verdicts = tuple(sorted((*verdicts, *alone), key=lambda verdict: -verdict.probability))
-        return Prediction(
-            sample_id=query.sample_id,
-            host=query.host.formula,
-            elements=tuple(v for v in verdicts if query.candidates is not None or v.probability >= ruled_out),
-            ood_score=answered.strangeness,
-            warnings=(*_of_fit(query, placed, answered), *self._warnings(query, answered.strangeness)),
-            model_name=self.name,
-            model_version=self.version,
-            fit=answered.fit,
-        )
+    def _by_comparison(
+        self, queries: Sequence[Query], compared: Sequence[tuple[int, Placed]], ruled_out: float
+    ) -> Iterator[tuple[int, Prediction]]:
+        """The answers to some of `queries`, each with its place; what has no response is judged by the spectrum."""
+        if not compared or self._comparison is None:
+            return
+        answers = self._comparison.answer([queries[place] for place, _ in compared], [one for _, one in compared])
+        lacking = [place for place, one in compared if queries[place].candidates is not None and one.missing]
+        missing = dict(compared)
+        alone = self._from_spectra([replace(queries[p], candidates=missing[p].missing) for p in lacking], 0.0)
+        judged = {place: prediction.elements for place, prediction in zip(lacking, alone, strict=True)}
+        for (place, placed), answered in zip(compared, answers, strict=True):
+            query = queries[place]
+            verdicts = sorted((*answered.verdicts, *judged.get(place, ())), key=lambda verdict: -verdict.probability)
+            prediction = Prediction(
+                sample_id=query.sample_id,
+                host=query.host.formula,
+                elements=tuple(v for v in verdicts if query.candidates is not None or v.probability >= ruled_out),
+                ood_score=answered.strangeness,
+                warnings=(*remarks(query, placed, answered), *self._warnings(query, answered.strangeness)),
+                model_name=self.name,
+                model_version=self.version,
+                fit=answered.fit,
+            )
+            yield place, prediction
 
     def _from_spectra(self, queries: Sequence[Query], ruled_out: float) -> list[Prediction]:
         results: list[Prediction | None] = [None] * len(queries)
@@ -360,22 +371,6 @@ class Predictor:
 
     def _failed(self, sample_id: str, host: str, error: object) -> Prediction:
         return Prediction.failed(sample_id, host, error, model_name=self.name, model_version=self.version)
-
-
-def _of_fit(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
-    """What the fit says against an answer, and what the reader should know of the comparison."""
-    found = [verdict.element for verdict in answered.verdicts if verdict.present]
-    left = 1.0 - answered.fit.explained
-    if found and left > MOST_UNEXPLAINED:
-        yield f"{', '.join(found)} explain{'s' * (len(found) == 1)} only {1 - left:.0%} of the measured change"
-    stretch = placed.registration.stretch
-    if abs(stretch) > _NOTABLE_STRETCH:
-        yield f"the reference's axis lies {stretch:+.1%} off the computed {placed.host.host_id}; responses moved"
-    if placed.missing and query.candidates is not None:
-        yield f"no response of {placed.host.formula} to {', '.join(placed.missing)} is known: judged by the spectrum"
-    weak = sorted({e for e in found if answered.fit.sources[e] in ("springs", "masses")})
-    if weak:
-        yield f"the response to {', '.join(weak)} is an estimate from chemistry (springs): its amount is rough"
 
 
 # Mode shares of a sample and, where it is known, of its pristine host, each of shape (n_bins,).

@@ -96,9 +96,7 @@ def test_what_fails_is_a_row_beside_the_others(
         raise ValueError("a matrix of nothing")
 
     loaders = {"absurd": lambda: absurd, "Si": lambda: silicon, "broken": broken}
-    monkeypatch.setattr(
-        "datagen.preparation.load_parents", lambda source, names: [(name, loaders[name]) for name in names]
-    )
+    monkeypatch.setattr("datagen.batches.load_parents", lambda source, names: [(name, loaders[name]) for name in names])
     writer = HostWriter(settings(output=str(tmp_path), dopants=("Ge",), use_endmembers=False).model_dump())
     rows = writer({"tasks": json.dumps([{"parent_id": name} for name in ("absurd", "Si", "broken")])})
     assert [row["failed"] for row in rows] == [1, 0, 1]

@@ -94,6 +94,9 @@ class CompareSettings(Settings):
     most_hosts: NonNegativeInt = 0
     """Train on so many hosts only, drawn by the seed; 0 for all: the learning curve."""
 
+    experiment: str = "defectnet"
+    """MLflow experiment that the run is recorded in."""
+
     network: ComparerSettings = ComparerSettings()
     """Size of the network."""
 

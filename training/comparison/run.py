@@ -1,5 +1,6 @@
 """A training run of the comparison: rows and responses in, a model that compares out; MLflow beside it.
 
+    output/run.json                     what the run is of: hashes of data and settings, its MLflow run
     output/comparer-state.safetensors   the latest checkpoint
     output/comparison.json              the figures on the test hosts, by regime
     output/model/                       the artifact: the base model with the network that compares
@@ -7,14 +8,11 @@
 The same call goes on where a killed one stopped.
 """
 
+import hashlib
 import json
-import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from mlflow.entities import Metric
 
 from defectnet.errors import TableError
 from defectnet.io.tables import read_spectra
@@ -24,12 +22,11 @@ from defectnet.responses import response_library
 from training.comparison.evaluate import calibrate_comparison, evaluate_comparison
 from training.comparison.fit import CompareSettings, fit_comparer
 from training.comparison.rows import ComparisonRows
+from training.dataset import dataset_sha256
 from training.registry import ARTIFACT_PATH
-from training.tracking import experiment_id, tracking_client
+from training.tracking import log_metrics, open_run
 
 __all__ = ["comparison_card", "comparison_table", "train_comparison"]
-
-logger = logging.getLogger(__name__)
 
 _FIGURES = ("f1", "r2", "mae_pct", "coverage_90", "recall_at_5")
 _TITLES = ("F1", "R²", "MAE (% abs.)", "coverage of 90 %", "recall@5")
@@ -57,6 +54,7 @@ def train_comparison(
         output: for the checkpoint, the figures and the artifact.
 
     Raises:
+        SettingsError: `output` holds a run of other data, responses or settings.
         TableError: the rows or the responses cannot be read, or no row has responses.
         ArtifactError: `base` is no artifact.
     """
@@ -65,16 +63,13 @@ def train_comparison(
     if library is None:
         raise TableError("there is no response library", fix="name one", field="responses")
     network, config = load_artifact(base)
+    output.mkdir(parents=True, exist_ok=True)
+    asked = hashlib.sha256(f"{settings.model_dump_json()}/{responses}".encode()).hexdigest()
+    client, run_id = open_run(output, settings, dataset_sha256(data), asked, experiment=settings.experiment)
     rows = ComparisonRows.from_table(read_spectra(data), library)
-    client = tracking_client()
-    run = client.create_run(experiment_id(client, "defectnet"), run_name=f"comparison-{output.name}")
-    for name, value in settings.model_dump().items():
-        client.log_param(run.info.run_id, name, str(value)[:500])
 
     def report(step: int, presence: float, concentration: float) -> None:
-        now = int(time.time() * 1000)
-        figures = {"presence_loss": presence, "concentration_loss": concentration}
-        client.log_batch(run.info.run_id, metrics=[Metric(k, v, now, step) for k, v in figures.items()])
+        log_metrics(client, run_id, {"presence_loss": presence, "concentration_loss": concentration}, step)
 
     comparer = fit_comparer(rows, settings, output, report=report)
     calibration = calibrate_comparison(comparer, rows)
@@ -85,8 +80,8 @@ def train_comparison(
     config = config.model_copy(update={"comparer": settings.network, "comparison": calibration})
     artifact = output / "model"
     save_artifact(artifact, network=whole, config=config, card=comparison_card(read_card(base), figures))
-    client.log_artifacts(run.info.run_id, str(artifact), ARTIFACT_PATH)
-    client.set_terminated(run.info.run_id)
+    client.log_artifacts(run_id, str(artifact), ARTIFACT_PATH)
+    client.set_terminated(run_id)
     return artifact
 
 

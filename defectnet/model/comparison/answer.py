@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, TypeVar
@@ -20,11 +20,11 @@ from defectnet.model.comparison.features import response_at
 from defectnet.model.comparison.hosts import Entry, HostOnAxis, source_class
 from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register, smeared
 from defectnet.model.unmixing import unmix
-from defectnet.prediction import Alternative, Curves, ElementVerdict, Fit
+from defectnet.prediction import MOST_UNEXPLAINED, Alternative, Curves, ElementVerdict, Fit
 from defectnet.query import Query
 from defectnet.spectrum import Spectrum
 
-__all__ = ["Answered", "Comparison", "Placed"]
+__all__ = ["Answered", "Comparison", "Placed", "remarks"]
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -32,6 +32,8 @@ Floats = NDArray[np.float32]
 _HOSTS_KEPT, _REGISTRATIONS_KEPT = 256, 512
 # Rival sets are sought among so many of the most probable substitutions, and so many are told.
 _RIVALS, _ALTERNATIVES = 10, 4
+# A computed host whose axis is stretched by more than this to fit the reference is worth a word.
+_NOTABLE_STRETCH = 0.03
 _ROOT = np.sqrt(WIDTHS)
 _SMOOTH = smoothing(COARSE).double().numpy() * _ROOT
 
@@ -254,6 +256,22 @@ class Comparison:
         digest = hashlib.blake2b(reference.frequency_thz.tobytes() + reference.dos.tobytes(), digest_size=16).digest()
         key = host.host_id, kind, digest
         return self._registrations.get(key, lambda: register(reference, host.density, host.top_thz))
+
+
+def remarks(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
+    """What the fit says against an answer, and what the reader should know of the comparison."""
+    found = [verdict.element for verdict in answered.verdicts if verdict.present]
+    left = 1.0 - answered.fit.explained
+    if found and left > MOST_UNEXPLAINED:
+        yield f"{', '.join(found)} explain{'s' * (len(found) == 1)} only {1 - left:.0%} of the measured change"
+    stretch = placed.registration.stretch
+    if abs(stretch) > _NOTABLE_STRETCH:
+        yield f"the reference's axis lies {stretch:+.1%} off the computed {placed.host.host_id}; responses moved"
+    if placed.missing and query.candidates is not None:
+        yield f"no response of {placed.host.formula} to {', '.join(placed.missing)} is known: judged by the spectrum"
+    weak = sorted({e for e in found if answered.fit.sources[e] in ("springs", "masses")})
+    if weak:
+        yield f"the response to {', '.join(weak)} is an estimate from chemistry (springs): its amount is rough"
 
 
 def _responses_at(placed: Placed, places: Sequence[int], amounts: Sequence[float]) -> Array:

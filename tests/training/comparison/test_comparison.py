@@ -8,15 +8,19 @@ import torch
 from support.responses import made_up_library, made_up_rows
 
 import training.comparison.rows as rows_module
+from defectnet.errors import SettingsError
+from defectnet.io.tables import write_table
 from defectnet.model.comparison.calibration import ComparisonCalibration
 from defectnet.model.comparison.comparer import SOURCES, ComparerSettings
 from defectnet.model.comparison.hosts import source_class
+from defectnet.released import released_model
 from training.comparison.batches import BatchMaker
 from training.comparison.evaluate import Regime, calibrate_comparison, evaluate_comparison, judge, raw_answers
 from training.comparison.fit import CompareSettings, comparison_loss, fit_comparer
 from training.comparison.lists import candidate_entries
 from training.comparison.mismatch import Mismatch, MismatchSettings, bent
 from training.comparison.rows import ComparisonRows
+from training.comparison.run import train_comparison
 
 SETTINGS = CompareSettings(
     steps=60, batch_size=16, learning_rate=5e-3, warmup_steps=5, network=ComparerSettings(width=16, layers=1, heads=2)
@@ -145,3 +149,15 @@ def test_any_candidate_may_be_in_a_made_up_sample(in_training):
         assert np.isfinite(asked.sample).all()
         met |= {element for element, _ in asked.truth}
     assert "Al" in met  # no row holds it: it has no end member
+
+
+def test_a_folder_of_another_run_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    write_table(made_up_rows(2), tmp_path / "rows.parquet")
+    write_table(made_up_library()._tables[0], tmp_path / "responses.parquet")
+    output = tmp_path / "run"
+    output.mkdir()
+    (output / "run.json").write_text('{"dataset_sha256": "other", "config_sha256": "other", "mlflow_run_id": "1"}')
+    with pytest.raises(SettingsError, match="other data or settings"):
+        train_comparison(tmp_path / "rows.parquet", tmp_path / "responses.parquet", released_model(), output, SETTINGS)
+    assert sorted(file.name for file in output.iterdir()) == ["run.json"]

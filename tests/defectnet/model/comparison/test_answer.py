@@ -1,18 +1,19 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from support.responses import DOPANTS, STEP_THZ, host_density, made_up_library, response
 
-from defectnet.elements import VOCABULARY
 from defectnet.host import Host
 from defectnet.io.tables import PREDICTIONS_SCHEMA
 from defectnet.model.artifact import ModelConfig, load_artifact, save_artifact
+from defectnet.model.comparison.answer import Answered, Comparison
 from defectnet.model.comparison.calibration import any_of
 from defectnet.model.comparison.comparer import ComparerSettings
 from defectnet.model.features import FrequencyGrid
 from defectnet.model.network import DefectNetwork, NetworkSettings
 from defectnet.model.predictor import Predictor
-from defectnet.prediction import Prediction
+from defectnet.prediction import ElementVerdict, Fit, Prediction
 from defectnet.query import Query
 from defectnet.spectrum import Spectrum, bin_centres_thz
 
@@ -64,10 +65,20 @@ def test_an_element_without_a_response_is_judged_by_the_spectrum_and_said(predic
     assert any("Pb" in warning and "response" in warning for warning in answer.warnings)
 
 
-def test_what_explains_little_is_doubted_first(predictor):
-    (answer,) = predictor.predict([question({"Mn": 0.1}, candidates=("Mn", "Ca"))])
-    if any(verdict.present for verdict in answer.elements) and answer.fit.explained < 2 / 3:
-        assert "only" in answer.warnings[0]
+@pytest.mark.parametrize(("explained", "doubted"), [(0.3, True), (0.9, False)])
+def test_what_explains_little_is_doubted_first(predictor, monkeypatch, explained, doubted):
+    found = ElementVerdict("Ca", True, 0.9, 0.05, 0.03, 0.08)
+    answered = Answered((found,), Fit("made-up-MgO", explained, {"Ca": "endmember"}), 0.0, {"Ca": 0})
+    monkeypatch.setattr(Comparison, "answer", lambda self, queries, placed: [answered])
+    (answer,) = predictor.predict([question({"Ca": 0.05}, candidates=("Ca",))])
+    assert any("Ca explains only 30% of the measured change" in one for one in answer.warnings[:1]) == doubted
+
+
+def test_a_host_that_is_not_there_costs_its_own_query_only(predictor):
+    wrong, right = predictor.predict([question({"Ca": 0.05}, host_id="mp-0"), question({"Ca": 0.05})])
+    assert "mp-0" in wrong.error
+    assert right.error is None
+    assert right.fit is not None
 
 
 def test_the_best_set_is_the_true_one(predictor):
@@ -99,7 +110,6 @@ def test_the_fit_survives_the_table(predictor):
     asked = question({"Ca": 0.05}, candidates=("Ca", "Zn"))
     answer = predictor.with_alternatives(asked, predictor.predict([asked])[0])
     assert Prediction.from_dict(answer.to_dict()) == answer
-    import pyarrow as pa
 
     (row,) = pa.Table.from_pylist([answer.to_dict()], schema=PREDICTIONS_SCHEMA).to_pylist()
     assert row["fit"]["host_id"] == "made-up-MgO"
@@ -122,6 +132,7 @@ def test_one_of_several_sites():
     assert any_of(np.array([0.7])) == pytest.approx(0.7)
 
 
-def test_the_vocabulary_is_the_libraries_business(predictor):
+def test_without_a_list_what_has_a_response_is_weighed(predictor):
     (answer,) = predictor.predict([question({"Ca": 0.05})])
-    assert {verdict.element for verdict in answer.elements} <= set(VOCABULARY)
+    assert {verdict.element for verdict in answer.elements} <= set(DOPANTS["MgO"][1])
+    assert {verdict.element for verdict in answer.elements} >= {"Ca", "Zn", "Ni"}
