@@ -107,7 +107,12 @@ def former_rows() -> pa.Table:
 
 
 def test_an_identity_gives_the_row_that_it_always_gave() -> None:
-    """To the last digit of float16: beyond it lies what differs between two linear algebra libraries."""
+    """To the last digit of float16, but for the few modes that lie at a bin's edge.
+
+    Cells are diagonalised in single precision, so that two processors' kernels differ by 1e-5 THz in a frequency. A
+    mode nearer than that to an edge (one of GaAs lies at 330.999994 bins) falls into either of two neighbours. What may
+    differ is therefore the way that weight moves along the axis, in modes times bins: less than a fiftieth of a mode.
+    """
     before, now = pq.read_table(_FORMER).to_pylist(), former_rows().to_pylist()
     assert {row["origin"]["method"] for row in before} == {"interpolated", "masses", "pristine"}
     assert len(before) == len(now)
@@ -116,7 +121,9 @@ def test_an_identity_gives_the_row_that_it_always_gave() -> None:
         assert parts[0].keys() == parts[1].keys()
         pairs = [(one.pop(name), other.pop(name)) for name in ("dos", "reference_dos")]
         for old, new in [*pairs, *((density, parts[1][element]) for element, density in parts[0].items())]:
-            assert new == pytest.approx(old, rel=1.1e-3, abs=1e-5 * max(old))
+            if new != pytest.approx(old, rel=1.1e-3, abs=1e-5 * max(old)):
+                change = (np.asarray(new) - np.asarray(old)) * one["frequency_step_thz"]
+                assert np.abs(np.cumsum(change)).sum() < 0.02
         strains = [row["origin"].pop("strain") for row in (one, other)]
         assert strains[1] == pytest.approx(strains[0], rel=1e-5)
         assert one == other

@@ -73,7 +73,7 @@ def test_the_parts_under_the_gpl_are_named(chain: ModuleType):
     strong = {line.split("**")[1] for line in table.splitlines() if line.startswith("| **")}
     assert {"nep-adapters", "euphonic"} <= strong
     assert not {"numpy", "ray", "psycopg2-binary"} & strong, "the LGPL asks less"
-    written = chain.LICENCES.read_text()
-    assert {line for line in written.splitlines() if line.startswith("| **")} == {
-        line for line in table.splitlines() if line.startswith("| **")
-    }
+    # What is not installed here (`make audit` brings its own tools) cannot be asked for its licence.
+    written = {line for line in chain.LICENCES.read_text().splitlines() if line.startswith("| **")}
+    absent = {line for line in written if chain.licence_of(line.split("**")[1]) == "not installed here"}
+    assert written - absent == {line for line in table.splitlines() if line.startswith("| **")}

@@ -18,8 +18,9 @@ def seen(request: pytest.FixtureRequest) -> Seen:
     return request.config.stash.setdefault(SEEN, Seen())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
+    """One browser a module: while Playwright is open its event loop counts as running, and other tests start their own."""
     with browser() as started:
         yield started
 

@@ -97,6 +97,7 @@ def test_units_elements_hover_and_zoom(service: PageServer, look: Look):
     assert "Ge" in page.inner_text("#speaks")
     assert page.is_visible("#spoke svg")
     stage = page.locator("#plot .plot-stage")
+    stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
     page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 80)
     assert re.match(r"[\d.]+ THz: measured change .*sample", page.inner_text("#plot .readout"))
@@ -179,7 +180,7 @@ def test_what_is_copied_gives_the_same_numbers(
 
 def copied(window: Window, what: str) -> str:
     window.page.get_by_role("button", name=what, exact=True).click()
-    window.page.wait_for_function("document.querySelector('.actions [role=status]').textContent.includes('copied')")
+    window.page.locator(".actions [role=status]", has_text="copied").wait_for()
     return str(window.page.evaluate("navigator.clipboard.readText()"))
 
 

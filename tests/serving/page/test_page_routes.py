@@ -55,6 +55,11 @@ def test_files_come_with_a_policy_and_are_not_sent_twice(client: Client, path: s
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize("name", ["Si.csv", "Si-pristine.csv"])
+def test_the_pages_example_is_the_first_example(client: Client, repository: Path, name: str):
+    assert client.request("GET", f"/page/{name}").content == (repository / "examples" / name).read_bytes()
+
+
 def test_the_policy_lets_nothing_of_others_in():
     rules = dict(rule.strip().split(" ", 1) for rule in CONTENT_SECURITY_POLICY.split(";"))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == rules["frame-ancestors"] == "'none'"
