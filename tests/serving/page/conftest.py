@@ -20,7 +20,7 @@ def seen(request: pytest.FixtureRequest) -> Seen:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser a module: while Playwright is open its event loop counts as running, and other tests start their own."""
+    """One browser a module: an open Playwright is a running event loop, and other tests start their own."""
     with browser() as started:
         yield started
 
