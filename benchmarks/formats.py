@@ -39,7 +39,11 @@ spectrum is broadened; where one looks like the other broadened, a warning says 
 references.
 
 Standard errors widen the answer's intervals, weigh the fit of `--check` and are drawn; the service takes them as
-`uncertainty`. A table of spectra has no place for them.
+`uncertainty`, and so does a table of spectra: an optional column `uncertainty` beside `dos`, per THz, one for each bin,
+NaN or null where there is none (version 1.1 of the table, `defectnet/io/tables.py`; tables without it are read as
+before). Errors of neighbouring bins are taken to be independent: bins finer than the points of the measurement have
+larger ones (`Spectrum.resampled_error`). A CSV of labels for `defectnet finetune` takes them from the files that it
+names; fine-tuning itself does not weigh by them.
 
 ## Examples
 

@@ -28,7 +28,8 @@ KINDS = ("vibrational", "neutron")
 REFERENCE_KINDS = ("measured", "computed")
 
 # What a query needs of the spectra table; the labels stay unread.
-QUERY_COLUMNS = ("sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates", "error")
+_SPECTRUM_COLUMNS = ("sample_id", "host", "frequency_step_thz", "dos", "uncertainty", "reference_dos")
+QUERY_COLUMNS = (*_SPECTRUM_COLUMNS, "kind", "candidates", "error")
 
 _JSON_KEYS = frozenset(
     {"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind", "prior", "uncertainty"}
@@ -36,7 +37,7 @@ _JSON_KEYS = frozenset(
 )
 _REFERENCE_KEYS = frozenset({"unit", "frequency", "dos"})
 # The same question as a row of the spectra table, which a JSON object may be too.
-_ROW_KEYS = frozenset({"sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "candidates"})
+_ROW_KEYS = frozenset({*_SPECTRUM_COLUMNS, "kind", "candidates"})
 # Bins for each step of the axis that a row is made from, and the most of them.
 _BINS_PER_STEP, _MOST_BINS = 4, 1 << 14
 
@@ -131,6 +132,7 @@ class Query:
             reference=None if reference is None else _of_reference(Spectrum.from_bins, reference, step_thz),
             candidates=_candidates(row.get("candidates")),
             kind=row.get("kind") or "vibrational",
+            uncertainty=row.get("uncertainty"),
         )
 
     @classmethod
@@ -192,10 +194,7 @@ class Query:
         return item
 
     def to_row(self) -> dict[str, Any]:
-        """The query as a row of the spectra table, on bins fine enough to keep the spectra as they are.
-
-        The table has no place for standard errors.
-        """
+        """The query as a row of the spectra table, on bins fine enough to keep the spectra as they are."""
         spectra = [spectrum for spectrum in (self.spectrum, self.reference) if spectrum is not None]
         end_thz = max(float(1.5 * s.frequency_thz[-1] - 0.5 * s.frequency_thz[-2]) for s in spectra)
         step_thz = min(float(np.diff(s.frequency_thz).min()) for s in spectra) / _BINS_PER_STEP
@@ -207,6 +206,9 @@ class Query:
             "host": self.host.formula,
             "frequency_step_thz": step_thz,
             "dos": densities[0],
+            "uncertainty": None
+            if self.uncertainty is None
+            else self.spectrum.resampled_error(self.uncertainty, step_thz, n_bins),
             "reference_dos": densities[1] if self.reference is not None else None,
             "kind": self.kind,
             "candidates": None if self.candidates is None else list(self.candidates),
@@ -282,16 +284,19 @@ def _uncertainty(fields: Mapping[str, Any]) -> NDArray[np.float64] | None:
     given = fields.get("uncertainty")
     if given is None:
         return None
+    return _numbers_or_null(given) / thz_per(fields["unit"])
+
+
+def _numbers_or_null(given: Any) -> NDArray[np.float64]:
     try:
-        errors = np.array(given, dtype=np.float64)  # a null becomes NaN
+        return np.array(given, dtype=np.float64)  # a null becomes NaN
     except (TypeError, ValueError):
         raise SpectrumError("not a list of numbers", fix="give numbers or null", field="uncertainty") from None
-    return np.asarray(errors / thz_per(fields["unit"]))
 
 
-def _errors(given: NDArray[np.float64], spectrum: Spectrum) -> NDArray[np.float64] | None:
+def _errors(given: Any, spectrum: Spectrum) -> NDArray[np.float64] | None:
     """Standard errors, one for each density; a zero is none, and nothing but none is None."""
-    errors = np.array(given, dtype=np.float64)
+    errors = _numbers_or_null(given)
     if errors.shape != spectrum.dos.shape:
         raise SpectrumError(
             f"{errors.size} errors for {spectrum.dos.size} densities", fix="give one a point", field="uncertainty"

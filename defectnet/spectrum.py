@@ -130,12 +130,13 @@ class Spectrum:
         Returns:
             shape (m,): the integral of the density from 0 to each edge; edges below 0 give 0.
         """
+        return _cumulated(self._borders_thz(), self.dos, edges_thz)
+
+    def _borders_thz(self) -> NDArray[np.float64]:
+        """Where the points' cells begin and end, shape (n + 1,): half-way between them."""
         f = self.frequency_thz
         inner = 0.5 * (f[1:] + f[:-1])
-        borders = np.concatenate([[f[0] - (inner[0] - f[0])], inner, [f[-1] + (f[-1] - inner[-1])]])
-        total = np.concatenate([[0.0], np.cumsum(self.dos * np.diff(borders))])
-        at = np.interp(np.maximum(np.asarray(edges_thz, dtype=float), 0.0), borders, total)
-        return np.asarray(at - np.interp(0.0, borders, total))
+        return np.concatenate([[f[0] - (inner[0] - f[0])], inner, [f[-1] + (f[-1] - inner[-1])]])
 
     def normalised(self) -> "Spectrum":
         """The same spectrum with negative densities set to zero and 3 modes above 0 THz."""
@@ -155,6 +156,25 @@ class Spectrum:
             n_bins = max(int(np.ceil(end_thz / step_thz - 1e-9)), _MIN_POINTS)
         counts = np.diff(self.cumulative(np.arange(n_bins + 1) * step_thz))
         return Spectrum.from_bins(counts / step_thz, step_thz)
+
+    def resampled_error(self, error: NDArray[np.float64], step_thz: float, n_bins: int) -> NDArray[np.float64]:
+        """Standard errors of the densities that `resampled` gives.
+
+        Points are independent of each other. The variance of one is spread evenly over its cell, so that what a stretch
+        of whole cells holds is as uncertain as it was, however fine or coarse the bins are.
+
+        Args:
+            error: shape (n,), standard error of each of `dos`; NaN where there is none.
+
+        Returns:
+            shape (n_bins,), per THz; NaN where no point has one.
+        """
+        borders = self._borders_thz()
+        edges = np.arange(n_bins + 1) * step_thz
+        # Of the number of modes in a cell, for each THz of it.
+        variance = np.nan_to_num(error) ** 2 * np.diff(borders)
+        found = np.sqrt(np.diff(_cumulated(borders, variance, edges)).clip(0.0)) / step_thz
+        return np.where(found > 0, found, np.nan)
 
     def broadened(self, *, fwhm_thz: float | None = None, sigma_thz: float | None = None) -> "Spectrum":
         """Convolve with a Gaussian given by exactly one of FWHM or sigma; the axis must be evenly spaced.
@@ -183,6 +203,13 @@ class Spectrum:
         """The frequency below which all modes but the share `tolerance` lie."""
         total = np.cumsum(np.maximum(self.dos, 0.0))
         return float(self.frequency_thz[int(np.searchsorted(total, (1.0 - tolerance) * total[-1]))])
+
+
+def _cumulated(borders: NDArray[np.float64], density: NDArray[np.float64], edges: ArrayLike) -> NDArray[np.float64]:
+    """Integral from 0 to each edge of a density, shape (n,), that is even in each cell between `borders`, (n + 1,)."""
+    total = np.concatenate([[0.0], np.cumsum(density * np.diff(borders))])
+    at = np.interp(np.maximum(np.asarray(edges, dtype=float), 0.0), borders, total)
+    return np.asarray(at - np.interp(0.0, borders, total))
 
 
 def _check_side(frequency: NDArray[np.float64], dos: NDArray[np.float64]) -> None:

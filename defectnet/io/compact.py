@@ -1,10 +1,11 @@
 """The spectra table as it is stored: the same columns, densities as short byte strings, each host's once a file.
 
-Version 2 of the schema. `dos` and `reference_dos` are what `quantised.encode` makes of a density; the host's, equal in
+Form 2 of the schema. `dos` and `reference_dos` are what `quantised.encode` makes of a density; the host's, equal in
 all rows of a parent, stands in the file once, for Parquet keeps a dictionary of the column. Of the partial densities
 that of the element with the most modes is null where it is what the others leave of the total. The pristine host's own
 partial densities may stand beside its total (`reference_partial_dos`; `defectnet.io.datasets.read_hosts` reads them).
-Whoever reads a table by `read_spectra` or `conform` gets version 1.
+Standard errors are no smooth curves and stay as they are; a table without any has no column for them and is version
+2.0. Whoever reads a table by `read_spectra` or `conform` gets form 1.
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 from defectnet.errors import TableError
 from defectnet.io.quantised import decode, encode
 
-__all__ = ["compacted", "expanded", "is_compact"]
+__all__ = ["PLAIN_VERSION", "VERSION_KEY", "compacted", "expanded", "form_of", "is_compact"]
 
 Density = NDArray[np.float32]
 
 VERSION_KEY = b"defectnet_schema_version"
-_VERSION = b"2"
+# Of the plain form; and of the compact one without standard errors and with them.
+PLAIN_VERSION = "1.1"
+_WITHOUT_ERRORS, _WITH_ERRORS = b"2", b"2.1"
+_COMPACT = "2"
 _PARTIAL = pa.list_(pa.struct([pa.field("element", pa.string()), pa.field("dos", pa.binary())]))
 _TOTALS = ("dos", "reference_dos")
 # Column of partial densities → the total that they are parts of.
@@ -34,21 +38,30 @@ _EXPANDED_PARTIAL = pa.list_(pa.struct([pa.field("element", pa.string()), pa.fie
 _REMAINDER_L1 = 2e-3
 
 
+def form_of(schema: pa.Schema) -> str:
+    """The form that a schema says it has: its version up to the point; empty where it says none."""
+    version: bytes = (schema.metadata or {}).get(VERSION_KEY, b"")
+    return version.decode(errors="replace").partition(".")[0]
+
+
 def is_compact(schema: pa.Schema) -> bool:
     """Whether a table with this schema is in the compact form."""
-    return (schema.metadata or {}).get(VERSION_KEY) == _VERSION
+    return form_of(schema) == _COMPACT
 
 
 def compacted(table: pa.Table) -> pa.Table:
-    """A spectra table of version 1, with any type of float, in the compact form.
+    """A spectra table of form 1, with any type of float, in the compact form.
 
     Raises:
         TableError: a density is not finite.
     """
     if is_compact(table.schema):
         return table
+    if "uncertainty" in table.column_names and table["uncertainty"].null_count == table.num_rows:
+        table = table.drop_columns(["uncertainty"])
+    version = _WITH_ERRORS if "uncertainty" in table.column_names else _WITHOUT_ERRORS
     fields = [pa.field(f.name, _TYPES.get(f.name, f.type), nullable=f.nullable) for f in table.schema]
-    schema = pa.schema(fields, metadata={**(table.schema.metadata or {}), VERSION_KEY: _VERSION})
+    schema = pa.schema(fields, metadata={**(table.schema.metadata or {}), VERSION_KEY: version})
     columns = {name: table[name] for name in table.column_names}
     try:
         for name in _TOTALS:
@@ -88,7 +101,7 @@ def _remainder(total: Density, others: Sequence[Density]) -> Density | None:
 
 
 def expanded(table: pa.Table) -> pa.Table:
-    """A compact table, or some of its columns, with densities of float32 as in version 1; another as it is.
+    """A compact table, or some of its columns, with densities of float32 as in form 1; another as it is.
 
     Raises:
         TableError: it holds what is no density, or partial densities without the total that they are read with.
@@ -108,7 +121,7 @@ def expanded(table: pa.Table) -> pa.Table:
         raise TableError(f"a density cannot be read ({error})", fix="write the table again", field="dos") from None
     fields = [pa.field(name, column.type) for name, column in columns.items()]
     metadata = {key: value for key, value in table.schema.metadata.items() if key != VERSION_KEY}
-    return pa.table(columns, schema=pa.schema(fields, metadata={**metadata, VERSION_KEY: b"1"}))
+    return pa.table(columns, schema=pa.schema(fields, metadata={**metadata, VERSION_KEY: PLAIN_VERSION.encode()}))
 
 
 def _decoded(column: pa.ChunkedArray) -> list[Density | None]:

@@ -3,6 +3,10 @@
 Each schema carries its name and version in the metadata of the file. A reader accepts any table that can be cast to the
 schema without loss of meaning (float16 or float64 densities, missing optional columns, the compact form in which
 datasets are stored), and refuses the rest with one sentence.
+
+The number before the point of a version is the form, and a reader refuses one that it does not know; the number behind
+it counts optional columns that came later, without which a table means the same as before. Spectra 1.1 added
+`uncertainty`.
 """
 
 from pathlib import Path
@@ -11,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from defectnet.errors import TableError
-from defectnet.io.compact import compacted, expanded
+from defectnet.io.compact import PLAIN_VERSION, VERSION_KEY, compacted, expanded, form_of
 from defectnet.io.storage import Location, reason
 
 __all__ = [
@@ -25,7 +29,7 @@ __all__ = [
 ]
 
 # Columns of the spectra table that hold one density a row; read without a detour through Python floats.
-DENSITY_COLUMNS = ("dos", "reference_dos")
+DENSITY_COLUMNS = ("dos", "uncertainty", "reference_dos")
 _DENSITY = pa.list_(pa.float32())
 _COMPRESSION = 9
 # A host's density, equal in all rows of its parent, stands in the dictionary of its column once; with Parquet's own
@@ -53,6 +57,7 @@ SPECTRA_SCHEMA = pa.schema(
         ),
         pa.field("frequency_step_thz", pa.float64()),
         pa.field("dos", _DENSITY),
+        pa.field("uncertainty", _DENSITY),  # standard error of each of `dos`, NaN or null where there is none
         pa.field("partial_dos", pa.list_(pa.struct([pa.field("element", pa.string()), pa.field("dos", _DENSITY)]))),
         pa.field("reference_dos", _DENSITY),  # the pristine host, same bins; null where unknown
         pa.field("kind", pa.string()),  # "vibrational", or "neutron" for a density weighted by sigma/m
@@ -74,7 +79,7 @@ SPECTRA_SCHEMA = pa.schema(
         ),
         pa.field("error", pa.string()),
     ],
-    metadata={"defectnet_schema": "spectra", "defectnet_schema_version": "1"},
+    metadata={"defectnet_schema": "spectra", "defectnet_schema_version": PLAIN_VERSION},
 )
 
 _FIT = pa.struct(
@@ -129,15 +134,21 @@ PREDICTIONS_SCHEMA = pa.schema(
 )
 
 # What a table of measured spectra may leave out; it is filled with nulls.
-_OPTIONAL = frozenset({"parent_id", "defects", "partial_dos", "reference_dos", "kind", "candidates", "origin", "error"})
+_OPTIONAL = frozenset(
+    {"parent_id", "defects", "uncertainty", "partial_dos", "reference_dos", "kind", "candidates", "origin", "error"}
+)
+# Name of a schema → the forms of it that can be read.
+_FORMS = {b"spectra": ("1", "2"), b"predictions": ("1",)}
 
 
 def conform(table: pa.Table, schema: pa.Schema = SPECTRA_SCHEMA, *, where: str = "table") -> pa.Table:
     """Cast `table` to `schema`: columns in order, optional ones filled with nulls, extra ones dropped.
 
     Raises:
-        TableError: a required column is missing or has a type that cannot be cast.
+        TableError: a required column is missing or has a type that cannot be cast, or the table says that it is in a
+            form that this version of DefectNet does not know.
     """
+    _check_form(table.schema, schema, where)
     table = expanded(table.select([name for name in table.column_names if name in schema.names]))
     columns = []
     for field in schema:
@@ -154,6 +165,18 @@ def conform(table: pa.Table, schema: pa.Schema = SPECTRA_SCHEMA, *, where: str =
                 f"{where} has {column.type} where {field.type} belongs", fix="convert the column", field=field.name
             ) from None
     return pa.table(columns, schema=schema)
+
+
+def _check_form(given: pa.Schema, wanted: pa.Schema, where: str) -> None:
+    """Raise `TableError` for a table of this kind in a form that came later; a table that says nothing is as usual."""
+    said, name = given.metadata or {}, wanted.metadata[b"defectnet_schema"]
+    if said.get(b"defectnet_schema") == name and VERSION_KEY in said and form_of(given) not in _FORMS[name]:
+        raise TableError(
+            f"{where} is version {said[VERSION_KEY].decode(errors='replace')} of the {name.decode()} table, which this "
+            "DefectNet does not know",
+            fix="read it with a later DefectNet",
+            field="input",
+        )
 
 
 def read_spectra(path: str | Path) -> pa.Table:

@@ -79,12 +79,15 @@ def _row(folder: Path, line: dict[str, str]) -> dict[str, object]:
     step = max(spectrum.top_thz() for spectrum in spectra) / BINS_TO_TOP
     n_bins = max(int(spectrum.frequency_thz[-1] / step) + 1 for spectrum in spectra)
     densities = [spectrum.normalised().resampled(step, n_bins).dos for spectrum in spectra]
+    sample, error = pair.sample.spectrum, pair.sample.error
+    scale = sample.normalised().dos.max() / sample.dos.max()
     return {
         "sample_id": line["file"],
         "host": host.formula,
         "defects": [vars(defect) for defect in defects],
         "frequency_step_thz": step,
         "dos": densities[0],
+        "uncertainty": None if error is None else scale * sample.resampled_error(error, step, n_bins),
         "reference_dos": densities[1] if len(densities) > 1 else None,
         "kind": pair.kind,
         "origin": {"method": "measured"},

@@ -31,7 +31,7 @@ _READ_ROWS = 1024
 _BUFFER_BYTES = 1 << 22
 _ARROW_MAGIC = b"ARROW1"
 # What an object of the HTTP interface may say and a row cannot: key → what it means to leave it out.
-_NOT_IN_ROWS = {"prior": True, "uncertainty": None, "host_id": None, "reference_kind": "measured"}
+_NOT_IN_ROWS = {"prior": True, "host_id": None, "reference_kind": "measured"}
 
 
 @dataclass(frozen=True)

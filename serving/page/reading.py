@@ -99,7 +99,9 @@ def _table(path: Path, settings: ServiceSettings) -> list[dict[str, Any]]:
         except InputError as error:
             found.append({"id": row.get("sample_id") or "", "error": str(error)})
             continue
-        item = _described(query.sample_id, Reading(query.spectrum, format="DefectNet table", kind=query.kind))
+        item = _described(
+            query.sample_id, Reading(query.spectrum, query.uncertainty, format="DefectNet table", kind=query.kind)
+        )
         asked = query.to_json()
         found.append(item | {key: asked[key] for key in ("host", "reference", "candidates") if key in asked})
     return found

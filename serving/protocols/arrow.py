@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from defectnet.errors import InputError, TableError
-from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
+from defectnet.io.tables import DENSITY_COLUMNS, PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.query import QUERY_COLUMNS, Query, iterate_rows
 from serving.backend import Item
 
 __all__ = ["read_items", "read_stream", "write_stream"]
 
-_DENSITIES = ("dos", "reference_dos")
 _RECORD_BATCH, _DICTIONARY_BATCH = "record batch", "dictionary"
 # Field number of `compression` in the flatbuffers table RecordBatch, and of `header` in Message (Arrow's Message.fbs).
 _COMPRESSION, _HEADER = 3, 2
@@ -51,7 +50,7 @@ def read_stream(body: bytes, *, max_rows: int, max_points: int) -> pa.Table:
         ) from None
     if not rows:
         raise TableError("has no row", fix="send at least one spectrum", field="body")
-    for name in _DENSITIES:
+    for name in DENSITY_COLUMNS:
         longest = _longest(table[name]) if name in table.column_names else 0
         if longest > max_points:
             raise InputError(f"{longest} points are more than {max_points}", fix="resample it", field=name)

@@ -146,7 +146,7 @@ def _spectra_of(body: Any) -> Any:
 def _check_length(item: Any, max_points: int) -> None:
     parts = (item, item.get("reference")) if isinstance(item, dict) else ()
     for part in parts:
-        for name in ("frequency", "dos"):
+        for name in ("frequency", "dos", "uncertainty", "reference_dos"):
             values = part.get(name) if isinstance(part, dict) else None
             if isinstance(values, list) and len(values) > max_points:
                 raise InputError(f"{len(values)} points are more than {max_points}", fix="resample it", field=name)

@@ -30,7 +30,7 @@ __all__ = ["open_inference_routes"]
 _OCTETS = "application/octet-stream"
 _FLOATS = ("FP16", "FP32", "FP64")
 # Input tensors: whether they hold numbers with one row of points a spectrum, or one text a spectrum.
-_NUMBERS = ("frequency", "dos", "reference_frequency", "reference_dos")
+_NUMBERS = ("frequency", "dos", "uncertainty", "reference_frequency", "reference_dos")
 _TEXTS = ("host", "unit", "id", "kind", "candidates")
 _REQUIRED = ("host", "unit", "frequency", "dos")
 _FIGURES = ("probability", "concentration", "low", "high")

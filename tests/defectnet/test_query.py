@@ -93,12 +93,41 @@ def test_what_is_no_object_is_refused(value: object) -> None:
         ({"frequency_step_thz": -1.0}, "frequency_step_thz"),
         ({"error": "it melted"}, "error"),
         ({"reference_dos": np.zeros(60)}, "reference.dos"),
+        ({"uncertainty": [0.1] * 59}, "uncertainty"),
+        ({"uncertainty": [-0.1] * 60}, "uncertainty"),
+        ({"uncertainty": ["much"] * 60}, "uncertainty"),
+        ({"uncertainty": 0.1}, "uncertainty"),
     ],
 )
 def test_bad_row_names_the_field(changes: dict[str, object], field: str) -> None:
     with pytest.raises(InputError) as caught:
         Query.from_row(row(**changes))
     assert caught.value.field == field
+
+
+def test_errors_go_into_a_row_and_come_back() -> None:
+    """What a stretch of whole points holds is as uncertain as it was, on finer bins and on coarser ones."""
+    errors = np.where(FREQUENCY < 5.0, np.nan, 0.1)
+    query = Query.from_json(body(uncertainty=[None if np.isnan(e) else float(e) for e in errors]))
+    same = Query.from_row(query.to_row())
+    assert same.uncertainty is not None
+    fine = np.diff(same.spectrum.frequency_thz)[0]
+    assert fine < 0.3 * np.diff(FREQUENCY)[0]
+    assert np.isnan(same.uncertainty[same.spectrum.frequency_thz < 4.8]).all()
+    step = float(np.diff(FREQUENCY)[0])
+    lowest, highest = FREQUENCY[30] - 0.5 * step, FREQUENCY[49] + 0.5 * step
+    inside = (same.spectrum.frequency_thz > lowest) & (same.spectrum.frequency_thz < highest)
+    of_bins = np.sqrt(np.sum((same.uncertainty[inside] * fine) ** 2))
+    assert of_bins == pytest.approx(0.1 * step * np.sqrt(20), rel=0.03)
+    coarse = query.spectrum.resampled_error(errors, 4 * step, 15)
+    assert coarse[-2] == pytest.approx(0.1 / np.sqrt(4), rel=0.01)
+
+
+def test_a_row_as_json_may_have_errors() -> None:
+    given = {"sample_id": "a", "host": "Si", "frequency_step_thz": 0.25, "dos": DOS.tolist()}
+    uncertainty = Query.from_json(given | {"uncertainty": [None, *[0.1] * 59]}).uncertainty
+    assert uncertainty is not None
+    np.testing.assert_array_equal(uncertainty, [np.nan, *[0.1] * 59])
 
 
 def test_rows_of_a_sliced_table_keep_their_own_densities() -> None:

@@ -178,6 +178,20 @@ def test_labels(tmp_path: Path) -> None:
             read_labels(path)
 
 
+def test_labels_bring_the_errors_of_their_files(tmp_path: Path) -> None:
+    """Per THz of the row, on the scale of three modes; none where the file has none."""
+    (tmp_path / "a.csv").write_text(
+        "Frequency (THz),DOS,error\n" + "".join(f"{f:.3f},{d:.6f},0.02\n" for f, d in zip(AXIS, HOST, strict=True))
+    )
+    (tmp_path / "b.csv").write_text("frequency_thz,dos\n" + text_of(HOST))
+    (tmp_path / "labels.csv").write_text("file,host,dopants\na.csv,Si,Ge=5%\nb.csv,Si,\n")
+    row, other = read_labels(tmp_path / "labels.csv").to_pylist()
+    assert other["uncertainty"] is None
+    step, errors = row["frequency_step_thz"], np.array(row["uncertainty"])
+    variance = np.nansum((errors * step) ** 2)
+    assert variance == pytest.approx(AXIS.size * (0.02 * 0.12) ** 2, rel=0.05)
+
+
 def test_wrong_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     write_table(measured(4), "table.parquet")

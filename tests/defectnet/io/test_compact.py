@@ -71,6 +71,24 @@ def test_a_table_comes_back(tmp_path: Path) -> None:
     _same(read_spectra(tmp_path / "spectra.parquet"), table)
 
 
+def test_errors_come_back_and_a_table_without_any_is_stored_as_before(tmp_path: Path) -> None:
+    table = spectra(1, 2)
+    assert "uncertainty" not in compacted(table).column_names
+    assert compacted(table).schema.metadata[b"defectnet_schema_version"] == b"2"
+    rows = table.to_pylist()
+    rows[0]["uncertainty"] = [0.1, float("nan"), *[0.02] * (BINS - 2)]
+    measured = pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA)
+    write_spectra(measured, tmp_path / "spectra.parquet")
+    metadata = pq.read_schema(tmp_path / "spectra.parquet").metadata
+    assert metadata[b"defectnet_schema_version"] == b"2.1"
+    back = read_spectra(tmp_path / "spectra.parquet")
+    assert back.schema.equals(SPECTRA_SCHEMA, check_metadata=True)
+    np.testing.assert_array_equal(
+        np.array(back["uncertainty"][0].as_py(), np.float32), np.array(rows[0]["uncertainty"], np.float32)
+    )
+    assert back["uncertainty"].to_pylist()[1:] == [None, None]
+
+
 def test_both_forms_stand_in_one_folder(tmp_path: Path) -> None:
     table = spectra()
     write_table(table, tmp_path / "a.parquet")

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from defectnet.errors import TableError
+from defectnet.io.compact import compacted
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform, read_spectra, write_table
 
 DOS = [0.0, 0.1, 0.5, 0.9, 0.5, 0.3, 0.1, 0.0, 0.2]
@@ -43,6 +44,30 @@ def test_a_missing_column_is_named(name: str) -> None:
 def test_a_wrong_type_is_named() -> None:
     with pytest.raises(TableError, match=r"dos: table has string where list<.*> belongs; convert the column"):
         conform(minimal(dos=["0.1 0.2"]))
+
+
+def test_errors_are_an_optional_column() -> None:
+    assert conform(minimal())["uncertainty"].to_pylist() == [None]
+    given = pa.array([[0.1, None, *[0.2] * 7]], pa.list_(pa.float64()))
+    found = conform(minimal(uncertainty=given))["uncertainty"]
+    assert found.type == pa.list_(pa.float32())
+    assert found[0].as_py() == pytest.approx([0.1, None, *[0.2] * 7])
+
+
+@pytest.mark.parametrize("version", ["1", "1.1", "1.7", "2"])
+def test_versions_that_are_known_are_read(version: str) -> None:
+    metadata = {"defectnet_schema": "spectra", "defectnet_schema_version": version}
+    empty = minimal().slice(0, 0).replace_schema_metadata(metadata)
+    if version == "2":
+        empty = compacted(minimal()).slice(0, 0)
+    assert conform(empty).schema.equals(SPECTRA_SCHEMA, check_metadata=True)
+
+
+@pytest.mark.parametrize("version", ["3", "3.1", "22", "", "x"])
+def test_a_form_of_later_is_refused(version: str) -> None:
+    metadata = {"defectnet_schema": "spectra", "defectnet_schema_version": version}
+    with pytest.raises(TableError, match=rf"my table is version {version} of the spectra table.* later DefectNet"):
+        conform(minimal().replace_schema_metadata(metadata), where="my table")
 
 
 def test_round_trip(tmp_path: Path) -> None:

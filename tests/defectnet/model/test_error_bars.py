@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from defectnet.errors import SpectrumError
 from defectnet.host import Host
+from defectnet.io.tables import SPECTRA_SCHEMA
 from defectnet.model.error_bars import N_DRAWS, carry_errors
 from defectnet.model.predictor import Predictor
 from defectnet.prediction import ElementVerdict, Prediction
@@ -107,3 +109,18 @@ def test_larger_errors_make_wider_intervals(examples: Path) -> None:
         widths.append(np.log(verdict.high / verdict.low))
     assert widths[0] <= widths[1] < widths[2]
     assert widths[1] < 1.2 * widths[0]
+
+
+def test_errors_of_a_table_make_wider_intervals(examples: Path) -> None:
+    """As a question's own do, up to the finer bins of the row."""
+    predictor = Predictor.load(released_model())
+    spectrum, reference = read_spectrum(examples / "Si.csv"), read_spectrum(examples / "Si-pristine.csv")
+    errors = np.full(spectrum.dos.size, 0.05 * spectrum.dos.max())
+    plain = Query("Si", Host("Si"), spectrum, reference, candidates=("Ge",))
+    measured = replace(plain, uncertainty=errors)
+    table = pa.Table.from_pylist([plain.to_row(), measured.to_row()], schema=SPECTRA_SCHEMA)
+    rows = [row["elements"][0] for row in predictor.predict_table(table).to_pylist()]
+    widths = [np.log(row["high"] / row["low"]) for row in rows]
+    asked = predictor.predict([measured])[0].elements[0]
+    assert widths[0] < widths[1]
+    assert widths[1] == pytest.approx(np.log(asked.high / asked.low), rel=0.1)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from defectnet.errors import TableError
 from defectnet.io.compact import compacted
 from defectnet.io.storage import Location
-from defectnet.io.tables import write_table
+from defectnet.io.tables import SPECTRA_SCHEMA, write_table
 from defectnet.query import Query, iterate_rows
 from serving.batch.inputs import Cursor, count_rows
 
@@ -132,6 +133,22 @@ def test_a_bad_line_keeps_its_place(tmp_path: Path, spectra_table: Table, line: 
     assert ids(table)[::2] == ["s0", "s1"]
 
 
+def test_errors_are_read_from_every_kind(tmp_path: Path, spectra_table: Table):
+    """Of Parquet, Arrow, JSON and the compact form, and in a file that holds rows without them too."""
+    rows = spectra_table(3).to_pylist()
+    rows[1]["uncertainty"] = [0.5, None, *[0.25] * (len(rows[1]["dos"]) - 2)]
+    table = pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA)
+    for name, write in (KINDS | {"compact.parquet": _compact}).items():
+        write(table, tmp_path / name)
+        found = [
+            Query.from_row(row).uncertainty for row in iterate_rows(Cursor(Location.of(tmp_path / name)).read(0, 3))
+        ]
+        assert [one is None for one in found] == [True, False, True]
+        assert found[1] is not None
+        assert found[1][[0, 2]].tolist() == [0.5, 0.25]
+        assert np.isnan(found[1][1])
+
+
 def test_lines_of_the_services_interface_become_rows(tmp_path: Path):
     """Both dialects of JSON in one file; what cannot be a row keeps its place and its id."""
     axis = [0.1 * i for i in range(1, 101)]
@@ -148,10 +165,13 @@ def test_lines_of_the_services_interface_become_rows(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     rows = list(iterate_rows(Cursor(Location.of(tmp_path / "a.jsonl")).read(0, 5)))
     assert [row["sample_id"] for row in rows] == ["a", "b", "c", "d", "e"]
-    assert [bool(row["error"]) for row in rows] == [False, False, True, True, True]
+    assert [bool(row["error"]) for row in rows] == [False, False, True, True, False]
     assert "prior: is nothing that a table holds" in rows[3]["error"]
     query, given = Query.from_row(rows[0]), Query.from_json(asked)
-    assert (query.candidates, query.kind) == (("Ge",), "vibrational")
+    assert (query.candidates, query.kind, query.uncertainty) == (("Ge",), "vibrational", None)
+    errors = Query.from_row(rows[4]).uncertainty
+    assert errors is not None
+    assert errors[40:360] == pytest.approx(0.2, rel=1e-3)  # four bins a point, each independent of the others
     edges = [0.5 * i for i in range(21)]
     for one, other in ((query.spectrum, given.spectrum), (query.reference, given.reference)):
         assert one is not None

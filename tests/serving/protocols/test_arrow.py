@@ -49,6 +49,17 @@ def test_the_same_answer_as_json(client: Client, spectra_table: Table):
     assert got == expected
 
 
+def test_errors_of_a_table_reach_the_questions(spectra_table: Table):
+    rows = spectra_table(2).to_pylist()
+    rows[1]["uncertainty"] = [0.5, float("nan"), *[0.25] * (len(rows[1]["dos"]) - 2)]
+    table = pa.Table.from_pylist(rows, schema=spectra_table(2).schema)
+    first, second = (item.read for item in read_items(read(stream(table))))
+    assert first.uncertainty is None
+    np.testing.assert_array_equal(second.uncertainty[:3], [0.5, np.nan, 0.25])
+    with pytest.raises(InputError, match=r"uncertainty: .* points are more than"):
+        read(stream(_with(table, "uncertainty", pa.array([None, [0.1] * 2000]))))
+
+
 def test_json_in_arrow_out(client: Client, spectrum: Callable[..., dict[str, Any]]):
     answer = client.predict(spectrum(), headers={"accept": ARROW})
     assert pa.ipc.open_stream(answer.content).read_all().num_rows == 1

@@ -45,6 +45,17 @@ def infer(client: Client, path: str = PATH, /, inputs: Any = None, **more: Any) 
     return client.request("POST", path, json=body)
 
 
+def test_errors_are_a_tensor(client: Client):
+    errors = tensor("uncertainty", [[0.3] * 120, [0.0] * 120], "FP32", [2, 120])
+    got = [infer(client, inputs=inputs).json() for inputs in (spectrum_tensors(), spectrum_tensors(uncertainty=errors))]
+    high = [
+        np.reshape(next(o["data"] for o in one["outputs"] if o["name"] == "high"), (2, len(VOCABULARY))) for one in got
+    ]
+    asked = [VOCABULARY.index("Ge"), VOCABULARY.index("Sn")]
+    assert (high[1][0, asked] > high[0][0, asked]).all()
+    assert high[1][1].tolist() == high[0][1].tolist()
+
+
 def test_answers_as_the_model_does(client: Client, spectrum: Callable[..., dict[str, Any]]):
     answer = infer(client, id="mine").json()
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("defectnet", "3", "mine")
