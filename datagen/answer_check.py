@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datagen.reference import cache_folder, parent_of_structure
+from datagen.reference import parent_of_structure
 from defectnet.check import Check, Simulate, Simulated, check_answer
 from defectnet.errors import DefectNetError, InputError, SimulationError
 from defectnet.host import Host, nearest_host_element
+from defectnet.io.cache import cache_folder
 from defectnet.neutron import Resolution, as_measured
 from defectnet.prediction import Prediction
 from defectnet.query import Query

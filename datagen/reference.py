@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from defectnet.binning import IMAGINARY_THZ
 from defectnet.errors import DefectNetError, InputError
+from defectnet.io.cache import cache_folder
 from defectnet.references import MISTAKEN, PristineHost
 from defectnet.spectrum import Spectrum
 
 if TYPE_CHECKING:
     from datagen.parents import Parent
 
-__all__ = ["cache_folder", "parent_of_structure", "reference_from_structure"]
+__all__ = ["parent_of_structure", "reference_from_structure"]
 
 
 def reference_from_structure(path: str | Path, potential: str = "nep89") -> PristineHost:
@@ -70,9 +71,3 @@ def parent_of_structure(path: Path, potential: str) -> "Parent":
     (partial / "phonopy_params.yaml").replace(folder / "phonopy_params.yaml")
     partial.rmdir()
     return from_folder(folder)
-
-
-def cache_folder() -> Path:
-    """Where what was computed for this user is kept: `$XDG_CACHE_HOME/defectnet`, by default under `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME", "").strip()
-    return (Path(base) if base else Path.home() / ".cache") / "defectnet"

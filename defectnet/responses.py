@@ -1,12 +1,13 @@
-"""The response library that ships with the project, or the one that is named."""
+"""The response library that ships with the project, or the one that is named, and the hosts that users gave."""
 
 import os
 from functools import lru_cache
 from pathlib import Path
 
-from defectnet.io.response_library import ResponseLibrary
+from defectnet.io.host_store import GivenHosts, HostStore
+from defectnet.io.response_library import KnownHosts, ResponseLibrary
 
-__all__ = ["PACKAGED", "response_library"]
+__all__ = ["PACKAGED", "known_hosts", "response_library"]
 
 # The word for the library that ships with the project.
 PACKAGED = "packaged"
@@ -37,6 +38,24 @@ def response_library(source: str | Path | None = PACKAGED) -> ResponseLibrary | 
         return _read(named)
     found = next((folder for folder in _BESIDE if folder.is_dir()), None)
     return None if found is None else _read(str(found))
+
+
+def known_hosts(source: str | Path | None = PACKAGED, given_hosts: str | None = None) -> KnownHosts | None:
+    """The hosts whose responses are known.
+
+    Args:
+        source: as in `response_library`.
+        given_hosts: path or URI of the store of hosts that users gave (`defectnet.io.host_store`), each of which
+            answers to its id; None for none.
+
+    Returns:
+        None where neither is there.
+
+    Raises:
+        As `response_library`.
+    """
+    library = response_library(source)
+    return library if given_hosts is None else GivenHosts(library, HostStore.at(given_hosts))
 
 
 @lru_cache(maxsize=4)

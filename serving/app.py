@@ -51,7 +51,7 @@ class _Http:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         settings, backend = self._settings, self._backend
-        book = BatchBook(settings.batches, RayJobs(), tracking_uri(settings.tracking_uri))
+        book = BatchBook(settings.batches, RayJobs(), tracking_uri(settings.tracking_uri), settings.hosts)
         return make_api(settings, backend, book, backend.registry, self._tracing)
 
 

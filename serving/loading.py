@@ -2,17 +2,20 @@
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from defectnet.errors import ArtifactError
 from defectnet.model.predictor import BATCH_SIZE, Predictor
 from defectnet.models import ModelVersion
+from defectnet.responses import PACKAGED
 from serving.models_source import ModelSource, weights_sha256
+from serving.settings import ServiceSettings, device_of
 
-__all__ = ["LoadedModel", "load_model"]
+__all__ = ["LoadedModel", "load_model", "loader"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,26 @@ class LoadedModel:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+def loader(settings: ServiceSettings) -> Callable[[ModelSource, ModelVersion], LoadedModel]:
+    """`load_model` as the settings have it."""
+    hosts = settings.hosts
+    return partial(
+        load_model,
+        device=device_of(settings.gpus_per_replica),
+        batch_size=settings.max_batch_size,
+        responses=hosts.library,
+        given_hosts=hosts.given,
+    )
+
+
 def load_model(
-    source: ModelSource, version: ModelVersion, *, device: str = "cpu", batch_size: int = BATCH_SIZE
+    source: ModelSource,
+    version: ModelVersion,
+    *,
+    device: str = "cpu",
+    batch_size: int = BATCH_SIZE,
+    responses: str | None = PACKAGED,
+    given_hosts: str | None = None,
 ) -> LoadedModel:
     """Fetch, verify, load and warm up one version; its files are not kept.
 
@@ -35,9 +56,11 @@ def load_model(
         source: where it comes from.
         version: which one.
         device, batch_size: as in `Predictor`.
+        responses, given_hosts: the hosts whose responses it knows (`defectnet.responses.known_hosts`).
 
     Raises:
         SettingsError: there is no such device.
+        TableError: `responses` is no response library.
         ArtifactError: the files are incomplete or altered, or the model cannot answer.
         RegistryError: the files cannot be fetched.
     """
@@ -45,7 +68,13 @@ def load_model(
         try:
             path = source.fetch(version, Path(folder))
             predictor = Predictor.load(
-                path, name=version.name, version=version.version, device=device, batch_size=batch_size
+                path,
+                name=version.name,
+                version=version.version,
+                device=device,
+                batch_size=batch_size,
+                responses=responses,
+                given_hosts=given_hosts,
             )
             digest = weights_sha256(path)
         except ArtifactError as error:  # it names the copy, which means nothing to the reader

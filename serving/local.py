@@ -12,6 +12,7 @@ import httpx
 from defectnet.errors import RegistryError
 from defectnet.io.ray_session import ray_session
 from serving.hot_swap import HotSwap
+from serving.loading import loader
 from serving.models_source import open_source
 from serving.proxy import BINARY_VARIABLE, drain, free_port, proxy_environment
 from serving.settings import ServiceSettings
@@ -41,7 +42,8 @@ def running_service(settings: ServiceSettings) -> Iterator[str]:
         SettingsError: HAProxy was asked for and there is none.
     """
     # Loaded once here, to say in one sentence and at once what every replica would otherwise fail on.
-    HotSwap(open_source(settings.model, settings.tracking_uri), settings.poll_interval_s)
+    # It also writes the response library where all replicas map it.
+    HotSwap(open_source(settings.model, settings.tracking_uri), settings.poll_interval_s, load=loader(settings))
     settings = settings.model_copy(update={"port": settings.port or free_port()})
     with ExitStack() as stack:
         variables = stack.enter_context(proxy_environment(settings.proxy))

@@ -5,7 +5,6 @@ import gc
 import os
 import socket
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,12 +13,12 @@ from prometheus_client import Metric
 from defectnet.models import ModelReference
 from defectnet.query import Query
 from serving.hot_swap import HotSwap
-from serving.loading import load_model
+from serving.loading import loader
 from serving.metrics import ReplicaMetrics
 from serving.micro_batching import Batcher
 from serving.models_source import open_source
 from serving.page.study import study
-from serving.settings import ServiceSettings, device_of
+from serving.settings import ServiceSettings
 from serving.tracing import Tracing, open_tracing
 
 __all__ = ["Model"]
@@ -43,8 +42,7 @@ class Model:
         self._reference = ModelReference.parse(reference)
         self._process = f"{'challenger' if optional else 'model'}-{socket.gethostname()}-{os.getpid()}"
         source = open_source(self._reference, settings.tracking_uri)
-        load = partial(load_model, device=device_of(settings.gpus_per_replica), batch_size=settings.max_batch_size)
-        self._swap = HotSwap(source, settings.poll_interval_s, load=load, optional=optional)
+        self._swap = HotSwap(source, settings.poll_interval_s, load=loader(settings), optional=optional)
         self._metrics = ReplicaMetrics(self._swap)
         self._batcher = Batcher(
             self._compute,

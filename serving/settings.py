@@ -157,6 +157,11 @@ class HostSettings(Settings):
     max_hosts: int = Field(default=100, ge=1)
     """Hosts that one token may have given."""
 
+    @property
+    def given(self) -> str | None:
+        """Where the hosts of users are; None where there can be none."""
+        return self.store if self.prepare else None
+
 
 class Shadow(Settings):
     """A challenger that reads a share of the traffic, answers nobody, and is compared."""
@@ -288,6 +293,13 @@ class ScoreSettings(Settings):
     shard_rows: int = Field(default=4096, ge=1)
     """Rows of an output file at most, which is also what a stop can cost: 4096 spectra are some seconds of work. A
     small input is cut finer, so that every worker has something to do."""
+
+    responses: str | None = PACKAGED
+    """The response library, as in `HostSettings.library`; on a cluster a path or URI that every node sees."""
+
+    given_hosts: str | None = None
+    """The store of hosts that users gave to a service (`HostSettings.store`), whose ids rows may name; none by
+    default."""
 
     niceness: int = Field(default=4, ge=0, le=19)
     """Added to the workers' own, which Ray starts at 15; 19 is the end of the scale. They give way to the service's

@@ -7,7 +7,6 @@ unpickled. The original package needs jax; here are neither it nor its code, onl
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from datagen.potentials.base import Array
 from datagen.potentials.couplings import L_MAX, paths_between
 from datagen.potentials.equivariant import Layer, Network, RadialBasis
 from defectnet.errors import PotentialError
+from defectnet.io.cache import cache_folder
 
 __all__ = ["DEFAULT_MODEL", "NequixPotential", "find_weights", "read_network"]
 
@@ -50,8 +50,7 @@ def find_weights(name: str = DEFAULT_MODEL) -> Path:
     Raises:
         PotentialError: in neither; says where to get it.
     """
-    base = os.environ.get("XDG_CACHE_HOME", "").strip()
-    own = (Path(base) if base else Path.home() / ".cache") / "defectnet" / f"{name}.nqx"
+    own = cache_folder() / f"{name}.nqx"
     for path in (own, Path.home() / ".cache" / "nequix" / "models" / f"{name}.nqx"):
         if path.is_file():
             return path

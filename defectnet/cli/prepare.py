@@ -64,8 +64,8 @@ def prepare(
     """
     from datagen.own_host import host_of_phonons, host_of_structure
     from datagen.preparation import prepare_hosts, prepare_own
-    from datagen.reference import cache_folder
     from datagen.settings import PrepareSettings
+    from defectnet.io.cache import cache_folder
 
     own = structure or phonons
     if own is None and not parent and config is None:

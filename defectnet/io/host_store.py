@@ -11,17 +11,20 @@ All files of one host begin with its id, made of what was given, so that the sam
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
-from defectnet.errors import InputError, StorageError
+from defectnet.errors import InputError, StorageError, TableError
 from defectnet.io.response_library import HostResponses, ResponseLibrary
 from defectnet.io.storage import Location
 
-__all__ = ["HOST_STEPS", "HostStore", "StructureKind", "host_id_of", "is_uploaded"]
+__all__ = ["HOST_STEPS", "GivenHosts", "HostStore", "StructureKind", "host_id_of", "is_uploaded"]
+
+logger = logging.getLogger(__name__)
 
 StructureKind = Literal["cif", "phonopy"]
 # What a job does, in order.
@@ -92,3 +95,37 @@ class HostStore:
         if not self.ready(host_id):
             raise InputError(f"host {host_id} is not ready", fix="see GET /v1/hosts/ID", field="host_id")
         return ResponseLibrary.read(str(self.place(host_id, "responses.parquet"))).host(host_id)
+
+
+@dataclass(frozen=True)
+class GivenHosts:
+    """The hosts of a library, and by their ids those of a store: whoever did not give one never meets it.
+
+    Attributes:
+        library: the others; None for none.
+        store: read when one of its hosts is asked for, so that a host that becomes ready is there at once.
+    """
+
+    library: ResponseLibrary | None
+    store: HostStore
+
+    def of_formula(self, formula: str) -> list[str]:
+        """The library's: a host that somebody gave is taken by its id alone."""
+        return [] if self.library is None else self.library.of_formula(formula)
+
+    def host(self, host_id: str) -> HostResponses:
+        """One host.
+
+        Raises:
+            InputError: it is neither in the library nor ready in the store.
+            StorageError: the store cannot be read.
+        """
+        if is_uploaded(host_id):
+            try:
+                return self.store.responses(host_id)
+            except (StorageError, TableError) as error:  # they name the store, which is nobody's business
+                logger.error("host %s cannot be read", host_id, exc_info=error)
+                raise StorageError(f"host {host_id} cannot be read now; try again, or give its file again") from None
+        if self.library is None:
+            raise InputError(f"no host {host_id[:80]!r} is known", fix="see GET /v1/hosts", field="host_id")
+        return self.library.host(host_id)

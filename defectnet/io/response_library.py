@@ -13,7 +13,7 @@ does not see the difference. Version 1 had no such column and is read all the sa
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from defectnet.errors import InputError, TableError
 from defectnet.host import Host
+from defectnet.io.cache import shared_tables
 from defectnet.io.curve_family import FAMILY, unpack_family
 from defectnet.io.storage import Location
 from defectnet.spectrum import Spectrum, bin_centres_thz
@@ -30,6 +31,7 @@ __all__ = [
     "LIBRARY_VERSION",
     "RESPONSES_SCHEMA",
     "HostResponses",
+    "KnownHosts",
     "ResponseLibrary",
     "Site",
     "StoredResponse",
@@ -210,6 +212,16 @@ class HostResponses:
         return tuple(one for one in self.responses if one.element == element)
 
 
+class KnownHosts(Protocol):
+    """Whoever knows hosts: a response library, or one with the hosts that users gave (`GivenHosts`)."""
+
+    def of_formula(self, formula: str) -> list[str]:
+        """The ids of the hosts that may be meant by this composition."""
+
+    def host(self, host_id: str) -> HostResponses:
+        """One host; raises `InputError` where it is not known."""
+
+
 class ResponseLibrary:
     """Hosts by id and by formula; their curves are unpacked when a host is asked for."""
 
@@ -228,13 +240,14 @@ class ResponseLibrary:
 
     @classmethod
     def read(cls, source: str | Path) -> "ResponseLibrary":
-        """A library from a Parquet file, or a folder of such files.
+        """A library from a Parquet file, or a folder of such files, in memory that processes share.
 
         Raises:
             TableError: a file is no response library, or one of another version.
             StorageError: the object store cannot be reached.
         """
-        return cls([read_responses(file) for file in response_files(source)])
+        files = response_files(source)
+        return cls(shared_tables(files, read_responses, version=LIBRARY_VERSION, kind="responses"))
 
     def __len__(self) -> int:
         return len(self._places)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from defectnet.elements import VOCABULARY
 from defectnet.errors import DefectNetError, SettingsError
 from defectnet.host import Host
-from defectnet.io.response_library import ResponseLibrary
+from defectnet.io.response_library import KnownHosts
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card
 from defectnet.model.calibration import OOD_LIMIT, ModeCalibration, intervals, ood_score, probabilities
@@ -24,7 +24,7 @@ from defectnet.model.network import DefectNetwork, Inputs
 from defectnet.model.prior import expectations
 from defectnet.prediction import Curves, ElementVerdict, Prediction
 from defectnet.query import QUERY_COLUMNS, Query, iterate_rows
-from defectnet.responses import PACKAGED, response_library
+from defectnet.responses import PACKAGED, known_hosts
 from defectnet.spectrum import Spectrum
 
 __all__ = ["BATCH_SIZE", "ElementVerdict", "Prediction", "Predictor"]
@@ -63,7 +63,7 @@ class Predictor:
         version: str = "local",
         device: str = "cpu",
         batch_size: int = BATCH_SIZE,
-        responses: ResponseLibrary | None = None,
+        responses: KnownHosts | None = None,
     ) -> None:
         if batch_size < 1:
             raise SettingsError(f"a batch of {batch_size} spectra cannot be; give batch_size 1 or more")
@@ -88,11 +88,12 @@ class Predictor:
         device: str = "cpu",
         batch_size: int = BATCH_SIZE,
         responses: str | Path | None = PACKAGED,
+        given_hosts: str | None = None,
     ) -> "Predictor":
         """Load an artifact folder after checking its sums; the other arguments are the class's.
 
         Args:
-            responses: as in `defectnet.responses.response_library`.
+            responses, given_hosts: as in `defectnet.responses.known_hosts`.
 
         Raises:
             TableError: `responses` is no response library.
@@ -108,7 +109,7 @@ class Predictor:
             version=version,
             device=device,
             batch_size=batch_size,
-            responses=None if config.comparer is None else response_library(responses),
+            responses=None if config.comparer is None else known_hosts(responses, given_hosts),
         )
 
     @property
@@ -221,7 +222,8 @@ class Predictor:
             results[place] = prediction
         rest = [place for place, result in enumerate(results) if result is None]
         for place, prediction in zip(rest, self._from_spectra([queries[p] for p in rest], ruled_out), strict=True):
-            results[place] = prediction
+            doubts = tuple(self._comparison.unlike(queries[place]))
+            results[place] = replace(prediction, warnings=(*doubts, *prediction.warnings)) if doubts else prediction
         return [prediction for prediction in results if prediction is not None]
 
     def _elements(self, query: Query) -> Sequence[str]:

@@ -17,7 +17,7 @@ import secrets
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +29,7 @@ from defectnet.io.storage import Location
 from serving.auth import Caller
 from serving.batch.jobs import RETRY_AFTER_S, JobRunner, State
 from serving.batch.shards import REPORT
-from serving.settings import BatchJobSettings
+from serving.settings import BatchJobSettings, HostSettings
 
 __all__ = ["FAILURE", "PREDICTIONS", "PROGRESS", "REQUEST", "BatchBook", "write_json"]
 
@@ -49,11 +49,13 @@ class BatchBook:
         settings: roots, results and limits.
         jobs: what runs them.
         tracking_uri: the registry that the jobs take the model from.
+        hosts: those that rows may name.
     """
 
     settings: BatchJobSettings
     jobs: JobRunner
     tracking_uri: str
+    hosts: HostSettings = field(default_factory=HostSettings)
 
     def create(self, uri: str, model: str, version: str, caller: Caller) -> tuple[dict[str, Any], bool]:
         """Start a batch, or find the one that was started for the same question.
@@ -95,6 +97,8 @@ class BatchBook:
             "tracking_uri": self.tracking_uri,
             "shard_rows": self.settings.shard_rows,
             "workers": self.settings.workers,
+            "responses": self.hosts.library,
+            "given_hosts": self.hosts.given,
             "created_at": (known or {}).get("created_at") or datetime.now(UTC).isoformat(timespec="seconds"),
             # Ray never takes a name twice, so another try has another.
             "job": f"{batch_id}-{secrets.token_hex(4)}",

@@ -22,6 +22,8 @@ def run(folder: Path) -> int:
         tracking_uri=request["tracking_uri"],
         shard_rows=request["shard_rows"],
         workers=request["workers"],
+        responses=request["responses"],
+        given_hosts=request["given_hosts"],
     )
     try:
         score(

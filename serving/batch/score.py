@@ -27,6 +27,7 @@ from defectnet.io.tables import PREDICTIONS_SCHEMA, write_table
 from defectnet.model.artifact import ARTIFACT_FILES, SUMS
 from defectnet.model.predictor import Predictor
 from defectnet.models import ModelVersion
+from defectnet.responses import PACKAGED
 from serving.batch.inputs import Cursor
 from serving.batch.shards import MANIFEST, MODEL, REPORT, WEIGHTS_KEY, Shard, finished, plan_shards
 from serving.loading import load_model
@@ -107,7 +108,15 @@ def score(
         "defectnet_model_version": version.version,
         WEIGHTS_KEY.decode(): digest,
     }
-    model_copy = _Model(target.child(MODEL), version, provenance, settings.niceness, settings.gpus_per_worker)
+    model_copy = _Model(
+        target.child(MODEL),
+        version,
+        provenance,
+        settings.niceness,
+        settings.gpus_per_worker,
+        _everywhere(settings.responses),
+        _everywhere(settings.given_hosts),
+    )
     seconds = _score_missing(shards, target, files, model_copy, settings.workers, done, progress)
     scored = total - skipped
     report = ScoreReport(
@@ -178,6 +187,13 @@ class _Model:
     provenance: dict[str, str]
     niceness: int
     gpus: float
+    responses: str | None = PACKAGED
+    given_hosts: str | None = None
+
+
+def _everywhere(place: str | None) -> str | None:
+    """A path or URI as processes with other working folders know it."""
+    return place if place in (None, PACKAGED, "none") else str(Location.of(place, field="responses"))
 
 
 def _fetch(source: ModelSource, version: ModelVersion) -> tuple[dict[str, bytes], str]:
@@ -257,7 +273,12 @@ class _Scorer:
                 with model.folder.child(name).open() as file:
                     (Path(folder) / name).write_bytes(file.read())
             self._predictor = Predictor.load(
-                folder, name=model.version.name, version=model.version.version, device=device_of(model.gpus)
+                folder,
+                name=model.version.name,
+                version=model.version.version,
+                device=device_of(model.gpus),
+                responses=model.responses,
+                given_hosts=model.given_hosts,
             )
         self._provenance, self._target = model.provenance, target
         self._cursor: Cursor | None = None

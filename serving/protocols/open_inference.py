@@ -29,9 +29,10 @@ __all__ = ["open_inference_routes"]
 
 _OCTETS = "application/octet-stream"
 _FLOATS = ("FP16", "FP32", "FP64")
-# Input tensors: whether they hold numbers with one row of points a spectrum, or one text a spectrum.
-_NUMBERS = ("frequency", "dos", "uncertainty", "reference_frequency", "reference_dos")
-_TEXTS = ("host", "unit", "id", "kind", "candidates")
+# Input tensors: those that hold numbers with one row of points a spectrum, one text a spectrum, one truth value.
+_NUMBERS = ("frequency", "dos", "reference_frequency", "reference_dos", "uncertainty")
+_TEXTS = ("host", "unit", "id", "kind", "candidates", "host_id", "reference_kind")
+_TRUTHS = ("prior",)
 _REQUIRED = ("host", "unit", "frequency", "dos")
 _FIGURES = ("probability", "concentration", "low", "high")
 # Output tensors: datatype and number of columns; none means one value a spectrum.
@@ -134,6 +135,7 @@ def _same(wanted: str | None, found: Iterable[str]) -> None:
 def _metadata(name: str, version: str) -> dict[str, Any]:
     inputs = [{"name": tensor, "datatype": "FP32", "shape": [-1, -1]} for tensor in _NUMBERS]
     inputs += [{"name": tensor, "datatype": "BYTES", "shape": [-1]} for tensor in _TEXTS]
+    inputs += [{"name": tensor, "datatype": "BOOL", "shape": [-1]} for tensor in _TRUTHS]
     outputs: list[dict[str, Any]] = [{"name": "element", "datatype": "BYTES", "shape": [len(VOCABULARY)]}]
     for tensor, (datatype, columns) in _OUTPUTS.items():
         outputs.append({"name": tensor, "datatype": datatype, "shape": [-1] if columns is None else [-1, columns]})
@@ -143,7 +145,7 @@ def _metadata(name: str, version: str) -> dict[str, Any]:
 def _spectra(inputs: dict[str, Tensor], settings: ServiceSettings) -> list[dict[str, Any]]:
     """The rows of the input tensors as the objects that `Query.from_json` reads."""
     for name in inputs:
-        if name not in _NUMBERS and name not in _TEXTS:
+        if name not in (*_NUMBERS, *_TEXTS, *_TRUTHS):
             raise InputError(f"there is no input {name[:64]!r}", fix="see the model's metadata", field="inputs")
     for name in _REQUIRED:
         if name not in inputs:
@@ -167,8 +169,9 @@ def _spectra(inputs: dict[str, Tensor], settings: ServiceSettings) -> list[dict[
                 )
             columns[name] = list(array.astype(np.float64))
         else:
-            if tensor.datatype != "BYTES" or array.size != rows:
-                raise InputError(f"must be BYTES with {rows} values", fix="send one a spectrum", field=name)
+            wanted = "BOOL" if name in _TRUTHS else "BYTES"
+            if tensor.datatype != wanted or array.size != rows:
+                raise InputError(f"must be {wanted} with {rows} values", fix="send one a spectrum", field=name)
             columns[name] = array.reshape(rows).tolist()
     if ("reference_frequency" in columns) != ("reference_dos" in columns):
         raise InputError("one of the two is missing", fix="send both or neither", field="reference_dos")

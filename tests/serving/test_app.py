@@ -14,7 +14,7 @@ from defectnet.errors import SettingsError
 from defectnet.host import Host
 from defectnet.query import Query
 from defectnet.spectrum import Spectrum
-from serving import loading, replica
+from serving import loading
 from serving.app import build, with_http_options
 from serving.auth import hash_token
 from serving.replica import Model
@@ -87,7 +87,7 @@ def test_a_replica_answers_while_it_loads_the_next_model(
             assert go_on.wait(60)
         return loaded(source, version, **kwargs)
 
-    monkeypatch.setattr(replica, "load_model", slow)
+    monkeypatch.setattr(loading, "load_model", slow)
     model = Model(ServiceSettings(poll_interval_s=0.05), str(artifact))
     try:
         first = model._swap.current

@@ -38,8 +38,8 @@ DESCRIPTION: dict[str, Any] = {
 class LocalBackend:
     """The model in the same process; `fault` is raised instead of an answer, `delay_s` comes before one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.predictor = Predictor.load(folder, version="3")
+    def __init__(self, model: Path | Predictor) -> None:
+        self.predictor = model if isinstance(model, Predictor) else Predictor.load(model, version="3")
         self.challenger: Predictor | None = None
         self.fault: Exception | None = None
         self.delay_s = 0.0

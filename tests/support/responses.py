@@ -1,14 +1,18 @@
 """A small response library of made-up hosts, whose responses are smooth and unlike one another."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from defectnet.host import Host
 from defectnet.io.response_library import RESPONSES_SCHEMA, ResponseLibrary, packed
 from defectnet.io.tables import SPECTRA_SCHEMA
+from defectnet.query import Query
+from defectnet.spectrum import Spectrum, bin_centres_thz
 
-__all__ = ["DOPANTS", "STEP_THZ", "made_up_library", "made_up_rows"]
+__all__ = ["DOPANTS", "STEP_THZ", "made_up_hosts", "made_up_library", "made_up_question", "made_up_rows"]
 
 STEP_THZ = 0.1
 _N = 400
@@ -38,7 +42,12 @@ def response(formula: str, number: int) -> np.ndarray:
 
 
 def made_up_library(*, sources: tuple[str, ...] = ("endmember", "springs")) -> ResponseLibrary:
-    """Three hosts; the first three dopants of each have an end member, all have springs."""
+    """The hosts of `made_up_hosts`."""
+    return ResponseLibrary([pa.Table.from_pylist(made_up_hosts(sources=sources), schema=RESPONSES_SCHEMA)])
+
+
+def made_up_hosts(*, sources: tuple[str, ...] = ("endmember", "springs")) -> list[dict[str, Any]]:
+    """Rows of three hosts; the first three dopants of each have an end member, all have springs."""
     rows: list[dict[str, Any]] = []
     for formula, (replaced, dopants) in DOPANTS.items():
         substitutions = []
@@ -77,7 +86,17 @@ def made_up_library(*, sources: tuple[str, ...] = ("endmember", "springs")) -> R
                 "error": None,
             }
         )
-    return ResponseLibrary([pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)])
+    return rows
+
+
+def made_up_question(amounts: Mapping[str, float], *, host: str = "MgO", reference: bool = True, **more: Any) -> Query:
+    """A sample of a made-up host with so much of its dopants, fractions of all atoms."""
+    dopants = DOPANTS[host][1]
+    pristine = host_density(host)
+    change = sum((c * response(host, dopants.index(e)) for e, c in amounts.items()), np.zeros_like(pristine))
+    axis = bin_centres_thz(pristine.size, STEP_THZ)
+    spectrum = Spectrum(axis, np.maximum(pristine + change, 0.0))
+    return Query("q", Host(host), spectrum, Spectrum(axis, pristine) if reference else None, **more)
 
 
 def made_up_rows(n: int = 12, seed: int = 0) -> pa.Table:

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from defectnet.io.response_library import ResponseLibrary
+from defectnet.errors import InputError
+from defectnet.host import Host
+from defectnet.io.response_library import KnownHosts
 from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
 from defectnet.model.comparison.batches import MOST_CANDIDATES, flags_of, most_promising, stacked
 from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, strangeness
@@ -34,6 +36,7 @@ _HOSTS_KEPT, _REGISTRATIONS_KEPT = 256, 512
 _RIVALS, _ALTERNATIVES = 10, 4
 # A computed host whose axis is stretched by more than this to fit the reference is worth a word.
 _NOTABLE_STRETCH = 0.03
+_FIX = "name the host of the sample, or leave host_id out"
 _ROOT = np.sqrt(WIDTHS)
 _SMOOTH = smoothing(COARSE).double().numpy() * _ROOT
 
@@ -101,25 +104,26 @@ class _Recent(Generic[_Made]):
 
 
 class Comparison:
-    """A trained comparer with a library of responses; safe to share between threads."""
+    """A trained comparer with the responses of known hosts; safe to share between threads."""
 
-    def __init__(self, comparer: Comparer, calibration: ComparisonCalibration, library: ResponseLibrary) -> None:
-        self.library = library
+    def __init__(self, comparer: Comparer, calibration: ComparisonCalibration, known: KnownHosts) -> None:
+        self._known = known
         self._comparer, self._calibration = comparer.eval(), calibration
         self._hosts: _Recent[HostOnAxis] = _Recent(_HOSTS_KEPT)
         self._registrations: _Recent[Registration] = _Recent(_REGISTRATIONS_KEPT)
 
     def place(self, query: Query, elements: Sequence[str]) -> Placed | None:
-        """Lay a query onto its host's axis; None without a reference, or where no host of the library fits it."""
-        if query.reference is None:
-            return None
-        names = [query.host_id] if query.host_id else self.library.of_formula(query.host.formula)
-        hosts = [self._host(name, query.kind) for name in names]
-        fits = [(host, self._registered(host, query.reference, query.kind)) for host in hosts]
-        fits = [(host, found) for host, found in fits if found.likeness >= LEAST_LIKENESS]
-        if not fits:
+        """Lay a query onto its host's axis; None without a reference, or where no known host fits it.
+
+        Raises:
+            InputError: the host that it names is not known, or of another composition.
+        """
+        fits = self._registrations_of(query)
+        if query.reference is None or not fits:
             return None
         host, found = max(fits, key=lambda fit: fit[1].likeness)
+        if found.likeness < LEAST_LIKENESS:
+            return None
         sample, reference = (found.on_host_axis(spectrum) for spectrum in (query.spectrum, query.reference))
         wanted = [element for element in elements if element not in query.host.fractions]
         entries = host.chosen(wanted)
@@ -134,6 +138,24 @@ class Comparison:
             smeared(curves.astype(np.float32), found),
             tuple(element for element in wanted if element not in known),
         )
+
+    def unlike(self, query: Query) -> Iterator[str]:
+        """What to say of an answer to a query that could not be placed though its host is known."""
+        fits = self._registrations_of(query)
+        if fits and max(found.likeness for _, found in fits) < LEAST_LIKENESS:
+            names = ", ".join(host.host_id for host, _ in fits)
+            yield f"the reference is unlike the computed {query.host.formula} ({names}): judged by the spectrum alone"
+
+    def _registrations_of(self, query: Query) -> list[tuple[HostOnAxis, Registration]]:
+        """The hosts that may be meant, each with how its axis lies on the reference's; none without a reference."""
+        if query.reference is None:
+            return []
+        names = [query.host_id] if query.host_id else self._known.of_formula(query.host.formula)
+        hosts = [self._host(name, query.kind) for name in names]
+        for host in hosts:
+            if (formula := Host(host.formula).formula) != query.host.formula:
+                raise InputError(f"{host.host_id} is {formula}, not {query.host.formula}", fix=_FIX, field="host_id")
+        return [(host, self._registered(host, query.reference, query.kind)) for host in hosts]
 
     def answer(self, queries: Sequence[Query], placed: Sequence[Placed]) -> list[Answered]:
         """Compare; each of `placed` has at least one entry."""
@@ -250,7 +272,7 @@ class Comparison:
         return tuple(told[:_ALTERNATIVES])
 
     def _host(self, name: str, kind: str) -> HostOnAxis:
-        return self._hosts.get((name, kind), lambda: HostOnAxis(self.library.host(name), kind))
+        return self._hosts.get((name, kind), lambda: HostOnAxis(self._known.host(name), kind))
 
     def _registered(self, host: HostOnAxis, reference: Spectrum, kind: str) -> Registration:
         digest = hashlib.blake2b(reference.frequency_thz.tobytes() + reference.dos.tobytes(), digest_size=16).digest()

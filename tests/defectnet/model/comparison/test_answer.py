@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from support.responses import DOPANTS, STEP_THZ, host_density, made_up_library, response
+from support.given_hosts import comparing_artifact, give_made_up
+from support.responses import DOPANTS, made_up_library
+from support.responses import made_up_question as question
 
 from defectnet.host import Host
 from defectnet.io.tables import PREDICTIONS_SCHEMA
@@ -15,7 +19,7 @@ from defectnet.model.network import DefectNetwork, NetworkSettings
 from defectnet.model.predictor import Predictor
 from defectnet.prediction import ElementVerdict, Fit, Prediction
 from defectnet.query import Query
-from defectnet.spectrum import Spectrum, bin_centres_thz
+from defectnet.spectrum import Spectrum
 
 SMALL = NetworkSettings(width=16, encoder_layers=1, decoder_layers=1, heads=2, members=1)
 
@@ -28,15 +32,6 @@ def predictor():
     )
     network = DefectNetwork(config.network, config.grid, config.comparer)
     return Predictor(network, config, responses=made_up_library())
-
-
-def question(amounts, *, host="MgO", reference=True, **kwargs):
-    dopants = DOPANTS[host][1]
-    pristine = host_density(host)
-    change = sum((c * response(host, dopants.index(e)) for e, c in amounts.items()), np.zeros_like(pristine))
-    axis = bin_centres_thz(pristine.size, STEP_THZ)
-    spectrum = Spectrum(axis, np.maximum(pristine + change, 0.0))
-    return Query("q", Host(host), spectrum, Spectrum(axis, pristine) if reference else None, **kwargs)
 
 
 def test_a_known_host_with_a_reference_is_compared(predictor):
@@ -136,3 +131,35 @@ def test_without_a_list_what_has_a_response_is_weighed(predictor):
     (answer,) = predictor.predict([question({"Ca": 0.05})])
     assert {verdict.element for verdict in answer.elements} <= set(DOPANTS["MgO"][1])
     assert {verdict.element for verdict in answer.elements} >= {"Ca", "Zn", "Ni"}
+
+
+def test_a_host_that_was_given_answers_by_its_id_alone(predictor, tmp_path):
+    store = str(tmp_path / "hosts")
+    given = give_made_up(store)
+    artifact = comparing_artifact(tmp_path / "model")
+    knowing = Predictor.load(artifact, responses=None, given_hosts=store)
+    asked = question({"Ca": 0.05}, candidates=("Ca", "Zn"))
+    by_id, by_formula, other = knowing.predict([replace(asked, host_id=given), asked, replace(asked, host_id="mp-149")])
+    assert by_id.fit.host_id == given
+    assert by_id.fit.sources == {"Ca": "endmember", "Zn": "endmember"}
+    assert by_formula.fit is None  # nobody named it
+    assert "mp-149" in other.error
+    (missing,) = knowing.predict([replace(asked, host_id="h-" + "0" * 24)])
+    assert "not ready" in missing.error
+    later = give_made_up(store, "NaCl")  # a host that becomes ready while the model serves
+    (answer,) = knowing.predict([question({"K": 0.1}, host="NaCl", host_id=later)])
+    assert answer.fit.host_id == later
+
+
+def test_a_host_of_another_composition_is_refused(predictor):
+    wrong, right = predictor.predict([question({"Ca": 0.05}, host_id="made-up-NaCl"), question({"Ca": 0.05})])
+    assert "made-up-NaCl is NaCl, not MgO" in wrong.error
+    assert right.error is None
+
+
+def test_a_reference_unlike_its_host_is_said_first(predictor):
+    asked = question({"Ca": 0.05})
+    flat = Spectrum(asked.spectrum.frequency_thz, np.ones_like(asked.spectrum.dos))
+    (answer,) = predictor.predict([replace(asked, reference=flat)])
+    assert answer.fit is None
+    assert "unlike the computed MgO (made-up-MgO)" in answer.warnings[0]
