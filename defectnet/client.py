@@ -154,19 +154,43 @@ class Client:
         Raises:
             ServiceError: it failed, was stopped, or did not end in time.
         """
-        waited_s = 0.0
-        while (batch := self.batch(batch_id))["state"] in ("pending", "running"):
-            if waited_s >= timeout_s:
-                raise ServiceError(f"batch {batch_id} has not ended after {timeout_s:g} s; ask again later")
-            self._sleep(_POLL_S)
-            waited_s += _POLL_S
-        if batch["state"] != "succeeded":
-            raise ServiceError(f"batch {batch_id} {batch['state']}: {batch['error'] or 'ask for it again'}")
-        return batch
+        return self._wait(lambda: self.batch(batch_id), f"batch {batch_id}", "succeeded", timeout_s)
 
     def delete_batch(self, batch_id: str) -> None:
         """Stop a batch and have its result removed."""
         self._send("DELETE", f"/v1/batches/{batch_id}")
+
+    def give_host(self, content: bytes, name: str = "structure") -> dict[str, Any]:
+        """Have a crystal prepared, a CIF or phonopy's YAML; its `host_id` is for `Query.host_id` once it is ready."""
+        octets = {"content-type": "application/octet-stream"}
+        host: dict[str, Any] = self._send(
+            "POST", "/v1/hosts", params={"name": name}, content=content, headers=octets
+        ).json()
+        return host
+
+    def host(self, host_id: str) -> dict[str, Any]:
+        """A crystal that is known by name; of one that was given, how far it is."""
+        host: dict[str, Any] = self._send("GET", f"/v1/hosts/{host_id}").json()
+        return host
+
+    def wait_for_host(self, host_id: str, timeout_s: float = float("inf")) -> dict[str, Any]:
+        """Wait until a crystal that was given is ready.
+
+        Raises:
+            ServiceError: it cannot be prepared, or did not end in time.
+        """
+        return self._wait(lambda: self.host(host_id), f"host {host_id}", "ready", timeout_s)
+
+    def _wait(self, describe: Callable[[], dict[str, Any]], what: str, wanted: str, timeout_s: float) -> dict[str, Any]:
+        waited_s = 0.0
+        while (now := describe())["state"] in ("pending", "running"):
+            if waited_s >= timeout_s:
+                raise ServiceError(f"{what} has not ended after {timeout_s:g} s; ask again later")
+            self._sleep(_POLL_S)
+            waited_s += _POLL_S
+        if now["state"] != wanted:
+            raise ServiceError(f"{what} {now['state']}: {now['error'] or 'ask for it again'}")
+        return now
 
     def _predict_part(self, part: pa.Table) -> pa.Table:
         try:

@@ -29,7 +29,8 @@ REFERENCE_KINDS = ("measured", "computed")
 
 # What a query needs of the spectra table; the labels stay unread.
 _SPECTRUM_COLUMNS = ("sample_id", "host", "frequency_step_thz", "dos", "uncertainty", "reference_dos")
-QUERY_COLUMNS = (*_SPECTRUM_COLUMNS, "kind", "candidates", "error")
+_ASKED_COLUMNS = ("kind", "candidates", "host_id", "reference_kind", "prior")
+QUERY_COLUMNS = (*_SPECTRUM_COLUMNS, *_ASKED_COLUMNS, "error")
 
 _JSON_KEYS = frozenset(
     {"id", "host", "unit", "frequency", "dos", "reference", "candidates", "kind", "prior", "uncertainty"}
@@ -37,7 +38,7 @@ _JSON_KEYS = frozenset(
 )
 _REFERENCE_KEYS = frozenset({"unit", "frequency", "dos"})
 # The same question as a row of the spectra table, which a JSON object may be too.
-_ROW_KEYS = frozenset({*_SPECTRUM_COLUMNS, "kind", "candidates"})
+_ROW_KEYS = frozenset({*_SPECTRUM_COLUMNS, *_ASKED_COLUMNS})
 # Bins for each step of the axis that a row is made from, and the most of them.
 _BINS_PER_STEP, _MOST_BINS = 4, 1 << 14
 
@@ -132,7 +133,9 @@ class Query:
             reference=None if reference is None else _of_reference(Spectrum.from_bins, reference, step_thz),
             candidates=_candidates(row.get("candidates")),
             kind=row.get("kind") or "vibrational",
+            prior=_prior(row),
             uncertainty=row.get("uncertainty"),
+            **_host_and_reference(row),
         )
 
     @classmethod
@@ -153,9 +156,6 @@ class Query:
             required = ("host", "frequency_step_thz", "dos")
             return cls.from_row(_object(obj, _ROW_KEYS, required=required, where="spectrum"))
         fields = _object(obj, _JSON_KEYS, required=("host", "unit", "frequency", "dos"), where="spectrum")
-        prior = True if fields.get("prior") is None else fields["prior"]
-        if not isinstance(prior, bool):
-            raise InputError(f"{prior!r} is neither true nor false", fix="give true or false", field="prior")
         spectrum = Spectrum.from_unit(fields["frequency"], fields["dos"], fields["unit"])
         reference = None
         if fields.get("reference") is not None:
@@ -169,10 +169,9 @@ class Query:
             reference=reference,
             candidates=_candidates(fields.get("candidates")),
             kind="vibrational" if fields.get("kind") is None else fields["kind"],
-            prior=prior,
+            prior=_prior(fields),
             uncertainty=_uncertainty(fields),
-            host_id=None if fields.get("host_id") is None else _text(fields["host_id"], "host_id"),
-            reference_kind=_text(fields.get("reference_kind") or "measured", "reference_kind"),
+            **_host_and_reference(fields),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -212,6 +211,10 @@ class Query:
             "reference_dos": densities[1] if self.reference is not None else None,
             "kind": self.kind,
             "candidates": None if self.candidates is None else list(self.candidates),
+            "host_id": self.host_id,
+            # Null where it is the default, so that a table of plain questions is as it always was.
+            "reference_kind": None if self.reference_kind == "measured" else self.reference_kind,
+            "prior": None if self.prior else False,
         }
 
 
@@ -277,6 +280,22 @@ def _text(value: Any, field: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{value!r} is not text", fix="give a string", field=field)
     return value
+
+
+def _prior(fields: Mapping[str, Any]) -> bool:
+    """Whether the prior may be used: unless it is said that it may not."""
+    prior = True if fields.get("prior") is None else fields["prior"]
+    if not isinstance(prior, bool | np.bool_):
+        raise InputError(f"{prior!r} is neither true nor false", fix="give true or false", field="prior")
+    return bool(prior)
+
+
+def _host_and_reference(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Which crystal is meant, and where its reference is from."""
+    return {
+        "host_id": None if fields.get("host_id") is None else _text(fields["host_id"], "host_id"),
+        "reference_kind": _text(fields.get("reference_kind") or "measured", "reference_kind"),
+    }
 
 
 def _uncertainty(fields: Mapping[str, Any]) -> NDArray[np.float64] | None:

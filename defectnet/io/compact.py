@@ -4,8 +4,9 @@ Form 2 of the schema. `dos` and `reference_dos` are what `quantised.encode` make
 all rows of a parent, stands in the file once, for Parquet keeps a dictionary of the column. Of the partial densities
 that of the element with the most modes is null where it is what the others leave of the total. The pristine host's own
 partial densities may stand beside its total (`reference_partial_dos`; `defectnet.io.datasets.read_hosts` reads them).
-Standard errors are no smooth curves and stay as they are; a table without any has no column for them and is version
-2.0. Whoever reads a table by `read_spectra` or `conform` gets form 1.
+Standard errors are no smooth curves and stay as they are. Of the columns that came with version 1.1 those without any
+value are left out, and a table without any of them is version 2. Whoever reads a table by `read_spectra` or `conform`
+gets form 1.
 """
 
 from collections.abc import Sequence
@@ -17,14 +18,15 @@ from numpy.typing import NDArray
 from defectnet.errors import TableError
 from defectnet.io.quantised import decode, encode
 
-__all__ = ["PLAIN_VERSION", "VERSION_KEY", "compacted", "expanded", "form_of", "is_compact"]
+__all__ = ["ADDED_COLUMNS", "PLAIN_VERSION", "VERSION_KEY", "compacted", "expanded", "form_of", "is_compact"]
 
 Density = NDArray[np.float32]
 
 VERSION_KEY = b"defectnet_schema_version"
-# Of the plain form; and of the compact one without standard errors and with them.
+# Of the plain form, the columns that it added; and of the compact one without them and with some of them.
 PLAIN_VERSION = "1.1"
-_WITHOUT_ERRORS, _WITH_ERRORS = b"2", b"2.1"
+ADDED_COLUMNS = ("uncertainty", "host_id", "reference_kind", "prior")
+_WITHOUT_ADDED, _WITH_ADDED = b"2", b"2.1"
 _COMPACT = "2"
 _PARTIAL = pa.list_(pa.struct([pa.field("element", pa.string()), pa.field("dos", pa.binary())]))
 _TOTALS = ("dos", "reference_dos")
@@ -57,9 +59,10 @@ def compacted(table: pa.Table) -> pa.Table:
     """
     if is_compact(table.schema):
         return table
-    if "uncertainty" in table.column_names and table["uncertainty"].null_count == table.num_rows:
-        table = table.drop_columns(["uncertainty"])
-    version = _WITH_ERRORS if "uncertainty" in table.column_names else _WITHOUT_ERRORS
+    added = [name for name in ADDED_COLUMNS if name in table.column_names]
+    empty = [name for name in added if table[name].null_count == table.num_rows]
+    table = table.drop_columns(empty)
+    version = _WITH_ADDED if len(added) > len(empty) else _WITHOUT_ADDED
     fields = [pa.field(f.name, _TYPES.get(f.name, f.type), nullable=f.nullable) for f in table.schema]
     schema = pa.schema(fields, metadata={**(table.schema.metadata or {}), VERSION_KEY: version})
     columns = {name: table[name] for name in table.column_names}

@@ -6,7 +6,7 @@ datasets are stored), and refuses the rest with one sentence.
 
 The number before the point of a version is the form, and a reader refuses one that it does not know; the number behind
 it counts optional columns that came later, without which a table means the same as before. Spectra 1.1 added
-`uncertainty`.
+`uncertainty`, `host_id`, `reference_kind` and `prior`.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from defectnet.errors import TableError
-from defectnet.io.compact import PLAIN_VERSION, VERSION_KEY, compacted, expanded, form_of
+from defectnet.io.compact import ADDED_COLUMNS, PLAIN_VERSION, VERSION_KEY, compacted, expanded, form_of
 from defectnet.io.storage import Location, reason
 
 __all__ = [
@@ -62,6 +62,9 @@ SPECTRA_SCHEMA = pa.schema(
         pa.field("reference_dos", _DENSITY),  # the pristine host, same bins; null where unknown
         pa.field("kind", pa.string()),  # "vibrational", or "neutron" for a density weighted by sigma/m
         pa.field("candidates", pa.list_(pa.string())),  # the user's guess; null means every element
+        pa.field("host_id", pa.string()),  # the known crystal that is meant; null takes the best of this formula
+        pa.field("reference_kind", pa.string()),  # "measured", which null means too, or "computed"
+        pa.field("prior", pa.bool_()),  # false: without what a chemist expects of the host; null means true
         pa.field(
             "origin",
             pa.struct(
@@ -135,7 +138,7 @@ PREDICTIONS_SCHEMA = pa.schema(
 
 # What a table of measured spectra may leave out; it is filled with nulls.
 _OPTIONAL = frozenset(
-    {"parent_id", "defects", "uncertainty", "partial_dos", "reference_dos", "kind", "candidates", "origin", "error"}
+    {"parent_id", "defects", "partial_dos", "reference_dos", "kind", "candidates", "origin", "error", *ADDED_COLUMNS}
 )
 # Name of a schema → the forms of it that can be read.
 _FORMS = {b"spectra": ("1", "2"), b"predictions": ("1",)}

@@ -30,8 +30,6 @@ _READ_ROWS = 1024
 # Bytes read ahead of the decoder; without a limit pyarrow holds a whole row group's columns.
 _BUFFER_BYTES = 1 << 22
 _ARROW_MAGIC = b"ARROW1"
-# What an object of the HTTP interface may say and a row cannot: key → what it means to leave it out.
-_NOT_IN_ROWS = {"prior": True, "host_id": None, "reference_kind": "measured"}
 
 
 @dataclass(frozen=True)
@@ -203,14 +201,8 @@ def _row(number: int, line: bytes, schema: pa.Schema) -> dict[str, Any]:
 
 
 def _row_of_query(asked: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
-    """An object of the HTTP interface as a row; one that is wrong keeps its place and its id.
-
-    A row has no place for some of what the object may say, without which the answer would be another.
-    """
+    """An object of the HTTP interface as a row; one that is wrong keeps its place and its id."""
     try:
-        for name, usual in _NOT_IN_ROWS.items():
-            if asked.get(name) not in (None, usual):
-                raise InputError("is nothing that a table holds", fix="leave it out, or ask the service", field=name)
         row = Query.from_json(asked).to_row()
     except InputError as error:
         row = {"sample_id": asked.get("id"), "host": asked.get("host"), "error": str(error)}

@@ -97,10 +97,13 @@ def _wanted_columns(schema: pa.Schema) -> list[str]:
 def _is_plain(kind: pa.DataType) -> bool:
     """Whether a column of this type takes no more memory than its bytes in the stream, once they are checked."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return not pa.types.is_nested(kind.value_type) and _is_plain(kind.value_type)
+        # A truth value is a bit, and would be four bytes as a density.
+        inner = kind.value_type
+        return not pa.types.is_nested(inner) and not pa.types.is_boolean(inner) and _is_plain(inner)
     return bool(
         pa.types.is_floating(kind)
         or pa.types.is_integer(kind)
+        or pa.types.is_boolean(kind)
         or pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
         or pa.types.is_null(kind)

@@ -183,3 +183,27 @@ def test_batches():
         client.wait_for_batch("b-1", timeout_s=1.0)
     client.delete_batch("b-1")
     assert service.requests[-1].url.path == "/v1/batches/b-1"
+
+
+def test_a_host_is_given_and_waited_for():
+    states = iter(["pending", "running", "ready"])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"host_id": "h-1", "state": next(states), "error": None})
+
+    service = Service(answer)
+    with service.client() as client:
+        given = client.give_host(b"data_x", "my crystal.cif")
+        assert client.wait_for_host(given["host_id"])["state"] == "ready"
+    first = service.requests[0]
+    assert (first.method, first.url.path, first.url.params["name"]) == ("POST", "/v1/hosts", "my crystal.cif")
+    assert first.content == b"data_x"
+    assert [request.url.path for request in service.requests[1:]] == ["/v1/hosts/h-1"] * 2
+    assert len(service.slept) == 1
+
+
+def test_a_host_that_fails_is_one_sentence():
+    failed = {"host_id": "h-1", "state": "failed", "error": "a site is shared or partly empty"}
+    service = Service(lambda _: httpx.Response(200, json=failed))
+    with service.client() as client, pytest.raises(ServiceError, match=r"host h-1 failed: a site is shared"):
+        client.wait_for_host("h-1")

@@ -105,6 +105,15 @@ def test_bad_row_names_the_field(changes: dict[str, object], field: str) -> None
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize("prior", [True, False])
+@pytest.mark.parametrize(("host_id", "kind"), [(None, "measured"), ("mp-149", "computed")])
+def test_what_is_asked_goes_into_a_row_and_comes_back(prior: bool, host_id: str | None, kind: str) -> None:
+    query = Query.from_json(body(prior=prior, host_id=host_id, reference_kind=kind))
+    same = Query.from_row(query.to_row())
+    assert (same.prior, same.host_id, same.reference_kind) == (prior, host_id, kind)
+    assert Query.from_row(row(prior=np.bool_(prior))).prior is prior
+
+
 def test_errors_go_into_a_row_and_come_back() -> None:
     """What a stretch of whole points holds is as uncertain as it was, on finer bins and on coarser ones."""
     errors = np.where(FREQUENCY < 5.0, np.nan, 0.1)

@@ -1,22 +1,25 @@
-"""A host that a user gave answers with its own responses to whoever names it: on every route, in batches, in `score`."""
+"""A host that a user gave answers with its own responses to whoever names it: routes, batches and `score`."""
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.given_hosts import comparing_artifact, give_made_up
 from support.local_api import Client, LocalBackend, ScriptedJobs
 from support.responses import made_up_question
 
-from defectnet.io.tables import SPECTRA_SCHEMA
+from defectnet.io.storage import Location
+from defectnet.io.tables import SPECTRA_SCHEMA, write_table
 from defectnet.model.predictor import Predictor
+from defectnet.models import ModelVersion
 from defectnet.query import Query
 from serving.auth import Caller
 from serving.batch import run_job
+from serving.batch import score as score_module
 from serving.batch.book import REQUEST, BatchBook
 from serving.loading import loader
 from serving.models_source import open_source
@@ -51,8 +54,8 @@ def predictor(settings: ServiceSettings) -> Predictor:
 
 
 @pytest.fixture
-def client(settings: ServiceSettings, predictor: Predictor) -> Iterator[Client]:
-    yield Client(settings, LocalBackend(predictor))
+def client(settings: ServiceSettings, predictor: Predictor) -> Client:
+    return Client(settings, LocalBackend(predictor))
 
 
 @pytest.fixture
@@ -120,7 +123,7 @@ def test_as_a_study_with_its_curves(client: Client, asked: Query, host_id: str):
     assert studied["prediction"]["fit"]["host_id"] == host_id
     assert studied["prediction"]["fit"]["alternatives"][0]["elements"] == ["Ca"]
     measured = np.array(studied["curves"]["measured"])
-    whole = sum(np.array(values) for values in studied["curves"]["each"].values()) + studied["curves"]["residual"]
+    whole = np.sum([*studied["curves"]["each"].values(), studied["curves"]["residual"]], axis=0)
     assert whole == pytest.approx(measured, abs=1e-4)
 
 
@@ -166,3 +169,23 @@ def test_a_batch_names_the_store_and_the_job_reads_it(tmp_path: Path, store: str
     assert run_job.run(folder) == 0
     assert (told[0].given_hosts, told[0].responses) == (store, None)
     assert json.loads((folder / REQUEST).read_text())["given_hosts"] == store
+
+
+def test_a_process_of_score_reads_the_store(settings: ServiceSettings, store: str, tmp_path: Path, asked: Query):
+    write_table(table_of(asked), tmp_path / "in.parquet")
+    where = Location.of(settings.model)
+    model = score_module._Model(where, ModelVersion("defectnet", "1", ""), {}, 0, 0.0, None, store)
+    scorer = score_module._Scorer(model, Location.of(tmp_path))
+    done = scorer({"name": "out.parquet", "source": f"{tmp_path}/in.parquet", "start": 0, "rows": 1})
+    assert (done["errors"], done["failure"]) == (0, "")
+    assert pq.read_table(tmp_path / "out.parquet")["fit"][0].as_py()["host_id"] == asked.host_id
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_score_over_ray(settings: ServiceSettings, store: str, tmp_path: Path, asked: Query):
+    write_table(table_of(asked, made_up_question({"Ca": 0.05})), tmp_path / "in.parquet")
+    told = ScoreSettings(model=settings.model, given_hosts=store, responses=None)
+    score_module.score(tmp_path / "in.parquet", tmp_path / "out", settings=told)
+    found = pq.read_table(tmp_path / "out")["fit"].to_pylist()
+    assert [fit and fit["host_id"] for fit in found] == [asked.host_id, None]

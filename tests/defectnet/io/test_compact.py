@@ -89,6 +89,20 @@ def test_errors_come_back_and_a_table_without_any_is_stored_as_before(tmp_path: 
     assert back["uncertainty"].to_pylist()[1:] == [None, None]
 
 
+def test_what_is_asked_beside_the_spectrum_comes_back(tmp_path: Path) -> None:
+    rows = spectra(1, 1).to_pylist()
+    rows[0] |= {"host_id": "mp-149", "reference_kind": "computed", "prior": False}
+    write_spectra(pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA), tmp_path / "spectra.parquet")
+    stored = pq.read_schema(tmp_path / "spectra.parquet")
+    assert stored.metadata[b"defectnet_schema_version"] == b"2.1"
+    assert "uncertainty" not in stored.names
+    back = read_spectra(tmp_path / "spectra.parquet").to_pylist()
+    assert [(row["host_id"], row["reference_kind"], row["prior"]) for row in back] == [
+        ("mp-149", "computed", False),
+        (None, None, None),
+    ]
+
+
 def test_both_forms_stand_in_one_folder(tmp_path: Path) -> None:
     table = spectra()
     write_table(table, tmp_path / "a.parquet")

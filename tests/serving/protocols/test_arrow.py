@@ -101,6 +101,8 @@ def _with(table: pa.Table, name: str, column: Any) -> pa.Table:
         ),
         (lambda t: _with(t, "dos", pa.array([[[1.0]]] * 2)), "list"),
         (lambda t: _with(t, "dos", pa.array(["a", "b"])), "belongs"),
+        (lambda t: _with(t, "dos", pa.array([[True] * 9] * 2)), "bool"),
+        (lambda t: _with(t, "prior", pa.array(["perhaps", "no"])), "belongs"),
         (lambda t: t.drop_columns(["host"]), "no column 'host'"),
         (lambda t: t.append_column("host", t["host"]), "twice"),
         (lambda t: pa.concat_tables([t] * 51), "more than 100 rows"),
