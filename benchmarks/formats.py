@@ -17,8 +17,10 @@ _HEAD = """# File formats
 
 A reader is chosen by what is in the file, whatever its name; compressed files (.gz, .xz, .bz2) are read as they are.
 The axis may be in THz, meV, cm⁻¹ or another unit of an energy or frequency that the file names. A file that does not
-say its unit needs `--unit`; nothing is guessed, and an angular frequency is named and refused. `defectnet inspect
-FILE` says how a file is read, with a sketch of it:
+say its unit needs `--unit`; nothing is guessed, and an angular frequency is named and refused. A file that says
+another unit than `--unit` is refused too; where the file is wrong, `--override-unit` reads it in the caller's, and a
+warning names both (on the page a press on the unit does). `defectnet inspect FILE` says how a file is
+read, with a sketch of it:
 
 ```bash
 defectnet inspect examples/Si.csv

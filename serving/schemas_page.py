@@ -60,6 +60,7 @@ QUESTION_BODY: dict[str, Any] = {
                         "file": _FILE,
                         "host": {"type": "string"},
                         "unit": {"type": "string"},
+                        "override_unit": {"type": "boolean"},
                         "reference": {
                             "anyOf": [_FILE, {"type": "object", "properties": {"host_id": {"type": "string"}}}]
                         },
@@ -89,6 +90,7 @@ class ReadItem(BaseModel):
     format: str = ""
     unit_in_file: str | None = None
     unit_said_by: str | None = None
+    unit_overruled: str | None = Field(None, description="What the file says instead, where `unit` overrode it.")
     modes: float | None = Field(None, description="Integral over positive frequencies; 3 for a density an atom.")
     top_thz: float | None = None
     elements: list[str] = Field(default_factory=list, description="Those whose parts the file tells apart.")

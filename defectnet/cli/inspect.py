@@ -18,6 +18,7 @@ def inspect(
     unit: options.Unit = None,
     column: options.ColumnName = None,
     spectrum: options.SpectrumName = None,
+    override_unit: options.OverrideUnit = False,
     png: Annotated[Path | None, typer.Option(help="Also draw the spectrum into this PNG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines and a sketch.")] = False,
 ) -> None:
@@ -25,7 +26,7 @@ def inspect(
 
     Example: defectnet inspect examples/Si.csv
     """
-    reading = defectnet.read_file(file, unit, column=column, spectrum=spectrum)
+    reading = defectnet.read_file(file, unit, column=column, spectrum=spectrum, override_unit=override_unit)
     if png is not None:
         defectnet.plot_reading(reading, file.name, png)
     if as_json:

@@ -39,6 +39,9 @@ HostFormula = Annotated[
     str | None, typer.Option("--host", help="Formula of the pristine crystal, such as Si or Ga0.9Al0.1As.")
 ]
 Unit = Annotated[str | None, typer.Option(help="THz, meV or cm-1: the frequency axis, where the file does not say.")]
+OverrideUnit = Annotated[
+    bool, typer.Option("--override-unit", help="The file says another unit and is wrong: take --unit, with a warning.")
+]
 Reference = Annotated[
     str | None,
     typer.Option(
@@ -100,6 +103,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 # What a table of spectra cannot be asked with: the option's name in Python and on the command line.
 _OF_EACH_ROW = (
     *("host", "unit", "reference", "reference_unit", "candidates", "column", "spectrum", "kind", "structure"),
+    "override_unit",
     *("resolution", "similar"),
 )
 _OF_ONE = {

@@ -32,6 +32,7 @@ def predict(
     column: options.ColumnName = None,
     spectrum: options.SpectrumName = None,
     reference_unit: options.ReferenceUnit = None,
+    override_unit: options.OverrideUnit = False,
     kind: options.Kind = None,
     use_prior: options.Prior = True,
     recommend: options.Recommend = 0,
@@ -75,6 +76,7 @@ def predict(
         spectrum=spectrum,
         reference_unit=reference_unit,
         simulated=check,
+        override_unit=override_unit,
     )
     predictor = _load(model, device, responses)
     if recommend:

@@ -95,6 +95,7 @@ def read_file(
     *,
     column: str | None = None,
     spectrum: str | None = None,
+    override_unit: bool = False,
 ) -> Reading:
     """Read the one spectrum of a file and whatever else the file says of it.
 
@@ -105,6 +106,7 @@ def read_file(
         unit: unit of its frequency axis; needed where the file does not say.
         column: name or number (from 1 on) of the density, in a table of several columns.
         spectrum: name or number (from 1 on) of the spectrum, in a file of several.
+        override_unit: whether `unit` holds even where the file says another; a note then names both.
 
     Raises:
         InputError: there is no such file, it is Raman or infrared data, or has nothing to choose from.
@@ -112,7 +114,9 @@ def read_file(
         UnitError: neither the file nor `unit` says the unit, or they contradict each other.
         SpectrumError: what the file holds is no spectrum.
     """
-    source = load(Path(path), Wish(unit, column, spectrum))
+    if override_unit and unit is None:
+        raise UnitError("says no unit to take instead", fix="give --unit too", field="--override-unit")
+    source = load(Path(path), Wish(unit, column, spectrum, override_unit))
     form = format_of(source)
     for option, wanted in (("column", column), ("spectrum", spectrum)):
         if wanted is not None and option not in form.chooses:
@@ -140,17 +144,11 @@ def read_like(
     try:
         return read_file(path)
     except (UnitError, SpectrumError) as error:
-        for choice in (
-            {"unit": unit},
-            {"unit": unit, "column": column},
-            {"unit": unit, "spectrum": spectrum},
-            {"unit": unit, "column": column, "spectrum": spectrum},
-        ):
-            chosen = {name: value for name, value in choice.items() if value is not None}
-            if not chosen:
+        for named, chosen in ((None, None), (column, None), (None, spectrum), (column, spectrum)):
+            if unit is None and named is None and chosen is None:
                 continue
             try:
-                return read_file(path, **chosen)
+                return read_file(path, unit, column=named, spectrum=chosen)
             except InputError as again:
                 error = again if isinstance(again, UnitError | SpectrumError) else error
         raise error from None

@@ -35,9 +35,7 @@ def _read_text(source: Source) -> Reading:
     header = "\n".join(table.header)
     match = _UNIT.search(header)
     unit = find_unit(match[1]) if match else None
-    axis = settle_unit(
-        [(unit, "its line 'Energy in'")] if unit else [], source.wish.unit, where, "ABINIT's default is Ha"
-    )
+    axis = settle_unit([(unit, "its line 'Energy in'")] if unit else [], source.wish, where, "ABINIT's default is Ha")
     found = Found(
         values[:, 0],
         values[:, 1],
@@ -57,7 +55,7 @@ def _read_netcdf(source: Source) -> Reading:
         partial = _kinds(variables)
     except (OSError, KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError):
         raise SpectrumError(f"{where} is not a whole PHDOS.nc of ABINIT", fix="write it again", field="file") from None
-    unit = settle_unit([(find_unit("eV") or SaidUnit("eV", None), "ABINIT")], source.wish.unit, where)
+    unit = settle_unit([(find_unit("eV") or SaidUnit("eV", None), "ABINIT")], source.wish, where)
     found = Found(omega, total, partial=partial, kind="vibrational", origin="computed")
     return assemble(found, unit, "ABINIT PHDOS.nc", where)
 

@@ -73,7 +73,7 @@ def assemble(found: Found, unit: AxisUnit, what: str, where: str) -> Reading:
     Raises:
         SpectrumError: the arrays are no spectrum; names the place in the file.
     """
-    notes = list(found.notes)
+    notes = [*unit.notes, *found.notes]
     x, y = _flat(found.x, where), _flat(found.y, where)
     error = None if found.error is None else _flat(found.error, where)
     partial = {name: _flat(values, where) for name, values in found.partial.items()}

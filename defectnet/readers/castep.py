@@ -47,7 +47,7 @@ def _read(source: Source) -> Reading:
 
 
 def _unit(said: list[tuple[SaidUnit, str]], source: Source) -> AxisUnit:
-    return settle_unit(said, source.wish.unit, source.where, "CASTEP's default is cm-1")
+    return settle_unit(said, source.wish, source.where, "CASTEP's default is cm-1")
 
 
 def _density(found: re.Match[str], symbols: list[str], unit: AxisUnit, where: str) -> Reading:

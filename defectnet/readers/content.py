@@ -40,6 +40,7 @@ class Wish:
 
     Attributes:
         unit: of the axis, where the file does not say.
+        override_unit: whether `unit` holds even where the file says another.
         column: name or number (from 1 on) of the density, in a table of several.
         spectrum: name or number (from 1 on) of the spectrum, in a file of several.
     """
@@ -47,6 +48,7 @@ class Wish:
     unit: FrequencyUnit | str | None = None
     column: str | None = None
     spectrum: str | None = None
+    override_unit: bool = False
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def _read(source: Source) -> Reading:
         ) from None
     label = comments[2] if len(comments) > 2 else ""
     said = find_unit(label)
-    unit = settle_unit([(said, f"its line {label[:40]!r}")] if said else [], source.wish.unit, where)
+    unit = settle_unit([(said, f"its line {label[:40]!r}")] if said else [], source.wish, where)
     group = rows[choose(groups, source.wish.spectrum, where)]
     error = group[:, 1] if group.shape[1] == 2 else None
     return assemble(Found(x, group[:, 0], error=error, origin="measured"), unit, "DAVE group file", where)

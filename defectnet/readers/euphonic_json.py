@@ -30,7 +30,7 @@ def read_euphonic(content: Mapping[str, Any], wish: Wish, where: str) -> Reading
         SpectrumError: several spectra that are not the parts of one; lists them.
         KeyError, TypeError, ValueError: not a whole file.
     """
-    unit = unit_words(str(content["x_data_unit"]), wish.unit, where, "x_data_unit")
+    unit = unit_words(str(content["x_data_unit"]), wish, where, "x_data_unit")
     x = np.array(content["x_data"], dtype=float)
     lines = np.atleast_2d(np.array(content["y_data"], dtype=float))
     metadata = content.get("metadata") or {}

@@ -39,7 +39,7 @@ def _columns(file: Any, source: Source) -> Reading:
         raise SpectrumError(f"{source.where} has densities of shape {y.shape}", fix=_GIVE, field="file")
     words = attribute(file[axis], "units") or attribute(file[axis], "unit") or (axis if find_unit(axis) else "")
     unit = unit_words(
-        words, source.wish.unit, source.where, "the data set's attribute", "TDEP's and phonopy's default is THz"
+        words, source.wish, source.where, "the data set's attribute", "TDEP's and phonopy's default is THz"
     )
     error = next((name for name in sorted(source.names) if role_of(name) == Role.ERROR), None)
     errors = None if error is None else np.asarray(file[error][()], dtype=float)

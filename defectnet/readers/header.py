@@ -85,7 +85,7 @@ def refuse_optical(lines: Sequence[str], where: str) -> None:
     Selection rules hide and reveal modes: such a spectrum looks doped to a model of densities.
     """
     for line in lines:
-        match = _OPTICAL.search(line)
+        match = _OPTICAL.search(line) or ("_" in line and _OPTICAL.search(line.replace("_", " ")))
         if match:
             raise InputError(
                 f"{where} is no density of states: it speaks of {match[0].strip()!r} ({line.strip()[:50]!r})",

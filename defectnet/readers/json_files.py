@@ -8,6 +8,7 @@ other, a key must say the unit, or the caller.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,13 @@ from defectnet.readers.column_names import Role, role_of
 from defectnet.readers.content import Source, Wish
 from defectnet.readers.euphonic_json import NAME, read_euphonic
 from defectnet.readers.header import refuse_optical
-from defectnet.readers.reading import AxisUnit, Reading, located, settle_unit
+from defectnet.readers.json_tables import json_tables
+from defectnet.readers.reading import AxisUnit, Reading, located, said_units, settle_unit
 from defectnet.readers.registry import Format
+from defectnet.readers.table_text import read_table
+from defectnet.readers.text import read_columns
 from defectnet.spectrum import bin_centres_thz
-from defectnet.units import find_unit, unit_named
+from defectnet.units import SaidUnit, find_unit, unit_named
 
 __all__ = ["FORMATS", "parse_json"]
 
@@ -50,6 +54,7 @@ _UNIT_KEYS = (
     "axis_unit",
 )
 _MAX_DEPTH = 4
+_TABLE = "table in JSON"
 
 
 def parse_json(
@@ -62,9 +67,18 @@ def parse_json(
         SpectrumError: not JSON, of another class, or several spectra where one belongs.
         InputError: there is no spectrum of the name that was asked for.
     """
+    return _parse(text, Wish(unit, column, spectrum), where)
+
+
+def _parse(text: str, wish: Wish, where: str) -> Reading:
     content = _load(text, where)
-    wish = Wish(unit, column, spectrum)
-    found = list(_spectra(content, ""))
+    found: list[tuple[str, Any]] = list(_spectra(content, ""))
+    if (not found or wish.column is not None) and (tables := list(json_tables(content))):
+        return read_columns(
+            read_table(_choose(tables, wish, where), where), replace(wish, spectrum=None), where, _TABLE
+        )
+    if wish.column is not None:
+        raise InputError(f"{where} has no table with columns to choose", fix="leave it out", field="--column")
     if not found:
         name = content.get("@class") or content.get(NAME) if isinstance(content, Mapping) else None
         what = f"is a {name}" if isinstance(name, str) else "is JSON of an unknown kind"
@@ -125,7 +139,8 @@ def _spectra(content: Any, label: str, depth: int = 0) -> Iterator[tuple[str, Ma
                     yield from _spectra(item, f"{label}.{key}" if label else str(key), depth + 1)
 
 
-def _choose(found: list[tuple[str, Mapping[str, Any]]], wish: Wish, where: str) -> Mapping[str, Any]:
+def _choose(found: list[tuple[str, Any]], wish: Wish, where: str) -> Any:
+    """What the caller chooses of several things with their places in the file."""
     if len(found) == 1:
         return found[0][1]
     listed = ", ".join(f"{number} {label!r}" for number, (label, _) in enumerate(found[:12], start=1))
@@ -182,7 +197,7 @@ def _dictionary(content: Mapping[str, Any], wish: Wish, where: str) -> Reading:
         y = np.atleast_2d(y).sum(axis=0)
     if axis == "frequency_step_thz":
         x: NDArray[np.float64] = bin_centres_thz(y.size, float(content[axis]))
-        unit = settle_unit([(unit_named("THz"), axis)], wish.unit, where)
+        unit = settle_unit([(unit_named("THz"), axis)], replace(wish, override_unit=False), where)
     else:
         x = _numbers(content[axis])
         unit = _unit(content, keys, wish, where)
@@ -205,6 +220,15 @@ def _dictionary(content: Mapping[str, Any], wish: Wish, where: str) -> Reading:
 
 
 def _unit(content: Mapping[str, Any], keys: tuple[str, str], wish: Wish, where: str) -> AxisUnit:
+    said = list(said_units(lambda: _said(content, keys, where), wish))
+    if not said and keys in _DEFINED:
+        name, by = _DEFINED[keys]
+        said.append((unit_named(name), by))
+    return settle_unit(said, wish, where)
+
+
+def _said(content: Mapping[str, Any], keys: tuple[str, str], where: str) -> list[tuple[SaidUnit, str]]:
+    """The units that the axis's key and the keys for a unit say."""
     said = []
     if found := find_unit(keys[0]):
         said.append((found, f"the key {keys[0]!r}"))
@@ -214,10 +238,7 @@ def _unit(content: Mapping[str, Any], keys: tuple[str, str], wish: Wish, where: 
             if named is None:
                 raise UnitError(f"{where} is in {content[key]}", fix="convert it to THz, meV or cm-1", field="unit")
             said.append((named, f"the key {key!r}"))
-    if not said and keys in _DEFINED:
-        name, by = _DEFINED[keys]
-        said.append((unit_named(name), by))
-    return settle_unit(said, wish.unit, where)
+    return said
 
 
 def _sites(content: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
@@ -236,9 +257,7 @@ def _sites(content: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
 
 
 def _read(source: Source) -> Reading:
-    wish = source.wish
-    unit = None if wish.unit is None else str(wish.unit)
-    return parse_json(source.text, unit, where=source.where, column=wish.column, spectrum=wish.spectrum)
+    return _parse(source.text, source.wish, source.where)
 
 
 FORMATS = (
@@ -266,11 +285,12 @@ FORMATS = (
     ),
     Format(
         "any other JSON with a frequency and a dos",
-        "the HTTP interface's object, a row of the spectra table, or keys with such names",
+        "the HTTP interface's object, a row of the spectra table, keys with such names, or a table as pandas "
+        "writes it: rows that are objects (lines of them too) or lists, `columns` and `data`, columns by row",
         "a key `unit`, or the axis's key",
         "api.json",
         lambda source: source.head.startswith(("{", "[")),
         _read,
-        ("spectrum",),
+        ("column", "spectrum"),
     ),
 )

@@ -14,7 +14,7 @@ from defectnet.readers.content import Source
 from defectnet.readers.nexus import attribute, choose, opened
 from defectnet.readers.reading import AxisUnit, Reading, settle_unit
 from defectnet.readers.registry import Format
-from defectnet.units import find_unit, unit_named
+from defectnet.units import SaidUnit, find_unit, unit_named
 
 __all__ = ["FORMATS"]
 
@@ -82,14 +82,16 @@ def _unit(axis: Any, source: Source) -> AxisUnit:
     known = _UNITS.get(name.lower())
     if known is not None:
         unit = find_unit(known) or unit_named("THz")
-        return settle_unit([(unit, f"Mantid's unit {name!r}")], source.wish.unit, where)
+        return settle_unit([(unit, f"Mantid's unit {name!r}")], source.wish, where)
     labels = [attribute(axis, key) for key in ("label", "caption", "symbol", "long_name")]
     said = [(found, "the axis's label") for words in (name, *labels) if (found := find_unit(words))]
+    if not said and name.lower() not in _OPEN and source.wish.override_unit:
+        said = [(SaidUnit(name, None), "Mantid's unit")]
     if not said and name.lower() not in _OPEN:
         raise UnitError(
             f"{where} has {name!r} on its axis", fix="convert it to DeltaE (meV) or DeltaE_inWavenumber", field="unit"
         )
-    return settle_unit(said, source.wish.unit, where)
+    return settle_unit(said, source.wish, where)
 
 
 FORMATS = (

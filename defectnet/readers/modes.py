@@ -81,4 +81,5 @@ def density_of_modes(
         unit=unit,
         broadening=Broadening("Gaussian of the modes' bins", SIGMA_BINS * step),
         origin="computed",
+        notes=unit.notes,
     )

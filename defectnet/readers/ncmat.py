@@ -6,7 +6,7 @@ of any scale; the crystal's density is their sum, each of three modes for each o
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ _EV = find_unit("eV") or SaidUnit("eV", None)
 
 def _read(source: Source) -> Reading:
     where = source.where
-    unit = settle_unit([(_EV, "NCMAT")], source.wish.unit, where)
+    unit = settle_unit([(_EV, "NCMAT")], replace(source.wish, override_unit=False), where)
     try:
         sections = _sections(source.text)
         kinds = {section.words.get("type", [""])[0] for section in sections}

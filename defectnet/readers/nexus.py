@@ -108,7 +108,7 @@ def _nxdata(file: Any, source: Source) -> Reading:
         or (long_name if find_unit(long_name) else "")
         or (axis if find_unit(axis) else "")
     )
-    unit = unit_words(words, source.wish.unit, where, "the axis's attribute")
+    unit = unit_words(words, source.wish, where, "the axis's attribute")
     counts = "count" in (attribute(group[signal], "units") + signal).lower() and x.size == y.size + 1
     return assemble(Found(x, y, error=error, counts=counts, origin=None), unit, "NeXus", where)
 

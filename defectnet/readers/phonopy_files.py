@@ -8,6 +8,7 @@ import contextlib
 import io
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def _kind(source: Source) -> str | None:
 def _read_mesh(source: Source) -> Reading:
     """`mesh.yaml`; with eigenvectors in it, the elements' parts too. It does not say its unit."""
     where = source.where
-    unit = settle_unit([], source.wish.unit, where, _USUAL)
+    unit = settle_unit([], source.wish, where, _USUAL)
     check_yaml(source.text, where)
     try:
         content: Any = yaml.load(source.text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -82,7 +83,7 @@ def _read_mesh_hdf5(source: Source) -> Reading:
     import h5py
 
     where = source.where
-    unit = settle_unit([], source.wish.unit, where, _USUAL)
+    unit = settle_unit([], source.wish, where, _USUAL)
     try:
         with h5py.File(io.BytesIO(source.content), "r") as file:
             frequency, weight = np.array(file["frequency"], dtype=float), np.array(file["weight"], dtype=float)
@@ -199,7 +200,7 @@ def _phonopy(source: Source, symmetrise: bool) -> "Phonopy":
 
 def _read_phonopy(source: Source) -> Reading:
     """`phonopy.yaml` with force constants or forces: the density on a mesh of our own; in THz, as phonopy computes."""
-    unit = settle_unit([(unit_named("THz"), "phonopy")], source.wish.unit, source.where)
+    unit = settle_unit([(unit_named("THz"), "phonopy")], replace(source.wish, override_unit=False), source.where)
     phonons = _load(source)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

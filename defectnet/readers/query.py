@@ -48,6 +48,7 @@ def read_query(
     spectrum: str | None = None,
     reference_unit: FrequencyUnit | str | None = None,
     simulated: bool = False,
+    override_unit: bool = False,
 ) -> QueryReading:
     """Read a sample's spectrum and put the question about it.
 
@@ -65,6 +66,8 @@ def read_query(
         spectrum: name or number (from 1 on) of the spectrum, in a file of several.
         reference_unit: of the reference's axis, where its file does not say; by default `unit`.
         simulated: whether the resolution has a use beside the reference: a check by simulation.
+        override_unit: whether `unit` holds even where the sample's file says another, and `reference_unit` where the
+            reference's does; a note then names both.
 
     Raises:
         InputError: no host, a file that cannot be read, a host that the library lacks or that is not the reference's,
@@ -73,7 +76,7 @@ def read_query(
     file = Path(file)
     known = reference if isinstance(reference, PristineHost) else None
     crystal = _crystal(Host(host) if isinstance(host, str) else host, known)
-    reading = read_file(file, unit, column=column, spectrum=spectrum)
+    reading = read_file(file, unit, column=column, spectrum=spectrum, override_unit=override_unit)
     notes = [f"{file.name}: {note}" for note in reading.notes]
     if isinstance(reference, str) and _names_the_library(reference):
         known = library_reference(crystal, None if reference == "library" else reference)
@@ -86,7 +89,10 @@ def read_query(
         other = Reading(reference, format="given")
     elif isinstance(reference, str | Path):
         name = Path(reference).name
-        other = read_like(reference, reference_unit or unit, column=column, spectrum=spectrum)
+        if override_unit and reference_unit is not None:
+            other = read_file(reference, reference_unit, override_unit=True)
+        else:
+            other = read_like(reference, reference_unit or unit, column=column, spectrum=spectrum)
         notes += [f"{name}: {note}" for note in other.notes]
     pair = compatible(
         reading,

@@ -1,6 +1,6 @@
 """What a reader finds in a file: the spectrum and whatever else the file says of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -9,10 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectnet.errors import SpectrumError, UnitError
+from defectnet.readers.content import Wish
 from defectnet.spectrum import FWHM_PER_SIGMA, Spectrum
-from defectnet.units import FrequencyUnit, SaidUnit, find_unit, unit_named
+from defectnet.units import SaidUnit, find_unit, unit_named
 
-__all__ = ["AxisUnit", "Broadening", "Column", "Reading", "located", "settle_unit", "unit_words", "usable_error"]
+__all__ = [
+    "AxisUnit",
+    "Broadening",
+    "Column",
+    "Reading",
+    "located",
+    "said_units",
+    "settle_unit",
+    "unit_words",
+    "usable_error",
+]
 
 _NOTHING: Mapping[str, NDArray[np.float64]] = MappingProxyType({})
 _CHOICES = "say THz, meV or cm-1"
@@ -20,11 +31,23 @@ _CHOICES = "say THz, meV or cm-1"
 
 @dataclass(frozen=True)
 class AxisUnit:
-    """The unit of a file's axis: its name, THz in one of it, and who said it."""
+    """The unit of a file's axis: its name, THz in one of it, and who said it.
+
+    Attributes:
+        overruled: what the file says instead, where the caller knew better; else empty.
+    """
 
     name: str
     thz: float
     said_by: str
+    overruled: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of it."""
+        if not self.overruled:
+            return ()
+        return (f"it says {self.overruled}, but was read in {self.name} because the caller said so",)
 
 
 @dataclass(frozen=True)
@@ -155,31 +178,30 @@ class Reading:
         }
 
 
-def settle_unit(
-    said: Sequence[tuple[SaidUnit, str]], given: FrequencyUnit | str | None, where: str, usual: str = ""
-) -> AxisUnit:
+def settle_unit(said: Sequence[tuple[SaidUnit, str]], wish: Wish, where: str, usual: str = "") -> AxisUnit:
     """The one unit of an axis, from what the file and the caller say.
 
     Args:
         said: units that the file names, each with what named it, the nearest to the axis first.
-        given: the caller's unit.
+        wish: the caller's, with his unit, and whether it holds against the file's.
         where: the file's name.
         usual: what the writing program's manual says, for formats that do not say their unit.
 
     Raises:
         UnitError: nobody says it (it is asked for, never guessed), an angular frequency, or a contradiction.
     """
-    known = list(said)
-    if given is not None:
-        known.append((unit_named(given), "the caller"))
+    given = None if wish.unit is None else unit_named(wish.unit)
+    if given is not None and given.thz is not None and wish.override_unit:
+        others = [f"{unit.name} ({by})" for unit, by in said if unit.name != given.name]
+        return AxisUnit(given.name, given.thz, "the caller", overruled=" and ".join(others))
+    known = [*said, *([(given, "the caller")] if given is not None else [])]
     for unit, by in known:
         if unit.thz is None:
             raise UnitError(f"{where} has {unit.name} on its axis ({by} says so)", fix=unit.why_not, field="unit")
     names = {unit.name for unit, _ in known}
     if len(names) > 1:
-        raise UnitError(
-            f"{where} is said to be in {' and in '.join(sorted(names))}", fix="make them agree", field="unit"
-        )
+        fix = "make them agree, or add --override-unit if the file is wrong" if given else "make them agree"
+        raise UnitError(f"{where} is said to be in {' and in '.join(sorted(names))}", fix=fix, field="unit")
     if not known:
         hint = f" ({usual})" if usual else ""
         raise UnitError(f"{where} does not say its unit{hint}", fix=_CHOICES, field="unit")
@@ -188,18 +210,28 @@ def settle_unit(
     return AxisUnit(unit.name, unit.thz, by)
 
 
-def unit_words(words: str, given: FrequencyUnit | str | None, where: str, by: str, usual: str = "") -> AxisUnit:
+def said_units(look: Callable[[], Sequence[tuple[SaidUnit, str]]], wish: Wish) -> Sequence[tuple[SaidUnit, str]]:
+    """The units that `look` finds in a file; words that are no unit are refused, unless the caller overrides them."""
+    try:
+        return look()
+    except UnitError as error:
+        if not wish.override_unit:
+            raise
+        return [(SaidUnit("what is no unit of a frequency", None), error.message)]
+
+
+def unit_words(words: str, wish: Wish, where: str, by: str, usual: str = "") -> AxisUnit:
     """The unit of an axis whose file names it in an attribute or header; empty words are none.
 
     Raises:
         UnitError: as `settle_unit`, and where the words are no unit of a frequency.
     """
     if not words.strip():
-        return settle_unit([], given, where, usual)
+        return settle_unit([], wish, where, usual)
     found = find_unit(words)
-    if found is None:
+    if found is None and not wish.override_unit:
         raise UnitError(f"{where} is in {words}", fix="convert it to THz, meV or cm-1", field="unit")
-    return settle_unit([(found, by)], given, where)
+    return settle_unit([(found or SaidUnit(words, None), by)], wish, where)
 
 
 def usable_error(error: Sequence[float], factor_thz: float, where: str) -> NDArray[np.float64] | None:

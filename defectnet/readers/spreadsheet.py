@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 from typing import Any
 
 from defectnet.errors import SpectrumError
@@ -33,7 +34,7 @@ def _read(source: Source) -> Reading:
     if not filled:
         raise SpectrumError(f"{where} holds no numbers", fix="give a sheet with frequency and density", field="file")
     chosen = choose(list(filled), source.wish.spectrum, where)
-    wish = source.wish if len(filled) == 1 else type(source.wish)(source.wish.unit, source.wish.column)
+    wish = source.wish if len(filled) == 1 else replace(source.wish, spectrum=None)
     return read_columns(read_table(list(filled.values())[chosen], where), wish, where, "Excel workbook")
 
 

@@ -24,6 +24,9 @@ _TRAILING_COMMENT = re.compile(r"\s[#%!].*$")
 # Lines from which the way of writing is learnt: so many of the first, and every so manieth of the others.
 _SAMPLE = 50
 _LEADING_ZERO = re.compile(r"[+-]?0\d+\Z", re.ASCII)
+# A row between bars, as Markdown and databases write it, and the rules between such rows.
+_BARRED = re.compile(r"\s*\|?[\s\"']*[+-]?[.,]?\d[^|]*\|", re.ASCII)
+_RULE = re.compile(r"[\s|:+=*-]*[-=]{2}[\s|:+=*-]*")
 _WORDS = re.compile(r"\"[^\"]*\"|\S+")
 _GIVE = "give two columns, frequency and density, or a third with the density's error"
 _REPAIR = "repair or remove it"
@@ -52,7 +55,7 @@ class Table:
         header: the lines above the numbers, without the sign of a comment.
         bare: which of the header's lines had no such sign: only they can be a CSV's names whatever they say.
         blocks: the numbers.
-        separator: between the cells: ",", ";", tab, or " " for any blanks.
+        separator: between the cells: ",", ";", "|", tab, or " " for any blanks.
         notes: what the user should know of how the lines were read.
     """
 
@@ -117,6 +120,8 @@ def read_table(text: str, where: str) -> Table:
         SpectrumError: no numbers, a line that is none, or columns that change; names the line.
     """
     lines = text.split("\n") if "\r" not in text else _LINE_END.split(text)
+    if "|" in text or "│" in text:
+        lines = _without_frame(lines)
     body = [line for line in lines if _is_data(line)]
     if not body:
         what = "holds no numbers" if text.strip() else "is empty"
@@ -140,6 +145,17 @@ def read_table(text: str, where: str) -> Table:
     return table
 
 
+def _without_frame(lines: list[str]) -> list[str]:
+    """The lines of a table between bars without its outer bars and rules; others as they are."""
+    plain = [line.replace("│", "|") for line in lines]
+    rows = [line for line in plain if _BARRED.match(line)]
+    if len(rows) < 0.5 * sum(_is_data(line.lstrip(" |")) for line in plain):
+        return lines
+    framed = sum(line.lstrip().startswith("|") for line in rows) > 0.5 * len(rows)
+    inside = [line.strip().removeprefix("|").removesuffix("|") if framed and "|" in line else line for line in plain]
+    return ["" if _RULE.fullmatch(line) or set(line) & set("─━┼") else line for line in inside]
+
+
 def _is_data(line: str) -> bool:
     return _DATA_START.match(line) is not None
 
@@ -154,12 +170,12 @@ def _bare(line: str) -> str:
 def _dialect(lines: list[str], where: str) -> _Dialect:
     """How numbers and their separators are written: the first way in which most lines are numbers."""
     sample = lines
-    for separator in (";", "\t", ",", " "):
+    for separator in (";", "\t", "|", ",", " "):
         if separator != " " and sum(separator in line for line in sample) < 0.5 * len(sample):
             continue
         cells = [cell for line in sample for cell in split_cells(line, separator)]
         commas, points = any("," in cell for cell in cells), any("." in cell for cell in cells)
-        if commas and points and separator in ";\t":
+        if commas and points and separator in ";\t|":
             raise SpectrumError(
                 f"the numbers of {where} have both commas and points",
                 fix="write it again without separators of thousands, with one decimal sign",

@@ -18,7 +18,7 @@ from defectnet.readers.column_names import find_names
 from defectnet.readers.columns import Roles, choose_roles, refuse_other_axes
 from defectnet.readers.content import Source, Wish
 from defectnet.readers.header import broadening_said, refuse_optical, refuse_other, unit_lines, weighting_said
-from defectnet.readers.reading import AxisUnit, Broadening, Column, Reading, settle_unit
+from defectnet.readers.reading import AxisUnit, Broadening, Column, Reading, said_units, settle_unit
 from defectnet.readers.registry import Format
 from defectnet.readers.table_text import Block, Table, read_table
 from defectnet.units import FrequencyUnit, SaidUnit, find_unit, refuse_multiple
@@ -72,7 +72,7 @@ def read_columns(table: Table, wish: Wish, where: str, what: str = "text") -> Re
     if names is not None and wish.column is None:
         refuse_other(names, where)
     roles = choose_roles(names, values, table, None if wish.unit is None else str(wish.unit), wish.column, where)
-    unit = settle_unit(_said(table, names, units, roles), wish.unit, where)
+    unit = settle_unit(said_units(lambda: _said(table, names, units, roles), wish), wish, where)
     kind, weighting = weighting_said(table.header)
     notes = [*table.notes, *roles.notes]
     if names is not None:
@@ -115,7 +115,7 @@ def parse_curve(text: str, unit: FrequencyUnit | str | None = None, *, where: st
         raise SpectrumError(f"{where} has {values.shape[1]} columns", fix="give energy and FWHM", field="file")
     names, units = find_names(table, 2)
     said = _said(table, names, units, Roles(0, (1,)))
-    axis = settle_unit(said, None if said else unit, where)
+    axis = settle_unit(said, Wish(None if said else unit), where)
     for cell in [*(names or [])[1:], *units[1:]]:
         second = find_unit(cell)
         if second is not None and second.name != axis.name:
@@ -168,7 +168,7 @@ def _said(table: Table, names: list[str] | None, units: list[str], roles: Roles)
 
 def _phonopy(table: Table, values: NDArray[np.float64], wish: Wish, where: str) -> Reading:
     """`total_dos.dat` and `projected_dos.dat`: frequency and the density, or one column an atom, without names."""
-    unit = settle_unit(unit_lines(table.header), wish.unit, where, "phonopy's default is THz")
+    unit = settle_unit(unit_lines(table.header), wish, where, "phonopy's default is THz")
     found = Found(
         values[:, 0],
         values[:, 1:].sum(axis=1),
@@ -219,8 +219,7 @@ def _is_text(source: Source) -> bool:
 
 
 def _read(source: Source) -> Reading:
-    wish = source.wish
-    return parse_text(source.text, wish.unit, where=source.where, column=wish.column, spectrum=wish.spectrum)
+    return read_columns(read_table(source.text, source.where), source.wish, source.where)
 
 
 FORMATS = (
@@ -236,7 +235,8 @@ FORMATS = (
         name="text, CSV",
         read_as="frequency, density and, if there is one, its standard error (a zero or missing error is *no* error, "
         "not a small one); columns by their names where they have any, edges of bins too: so are Mantid's SaveAscii, "
-        "`matdyn.x`'s, ALAMODE's and TDEP's densities read; Excel's CSV with semicolons and decimal commas; UTF-8, "
+        "`matdyn.x`'s, ALAMODE's and TDEP's densities read; Excel's CSV with semicolons and decimal commas; "
+        "tables between `|`; UTF-8, "
         "UTF-16, Latin-1",
         unit="the axis's name, a line of units or `unit: meV`; else `--unit`",
         example="columns.csv",

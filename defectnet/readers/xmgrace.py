@@ -28,7 +28,7 @@ def _read(source: Source) -> Reading:
     refuse_optical([*labels.values(), *_TITLE.findall(text)], where)
     said = find_unit(labels.get("xaxis", ""))
     by = f"the label {labels.get('xaxis', '')!r}"
-    unit = settle_unit([(said, by)] if said else [], source.wish.unit, where)
+    unit = settle_unit([(said, by)] if said else [], source.wish, where)
     sets = [
         "\n".join(line for line in part.splitlines() if not line.lstrip().startswith(("@", "#")))
         for part in re.split(r"(?m)^\s*&.*$", text)

@@ -31,7 +31,7 @@ from serving.settings import ServiceSettings
 
 __all__ = ["question_routes"]
 
-_KEYS = {"file", "host", "unit", "reference", "candidates", "kind", "prior"}
+_KEYS = {"file", "host", "unit", "override_unit", "reference", "candidates", "kind", "prior"}
 _AT_ONCE = 2
 
 
@@ -66,6 +66,11 @@ def _asked(body: Any, catalogue: HostCatalogue) -> QueryReading:
         raise InputError(f"unknown kind of spectrum {kind!r}", fix=f"use {' or '.join(KINDS)}", field="kind")
     if prior not in (None, True, False):
         raise InputError(f"{prior!r} is neither true nor false", fix="give true or false", field="prior")
+    override_unit = body.get("override_unit", False)
+    if not isinstance(override_unit, bool):
+        raise InputError(
+            f"{override_unit!r} is neither true nor false", fix="give true or false", field="override_unit"
+        )
     candidates = body.get("candidates")
     if candidates is not None and not (
         isinstance(candidates, list) and all(isinstance(one, str) for one in candidates)
@@ -78,6 +83,7 @@ def _asked(body: Any, catalogue: HostCatalogue) -> QueryReading:
                 path,
                 host,
                 unit=body.get("unit"),
+                override_unit=override_unit,
                 reference=_reference(body, path, catalogue, Path(folder) / "reference"),
                 candidates=candidates,
                 kind=kind,
@@ -102,7 +108,11 @@ def _reference(
         raise InputError("is not text", fix="give a string", field="reference.host_id")
     if catalogue.named(host_id).packaged:
         return library_reference(Host(body["host"]), host_id)
-    kind = body.get("kind") or read_file(sample, body.get("unit")).kind or "vibrational"
+    kind = (
+        body.get("kind")
+        or read_file(sample, body.get("unit"), override_unit=body.get("override_unit", False)).kind
+        or "vibrational"
+    )
     return catalogue.spectrum(host_id, kind)[0]
 
 

@@ -48,9 +48,11 @@ def reading_routes(routes: APIRouter, settings: ServiceSettings, bodies: Bodies)
         },
         summary="Read a spectrum file as the command line does, and say what was understood",
     )
-    async def read(request: Request, name: str = "spectrum", unit: str | None = None) -> JSONResponse:
+    async def read(
+        request: Request, name: str = "spectrum", unit: str | None = None, override_unit: bool = False
+    ) -> JSONResponse:
         async with bodies.read(request, (OCTETS,)) as body, room:
-            spectra = await asyncio.to_thread(_read, body, safe_name(name), unit or None, settings)
+            spectra = await asyncio.to_thread(_read, body, safe_name(name), unit or None, override_unit, settings)
         return JSONResponse({"name": name, "spectra": spectra})
 
 
@@ -65,14 +67,16 @@ def without_folder(error: InputError, folder: str) -> InputError:
     return type(error)(inside.sub("", error.message), fix=inside.sub("", error.fix), field=error.field)
 
 
-def _read(content: bytes, name: str, unit: str | None, settings: ServiceSettings) -> list[dict[str, Any]]:
+def _read(
+    content: bytes, name: str, unit: str | None, override_unit: bool, settings: ServiceSettings
+) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="defectnet-read-") as folder:
         path = Path(folder) / name
         path.write_bytes(content)
         try:
             if is_parquet(path):
                 return _table(path, settings)
-            reading = read_file(path, unit)
+            reading = read_file(path, unit, override_unit=override_unit)
         except InputError as error:
             raise without_folder(error, folder) from None
     if reading.spectrum.frequency_thz.size > settings.max_points:
@@ -120,6 +124,7 @@ def _described(sample_id: str, reading: Reading) -> dict[str, Any]:
         "format": reading.format,
         "unit_in_file": reading.unit.name,
         "unit_said_by": reading.unit.said_by,
+        "unit_overruled": reading.unit.overruled or None,
         "modes": float(spectrum.modes),
         "top_thz": spectrum.top_thz(),
         "elements": list(reading.partial),

@@ -72,7 +72,7 @@ export class Files {
     const unit = one.unit;
     one.state = "reading";
     try {
-      const query = new URLSearchParams({ name: one.name, ...(unit ? { unit } : {}) });
+      const query = new URLSearchParams({ name: one.name, ...(unit ? { unit, override_unit: true } : {}) });
       const answer = await ask("POST", `v1/read?${query}`, { bytes: one.file });
       if (unit === one.unit) Object.assign(one, { state: "read", spectra: answer.spectra, error: "" });
     } catch (error) {

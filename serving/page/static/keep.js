@@ -7,10 +7,10 @@ const quoted = (text) => (/^[\w./@:+,-]+$/.test(text) ? text : `'${text.replaceA
 const python = (value) => (value === null ? "None" : typeof value === "boolean" ? (value ? "True" : "False") : JSON.stringify(value));
 const here = () => new URL(".", location.href).href.replace(/\/$/, "");
 
-// asked: {file, unit, reference (a file's name or an id), host, candidates, kind, prior}
+// asked: {file, unit, override (of the unit that the file says), reference (a file's name or an id), host, candidates, kind, prior}
 export function asCommand(asked, model) {
   const parts = ["defectnet predict", quoted(asked.file), "--host", quoted(asked.host)];
-  if (asked.unit) parts.push("--unit", asked.unit);
+  if (asked.unit) parts.push("--unit", asked.unit, ...(asked.override ? ["--override-unit"] : []));
   if (asked.reference) parts.push("--reference", quoted(asked.reference));
   if (asked.candidates) parts.push("--candidates", asked.candidates.join(","));
   if (asked.kind) parts.push("--kind", asked.kind);
@@ -20,7 +20,7 @@ export function asCommand(asked, model) {
 }
 
 export function asPython(asked) {
-  const options = [["unit", asked.unit || null], ["reference", asked.reference || null], ["candidates", asked.candidates], ["kind", asked.kind || null]];
+  const options = [["unit", asked.unit || null], ["override_unit", asked.override || null], ["reference", asked.reference || null], ["candidates", asked.candidates], ["kind", asked.kind || null]];
   const given = options.filter(([, value]) => value !== null).map(([name, value]) => `    ${name}=${python(value)},\n`).join("");
   const known = token() ? `, token=os.environ["DEFECTNET_TOKEN"]` : "";
   return [

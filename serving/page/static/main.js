@@ -133,12 +133,13 @@ async function questionOfFile(one, reference, wishes) {
   const about = { file: one.name, reference: reference?.name ?? "", notes: [] };
   if (!readable(one).length) return { about, problem: one.error || one.spectra[0]?.error || "it was not read" };
   const sent = { file: { name: one.name, content: await encoded(one.file) }, host: host.formula, ...wishes };
-  if (one.unit) sent.unit = one.unit;
+  // Whoever presses a unit has seen what the file says.
+  if (one.unit) Object.assign(sent, { unit: one.unit, override_unit: true });
   if (reference) sent.reference = reference.sent;
   try {
     const { spectrum, notes } = await ask("POST", "v1/question", { json: sent });
     about.notes = notes;
-    const again = { file: one.name, unit: one.unit, host: host.formula, reference: reference?.name ?? "", candidates: wishes.candidates ?? null, kind: wishes.kind ?? "", prior: wishes.prior !== false };
+    const again = { file: one.name, unit: one.unit, override: Boolean(one.spectra[0].unit_overruled), host: host.formula, reference: reference?.name ?? "", candidates: wishes.candidates ?? null, kind: wishes.kind ?? "", prior: wishes.prior !== false };
     return { about, body: spectrum, again: reference && !reference.elsewhere ? null : again };
   } catch (error) {
     return { about, problem: error.message };
@@ -152,6 +153,7 @@ function questionsOfTable(one, wishes) {
     if (read.error) return { about, problem: read.error };
     const body = { id: read.id, host: read.host || host.formula, unit: "THz", frequency: read.frequency, dos: read.dos, kind: read.kind ?? "vibrational", ...wishes };
     if (read.reference) body.reference = { unit: "THz", ...read.reference };
+    if (read.uncertainty) body.uncertainty = read.uncertainty;
     if (!body.candidates && read.candidates) body.candidates = read.candidates;
     return { about, body, again: null };
   });

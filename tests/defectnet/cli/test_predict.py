@@ -62,6 +62,25 @@ def test_a_reference_from_the_library(run: Run) -> None:
 REFERENCE = ("--reference", "examples/Si-pristine.csv")
 
 
+def test_a_wrong_unit_is_overridden_with_a_warning(run: Run, tmp_path: Path) -> None:
+    rows = [line for line in Path("examples/Si.csv").read_text().splitlines() if line[:1].isdigit()]
+    (tmp_path / "wrong.csv").write_text("\n".join(["Energy (meV),dos", *rows, ""]))
+    asked = ("wrong.csv", "--host", "Si", "--candidates", "Ge", "--reference", "examples/Si-pristine.csv", "--json")
+    code, _, errors = run(*asked, "--unit", "THz")
+    assert code == 2
+    assert "is said to be in THz and in meV" in errors
+    code, output, _ = run(*asked, "--unit", "THz", "--override-unit")
+    assert code == 0
+    (answer,) = json.loads(output)
+    assert any("it says meV " in warning and "was read in THz" in warning for warning in answer["warnings"])
+    code, output, _ = run(*SAMPLE, *asked[3:])
+    (right,) = json.loads(output)
+    assert answer["elements"][0]["concentration"] == pytest.approx(right["elements"][0]["concentration"], rel=1e-3)
+    code, _, errors = run(*asked, "--override-unit")
+    assert code == 2
+    assert "give --unit too" in errors
+
+
 def test_recommendations_are_ranked_and_as_many_as_asked(run: Run) -> None:
     code, output, errors = run(*SAMPLE, *REFERENCE, "--recommend", "4")
     assert (code, errors) == (0, "")

@@ -83,6 +83,23 @@ def test_a_unit_is_asked_for_and_mended(service: PageServer, look: Look, example
     assert sentence == say(expected).sentence
 
 
+def test_a_wrong_unit_is_overridden(service: PageServer, look: Look, examples: Path):
+    """The file says meV and means THz: whoever presses THz is taken at his word, and both units stay named."""
+    window = look(service)
+    window.goto()
+    rows = plain_columns(examples / "Si.csv")
+    window.drop(("wrong.csv", b"Energy (meV),dos\n" + rows))
+    card = window.page.locator("[data-file='wrong.csv']")
+    card.locator("dl").wait_for()
+    card.get_by_role("button", name="THz", exact=True).click()
+    card.get_by_text("THz (as you said)").wait_for()
+    assert "it says meV (the column's name 'Energy (meV)'), but was read in THz" in card.inner_text()
+    window.host("Si")
+    sentence = window.ask()
+    (expected,) = service.backend.predictor.predict([read_query(examples / "Si.csv", "Si").query])
+    assert sentence == say(expected).sentence
+
+
 def test_units_elements_hover_and_zoom(service: PageServer, look: Look):
     window = look(service)
     window.goto()

@@ -110,6 +110,24 @@ def test_a_unit_is_asked_for_and_then_taken(roomy: Client):
     assert "unknown unit" in refused(read(roomy, content, unit="GHz"), 422, "unit")
 
 
+def test_a_wrong_unit_is_overridden_and_both_are_named(roomy: Client):
+    content = ("Frequency (THz),dos\n" + "\n".join(f"{x},{np.sin(x / 20) + 1.1}" for x in range(1, 60))).encode()
+    assert "is said to be in THz and in meV" in refused(read(roomy, content, "a.csv", unit="meV"), 422, "unit")
+    answer = read(roomy, content, "a.csv", unit="meV", override_unit="true").json()
+    (one,) = ReadAnswer.model_validate(answer).spectra
+    assert one.frequency is not None
+    assert one.frequency[-1] == pytest.approx(59 / 4.135667696923859)
+    assert one.unit_overruled == "THz (the column's name 'Frequency (THz)')"
+    assert "was read in meV because the caller said so" in one.notes[0]
+    sent = {"name": "a.csv", "content": base64.b64encode(content).decode()}
+    body = {"file": sent, "host": "Si", "unit": "meV", "override_unit": True}
+    made = QuestionAnswer.model_validate(roomy.request("POST", "/v1/question", json=body).json())
+    assert made.spectrum.frequency == one.frequency
+    assert "was read in meV because the caller said so" in made.notes[0]
+    answer = roomy.request("POST", "/v1/question", json=body | {"override_unit": "yes"})
+    assert "neither true nor false" in refused(answer, 422, "override_unit")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -149,12 +167,16 @@ def test_a_table_is_many_spectra_with_their_hosts(roomy: Client, spectra: Any):
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(spectra.cast(SPECTRA_SCHEMA), sink)
+    errors = pa.array([[0.25] * len(dos) if row == 1 else None for row, dos in enumerate(spectra["dos"].to_pylist())])
+    place = spectra.column_names.index("uncertainty")
+    pq.write_table(spectra.set_column(place, "uncertainty", errors).cast(SPECTRA_SCHEMA), sink)
     rows = read(roomy, sink.getvalue().to_pybytes(), "run.parquet").json()["spectra"]
     assert [row["id"] for row in rows] == spectra["sample_id"].to_pylist()
     assert [row["error"] is None for row in rows] == [True, True, True, True, False]
     assert rows[0]["host"] == "Si"
     assert rows[0]["reference"]["frequency"][0] == pytest.approx(0.05)
+    assert rows[0]["uncertainty"] is None
+    assert set(rows[1]["uncertainty"]) == {0.25}
 
 
 def test_a_browser_may_not_send_a_file_from_elsewhere(client: Client):
