@@ -140,6 +140,7 @@ class FitItem(_Body):
 
     host_id: str
     explained: float = Field(description="Share of the measured change that the found elements explain.")
+    moved: float = Field(description="Share of the modes that lie elsewhere than in the reference.")
     sources: list[SourceItem]
     alternatives: list[AlternativeItem] = Field(description="Best first; only where they were asked for.")
 

@@ -48,14 +48,36 @@ def ray_session(
         local = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1", "num_cpus": cpus}
     # Ray refuses a variable that the job's own environment sets, be it to the same.
     variables = {name: value for name, value in (environment or {}).items() if name not in os.environ}
-    ray.init(
-        address=address,
-        log_to_driver=log_to_driver,
-        logging_level=logging.WARNING,
-        runtime_env={"env_vars": variables} if variables else None,
-        **local,
-    )
+    with _free_job_port():
+        ray.init(
+            address=address,
+            log_to_driver=log_to_driver,
+            logging_level=logging.WARNING,
+            runtime_env={"env_vars": variables} if variables else None,
+            **local,
+        )
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _free_job_port() -> Iterator[None]:
+    """Have a local Ray run its jobs on a free port.
+
+    Ray 2.60 gives every local one the same port, and `ray.init` has no argument for another: the second on a machine
+    comes up, logs that it cannot listen, and refuses every job after ten seconds.
+    """
+    from ray._private.parameter import RayParams
+
+    made = RayParams.__init__
+
+    def with_free_port(self: RayParams, *args: Any, **named: Any) -> None:
+        made(self, *args, **{"dashboard_agent_listen_port": 0, **named})
+
+    RayParams.__init__ = with_free_port  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        RayParams.__init__ = made  # type: ignore[method-assign]

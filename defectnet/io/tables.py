@@ -89,6 +89,7 @@ _FIT = pa.struct(
     [
         pa.field("host_id", pa.string()),  # of the response library
         pa.field("explained", pa.float32()),  # share of the measured change
+        pa.field("moved", pa.float32()),  # share of the modes that it moves
         pa.field("sources", pa.list_(pa.struct([pa.field("element", pa.string()), pa.field("source", pa.string())]))),
         pa.field(
             "alternatives",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from defectnet.model.calibration import OOD_LIMIT
-from defectnet.prediction import MOST_UNEXPLAINED, ElementVerdict, Prediction
+from defectnet.prediction import MOST_UNEXPLAINED, MOVED_BY_MEASURING, ElementVerdict, Prediction
 
 __all__ = ["FAR_FROM_CERTAIN", "Said", "Trust", "at_percent", "say"]
 
@@ -80,10 +80,15 @@ def _probability(value: float) -> str:
 def _doubts(prediction: Prediction, found: list[ElementVerdict]) -> tuple[str, ...]:
     doubts = []
     explained = None if prediction.fit is None else prediction.fit.explained
-    # Where nothing was found nothing is explained, and nothing need be: a pristine crystal's change is noise.
+    # Where nothing was found nothing is explained, and nothing need be while the change is no more than noise.
     if found and explained is not None and 1.0 - explained > MOST_UNEXPLAINED:
         share = f"{100 * max(0.0, explained):.0f} %"
         doubts.append(f"the elements found explain only {share} of the measured change")
+    if not found and prediction.fit is not None and prediction.fit.moved > MOVED_BY_MEASURING:
+        share = f"{100 * prediction.fit.moved:.0f} %"
+        doubts.append(
+            f"{share} of the modes lie elsewhere than in the reference, and nothing that was weighed explains it"
+        )
     if prediction.ood_score is not None and prediction.ood_score > OOD_LIMIT:
         doubts.append(f"the spectrum is unlike the training spectra (score {prediction.ood_score:.2f} of 1)")
     return tuple(doubts)

@@ -22,9 +22,9 @@ from defectnet.model.comparison.features import response_at
 from defectnet.model.comparison.hosts import Entry, HostOnAxis, source_class
 from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register, smeared
 from defectnet.model.unmixing import unmix
-from defectnet.prediction import MOST_UNEXPLAINED, Alternative, Curves, ElementVerdict, Fit
+from defectnet.prediction import MOST_UNEXPLAINED, MOVED_BY_MEASURING, Alternative, Curves, ElementVerdict, Fit
 from defectnet.query import Query
-from defectnet.spectrum import Spectrum
+from defectnet.spectrum import MODES_PER_ATOM, Spectrum
 
 __all__ = ["Answered", "Comparison", "Placed", "remarks"]
 
@@ -38,7 +38,8 @@ _RIVALS, _ALTERNATIVES = 10, 4
 _NOTABLE_STRETCH = 0.03
 _FIX = "name the host of the sample, or leave host_id out"
 _ROOT = np.sqrt(WIDTHS)
-_SMOOTH = smoothing(COARSE).double().numpy() * _ROOT
+_SMOOTHED = smoothing(COARSE).double().numpy()
+_SMOOTH = _SMOOTHED * _ROOT
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +223,7 @@ class Comparison:
         fit = Fit(
             host_id=placed.host.host_id,
             explained=self._explained(placed, ordered, sites),
+            moved=float(np.clip(0.5 * np.abs(placed.change @ _SMOOTHED * WIDTHS).sum() / MODES_PER_ATOM, 0.0, 1.0)),
             sources={e: placed.entries[place].source for e, place in sites.items()},
         )
         return Answered(ordered, fit, strangeness(unexplained, calibration), sites)
@@ -244,10 +246,9 @@ class Comparison:
     def curves(self, placed: Placed, answered: Answered) -> Curves:
         """The measured change and what the found elements' responses make of it, on the measured axis, smoothed."""
         scale = placed.registration.top_thz
-        smooth = smoothing(COARSE).double().numpy()
         parts = self._parts(placed, answered.verdicts, answered.sites)
-        each = {element: curve @ smooth / scale for element, curve in parts.items()}
-        measured = placed.change @ smooth / scale
+        each = {element: curve @ _SMOOTHED / scale for element, curve in parts.items()}
+        measured = placed.change @ _SMOOTHED / scale
         residual = measured - sum(each.values(), np.zeros_like(measured))
         edges = placed.registration.measured_thz(EDGES)
         return Curves(0.5 * (edges[1:] + edges[:-1]), measured, each, residual)
@@ -286,6 +287,11 @@ def remarks(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
     left = 1.0 - answered.fit.explained
     if found and left > MOST_UNEXPLAINED:
         yield f"{', '.join(found)} explain{'s' * (len(found) == 1)} only {1 - left:.0%} of the measured change"
+    if not found and answered.fit.moved > MOVED_BY_MEASURING:
+        yield (
+            f"{answered.fit.moved:.0%} of the modes lie elsewhere than in the reference, and no element that was "
+            "weighed explains it: check that both are of this host and made alike, and the list of candidates"
+        )
     stretch = placed.registration.stretch
     if abs(stretch) > _NOTABLE_STRETCH:
         yield f"the reference's axis lies {stretch:+.1%} off the computed {placed.host.host_id}; responses moved"

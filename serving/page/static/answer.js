@@ -83,7 +83,7 @@ export class AnswerView {
     const reference = this.asked.body.reference;
     let words = "";
     const found = this.answer.prediction.elements.some((one) => one.present);
-    if (fit && !found) words = "The change was compared with the responses of the host; whatever it holds, none of the elements was found in it.";
+    if (fit && !found) words = `The change, ${share(fit.moved)} of the modes, was compared with the responses of the host; whatever it holds, none of the elements was found in it.`;
     else if (fit) words = `The responses of the elements found explain ${share(fit.explained)} of the measured change; ${share(Math.max(0, 1 - fit.explained))} is left.`;
     else if (!reference) words = "Without a pristine reference there is no measured change to compare the answer with: nothing has checked it.";
     else words = "No response of this host to these elements was used: the answer is not checked against the measured change.";

@@ -1,13 +1,9 @@
 """The verdict in words: a doubt comes before what is doubted."""
 
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
 from defectnet.pages.verdict_sentence import at_percent, say
-from defectnet.prediction import ElementVerdict, Prediction
+from defectnet.prediction import ElementVerdict, Fit, Prediction
 
 
 def prediction(*elements: ElementVerdict, ood: float = 0.1, warnings: tuple[str, ...] = ()) -> Prediction:
@@ -18,15 +14,11 @@ def ge(probability: float = 0.97, *, present: bool = True) -> ElementVerdict:
     return ElementVerdict("Ge", present, probability, 0.041, 0.029, 0.057)
 
 
-@dataclass(frozen=True)
-class Fitted(Prediction):
-    """A prediction that knows how much of the change it explains."""
-
-    fit: Any = None
-
-
-def fitted(explained: float, *elements: ElementVerdict, warnings: tuple[str, ...] = ()) -> Prediction:
-    return Fitted("s", "Si", elements, 0.1, warnings, "defectnet", "1", fit=SimpleNamespace(explained=explained))
+def fitted(
+    explained: float, *elements: ElementVerdict, warnings: tuple[str, ...] = (), moved: float = 0.0
+) -> Prediction:
+    fit = Fit("mp-149", explained, {}, moved=moved)
+    return Prediction("s", "Si", elements, 0.1, warnings, "defectnet", "1", fit=fit)
 
 
 def test_an_answer_that_nothing_speaks_against() -> None:
@@ -67,6 +59,13 @@ def test_an_answer_that_explains_little_is_doubted_whatever_its_probability() ->
     assert said.sentence.startswith("Doubtful, the elements found explain only 23 % of the measured change: found Ge")
     assert say(fitted(0.9, ge())).trust == "plain"
     assert say(fitted(0.0)).trust == "plain", "a pristine crystal's change is noise, and nothing explains it"
+
+
+@pytest.mark.parametrize(("moved", "trust"), [(0.029, "plain"), (0.031, "doubt"), (0.4, "doubt")])
+def test_nothing_found_in_a_change_that_is_more_than_noise_is_doubted(moved: float, trust: str) -> None:
+    said = say(fitted(0.0, moved=moved))
+    assert said.trust == trust
+    assert ("of the modes lie elsewhere than in the reference" in said.sentence) == (trust == "doubt")
 
 
 def test_no_answer() -> None:

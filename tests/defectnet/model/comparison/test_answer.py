@@ -163,3 +163,23 @@ def test_a_reference_unlike_its_host_is_said_first(predictor):
     (answer,) = predictor.predict([replace(asked, reference=flat)])
     assert answer.fit is None
     assert "unlike the computed MgO (made-up-MgO)" in answer.warnings[0]
+
+
+@pytest.mark.parametrize(("moved", "doubted"), [(0.02, False), (0.2, True)])
+def test_nothing_found_in_a_large_change_is_doubted_first(predictor, monkeypatch, moved, doubted):
+    absent = ElementVerdict("Ca", False, 0.05, 0.05, 0.03, 0.08)
+    answered = Answered((absent,), Fit("made-up-MgO", 0.0, {"Ca": "endmember"}, moved=moved), 0.0, {"Ca": 0})
+    monkeypatch.setattr(Comparison, "answer", lambda self, queries, placed: [answered])
+    (answer,) = predictor.predict([question({"Ca": 0.05}, candidates=("Ca",))])
+    assert any("of the modes lie elsewhere than in the reference" in one for one in answer.warnings[:1]) == doubted
+
+
+def test_what_a_change_moves(predictor):
+    """A response moves as many modes for each unit of concentration as its peaks hold, less what smoothing takes."""
+    none, little, much = (
+        predictor.predict([question({"Ca": amount}, candidates=("Ca", "Zn"))])[0].fit.moved
+        for amount in (1e-9, 0.01, 0.02)
+    )
+    assert none < 1e-3
+    assert much == pytest.approx(2 * little, rel=0.02)
+    assert 0.03 < much < 0.06
