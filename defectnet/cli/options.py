@@ -16,6 +16,7 @@ __all__ = [
     "HostFormula",
     "Kind",
     "Model",
+    "OverrideUnit",
     "Parents",
     "Plot",
     "Potential",

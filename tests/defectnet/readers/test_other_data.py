@@ -30,7 +30,7 @@ def table(header: str, *columns: Sequence[float], separator: str = ",", end: str
     ("text", "words"),
     [
         (table("raman_shift_cm-1,intensity", 8 * MEV, DOS), "it speaks of 'raman'"),
-        (table("wavenumber_cm-1,ir_absorbance", 8 * MEV, DOS), "it speaks of 'absorbance'"),
+        (table("wavenumber_cm-1,ir_absorbance", 8 * MEV, DOS), "it speaks of 'ir absor"),
         (table("T (K),Cv (J/mol/K)", MEV, np.cumsum(DOS)), "no density of vibrational states: it has 'Cv"),
         (table("T (K),entropy", MEV, np.cumsum(DOS)), "no column .* is named as the axis"),
         (table("# omega (meV)  a2F(omega)  lambda", MEV, DOS, DOS, separator=" "), "it has 'a2F"),
