@@ -16,7 +16,6 @@ metrics="${RAY_SERVE_HAPROXY_METRICS_PORT:-9101}"
 # packet, even where its processes are busy.
 again='    option http-buffer-request\n    timeout http-request 30s\n    timeout http-keep-alive 1h'
 again="$again"'\n    option srvtcpka\n    srvtcpka-idle 1s\n    srvtcpka-intvl 1s\n    srvtcpka-cnt 1'
-again="$again"'\n    default-server tcp-ut 1500'
 
 previous=''
 for word in "$@"; do
@@ -24,9 +23,12 @@ for word in "$@"; do
     # `bind *:8404` and `bind :9101` are for this machine alone; an address that the service was given stays.
     # What Ray answers while it has just been started again and has not been told of the replicas is a 404, for everyone;
     # a connection that is closed is one that a client may repeat.
+    # What is under way to a node that falls silent is given up after 1.5 s (HAProxy 2.8 takes that of the servers' own
+    # lines only, not of `default-server`).
     sed -i -E \
       -e "s/^( *bind )\\*?:($stats|$metrics)\$/\\1127.0.0.1:\\2/" \
       -e 's/^( *http-request) return status 404 .*/\1 reject/' \
+      -e 's/^( *server [^ ]+ [^ ]+)/\1 tcp-ut 1500/' \
       -e "/^defaults\$/a\\$again" \
       "$word"
   fi

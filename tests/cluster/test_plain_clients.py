@@ -128,7 +128,11 @@ def service(lasting_cluster: RayCluster) -> RayCluster:
 
 
 def _whole(cluster: RayCluster) -> None:
-    wait_for(lambda: cluster.alive() == len(cluster.nodes), "all nodes are there")
+    def all_there() -> bool:
+        cluster.revive()  # a node that the head has taken for dead ends itself once it hears of that
+        return cluster.alive() == len(cluster.nodes)
+
+    wait_for(all_there, "all nodes are there")
     for node in cluster.workers:
         wait_for(lambda node=node: node.workers("ServeReplica"), f"{node.namespace} has a replica")
         wait_for(lambda node=node: ask(node.address) == "good", f"the proxy of {node.namespace} answers")

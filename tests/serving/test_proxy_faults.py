@@ -148,6 +148,19 @@ held = []
 while True:
     held.append(server.accept())
 """
+# Answers, and keeps the connection for the next request.
+_LASTING = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "4")
+        self.end_headers()
+        self.wfile.write(b"node")
+http.server.ThreadingHTTPServer(("{address}", 80), Handler).serve_forever()
+"""
 
 
 def _ip(*arguments: str) -> None:
@@ -155,8 +168,8 @@ def _ip(*arguments: str) -> None:
 
 
 @pytest.fixture
-def node() -> Iterator[tuple[str, str]]:
-    """A network namespace of its own on which a server listens that never answers; yields its name and address."""
+def node(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """A network namespace of its own with a server, by default one that never answers; yields name and address."""
     if reason := unavailable():
         pytest.skip(reason)
     name, link, subnet = f"dnp{os.getpid()}", f"dnp{os.getpid()}h", f"10.78.{os.getpid() % 250 + 1}"
@@ -167,12 +180,14 @@ def node() -> Iterator[tuple[str, str]]:
         _ip("link", "set", link, "up")
         _ip("-n", name, "addr", "add", f"{subnet}.2/24", "dev", "eth0")
         _ip("-n", name, "link", "set", "eth0", "up")
-        code = _SILENT.format(address=f"{subnet}.2")
-        with subprocess.Popen(["ip", "netns", "exec", name, sys.executable, "-S", "-c", code]) as server:
+        code = getattr(request, "param", _SILENT).format(address=f"{subnet}.2")
+        command = ["ip", "netns", "exec", name, sys.executable, "-S", "-c", code]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
             time.sleep(1.0)
             yield name, f"{subnet}.2:80"
             server.kill()
     finally:
+        subprocess.run(["ip", "link", "delete", link], capture_output=True)  # the other end goes with it, at once
         _ip("netns", "delete", name)
 
 
@@ -192,3 +207,16 @@ def test_what_a_silent_node_was_asked_is_answered_by_another_within_two_seconds(
         begun = time.monotonic()
         assert ask(port, 10_000) == (200, b"good")  # one that begins while the node is away
         assert time.monotonic() - begun < BOUND_S
+
+
+@pytest.mark.parametrize("node", [_LASTING], indirect=True)
+def test_what_goes_to_a_silent_node_over_a_connection_that_was_there_is_answered_by_another(
+    tmp_path: Path, node: tuple[str, str]
+):
+    name, address = node
+    with replica(answers) as two, haproxy(tmp_path, address, two) as port:
+        assert ask(port, 10_000) == (200, b"node")
+        _ip("-n", name, "link", "set", "eth0", "down")
+        begun = time.monotonic()
+        assert ask(port, 10_000) == (200, b"good")
+        assert time.monotonic() - begun < BOUND_S + 0.5

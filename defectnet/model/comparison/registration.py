@@ -5,11 +5,12 @@ pristine densities alone, and what they are for the host holds for the responses
 onto the computed axis, the responses are smeared.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from defectnet.model.comparison.axis import CENTRES, EDGES, WIDTHS, smearing, smoothing
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum
@@ -18,6 +19,7 @@ __all__ = ["LEAST_LIKENESS", "WIDTHS_TRIED", "Registration", "register", "smeare
 
 Array = NDArray[np.float64]
 
+_ROOT = np.sqrt(WIDTHS)
 # Below this cosine the computed density is not that of the reference's crystal, or not of this kind.
 LEAST_LIKENESS = 0.85
 # Resolutions (sigma over energy) that a reference may have; 0 for a computed one.
@@ -27,6 +29,8 @@ _ROUGH, _CLOSE = 0.04, 0.02
 # A reference that lies this close to the computed density as it is needs no warp.
 _EQUAL = 0.9999
 _BEND_PENALTY = 2.0
+# How far warps are moved to see how the reference follows, when the search ends, and how it begins.
+_NUDGE, _LEAST_STEP, _MOST_STEPS, _FIRST_DAMPING = 1e-6, 1e-7, 30, 1e-3
 _BOUNDS = (np.array([-0.2, -0.04, -0.04]), np.array([0.2, 0.04, 0.04]))
 # Where a spectrum has less than this share of its greatest density, from 0 up, it was cut off.
 _CUT_OFF = 1e-3
@@ -80,43 +84,97 @@ def register(reference: Spectrum, computed: Array, top_thz: float) -> Registrati
     cut = _cut_of(_means(reference, top_thz * EDGES))
     shown = np.asarray(cut < CENTRES, dtype=np.float64)
     visible = float((computed * shown) @ WIDTHS / max(float(computed @ WIDTHS), 1e-12))
-    root = np.sqrt(WIDTHS)
-    rough, close = (smoothing(s).double().numpy() for s in (_ROUGH, _CLOSE))
 
-    def measured(warp: Array, smooth: Array = close) -> Array:
-        """The reference on the host's axis, smoothed, as a direction."""
-        moved = _means(reference, top_thz * EDGES * (1.0 + _bend(EDGES, warp)))
-        return _unit((moved * shown @ smooth) * root)
+    def measured(warps: Array, smooth: Array) -> Array:
+        """The reference on the host's axis, warped by each of `warps`, shape (n, 3), smoothed: directions (n, N)."""
+        moved = _means(reference, top_thz * EDGES * (1.0 + _bend(EDGES, warps[:, :, None])))
+        return _units((moved * shown @ smooth) * _ROOT)
 
-    def expected(width: float, smooth: Array = close) -> Array:
+    def expected(width: float, smooth: Array) -> Array:
         """The computed host as an instrument of this width shows it."""
-        seen = computed if width == 0.0 else computed @ smearing(width).double().numpy()
-        return _unit(((seen * shown) @ smooth) * root)
+        seen = computed if width == 0.0 else computed @ _smearing(width)
+        return _units(((seen * shown) @ smooth) * _ROOT)
 
-    likeness = float(measured(np.zeros(3)) @ expected(0.0))
+    rough, close = _smoothing(_ROUGH), _smoothing(_CLOSE)
+    likeness = float(measured(np.zeros((1, 3)), close)[0] @ expected(0.0, close))
     if likeness > _EQUAL:
         return Registration(top_thz, (0.0, 0.0, 0.0), 0.0, cut, visible, likeness)
-    roughly = expected(0.0, rough)
-    looks = [float(measured(np.array([s - 1.0, 0.0, 0.0]), rough) @ roughly) for s in _STRETCHES]
-    start = float(_STRETCHES[int(np.argmax(looks))]) - 1.0
-    best: tuple[float, Array, float] | None = None
-    for width in WIDTHS_TRIED:
-        wanted = expected(width)
-
-        def left(warp: Array, wanted: Array = wanted) -> Array:
-            return np.concatenate([measured(warp) - wanted, _BEND_PENALTY * warp[1:]])
-
-        found = least_squares(left, np.array([start, 0.0, 0.0]), bounds=_BOUNDS, diff_step=1e-3, max_nfev=12)
-        if best is None or found.cost < best[0]:
-            best = float(found.cost), found.x, width
-    assert best is not None
-    _, warp, width = best
-    likeness = float(measured(warp) @ expected(width))
+    tried = np.zeros((_STRETCHES.size, 3))
+    tried[:, 0] = _STRETCHES - 1.0
+    looks = measured(tried, rough) @ expected(0.0, rough)
+    wanted = np.stack([expected(width, close) for width in WIDTHS_TRIED])
+    warps, costs = _fitted(lambda warps: measured(warps, close), wanted, tried[int(np.argmax(looks))])
+    best = int(np.argmin(costs))
+    warp, width = warps[best], WIDTHS_TRIED[best]
+    likeness = float(measured(warp[None], close)[0] @ wanted[best])
     return Registration(top_thz, (float(warp[0]), float(warp[1]), float(warp[2])), width, cut, visible, likeness)
 
 
+def _fitted(measured: Callable[[Array], Array], wanted: Array, start: Array) -> tuple[Array, Array]:
+    """The warps that bring the reference closest to each of `wanted`, shape (W, N), and what is left of each.
+
+    All widths take their steps (Levenberg and Marquardt's, held within `_BOUNDS`) together, which costs a tenth of one
+    after the other.
+
+    Args:
+        measured: the directions, shape (n, N), under n warps, shape (n, 3).
+        wanted: the directions that are sought.
+        start: shape (3,).
+
+    Returns:
+        warps, shape (W, 3), and costs, shape (W,).
+    """
+    n = len(wanted)
+    nudges = _NUDGE * np.vstack([np.zeros(3), np.eye(3)])
+    bend = np.diag([0.0, _BEND_PENALTY, _BEND_PENALTY])
+
+    def looked_at(warps: Array) -> tuple[Array, Array, Array]:
+        """Costs (W,), gradients (W, 3) and approximate curvatures (W, 3, 3)."""
+        seen = measured((warps[:, None] + nudges).reshape(-1, 3)).reshape(n, 4, -1)
+        left, bends = seen[:, 0] - wanted, warps @ bend
+        slopes = (seen[:, 1:] - seen[:, :1]) / _NUDGE
+        costs = 0.5 * (np.square(left).sum(axis=1) + np.square(bends).sum(axis=1))
+        gradients = (slopes @ left[:, :, None])[..., 0] + bends @ bend
+        return costs, gradients, slopes @ slopes.transpose(0, 2, 1) + bend @ bend
+
+    warps = np.clip(np.tile(start, (n, 1)), *_BOUNDS)
+    costs, gradients, curvatures = looked_at(warps)
+    damping = np.full(n, _FIRST_DAMPING)
+    for _ in range(_MOST_STEPS):
+        damped = curvatures + damping[:, None, None] * curvatures * np.eye(3)
+        # A warp at its bound stays there while the slope presses it outwards.
+        held = ((warps <= _BOUNDS[0]) & (gradients > 0)) | ((warps >= _BOUNDS[1]) & (gradients < 0))
+        damped = np.where(held[:, :, None] | held[:, None], np.eye(3), damped)
+        steps = np.linalg.solve(damped, np.where(held, 0.0, -gradients)[..., None])[..., 0]
+        tried = np.clip(warps + steps, *_BOUNDS)
+        found = looked_at(tried)
+        better = found[0] < costs
+        moved = float(np.abs(tried - warps).max())
+        warps = np.where(better[:, None], tried, warps)
+        costs, gradients, curvatures = (
+            np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+            for new, old in zip(found, (costs, gradients, curvatures), strict=True)
+        )
+        damping = np.where(better, damping / 5.0, damping * 5.0)
+        if moved < _LEAST_STEP:
+            break
+    return warps, costs
+
+
+@cache
+def _smoothing(sigma: float) -> Array:
+    return np.asarray(smoothing(sigma).double().numpy())
+
+
+@cache
+def _smearing(width: float) -> Array:
+    return np.asarray(smearing(width).double().numpy())
+
+
 def _bend(u: Array, warp: Array) -> Array:
+    """The relative shift of places `u`; warps of shape (n, 3, 1) give a row each."""
     within = np.minimum(u, 1.2)
+    warp = np.moveaxis(warp, -2, 0) if warp.ndim > 1 else warp
     return np.asarray(warp[0] + warp[1] * np.sin(np.pi * within) + warp[2] * np.sin(2.0 * np.pi * within))
 
 
@@ -136,8 +194,8 @@ def _cut_of(density: Array) -> float:
     return start if start > _LEAST_CUT else 0.0
 
 
-def _unit(curve: Array) -> Array:
-    return np.asarray(curve / max(float(np.linalg.norm(curve)), 1e-12))
+def _units(curves: Array) -> Array:
+    return np.asarray(curves / np.maximum(np.linalg.norm(curves, axis=-1, keepdims=True), 1e-12))
 
 
 def smeared(curves: NDArray[np.float32], registration: Registration) -> NDArray[np.float32]:
