@@ -44,6 +44,7 @@ _HIGH = rf"{_EDGE}(?:hi|high|upper|up|right|max|maximum|end|stop|to){_EDGE_END}"
 _ERROR = (
     r"(?:.*\b)?(?:err|error|errors|stderr|sigma|std|stdev|uncert.*|fehler|unsicherheit)(?:\b.*)?|.*err(?:or)?s?"
     r"|.*uncertain.*|e|dy|de|ddos|dg|dgdos|di|ds|σ|δ.*|[±].*|[+]/-.*|y ?err.*"
+    r"|.*\b(?:erreurs?|incertitudes?|errore|incertezza|incertidumbre)"
 )
 _DENSITY = (
     r"(?:.*\b)?(?:g|v|t|f|ph|p|ph ?v|phonon|neutron|total|tot|raw|partial|generali[sz]ed|vibrational)?[ -]?dos(?:\b.*)?"
@@ -59,7 +60,8 @@ _INTEGRAL = (
     r"(?:int|integral|integrated|cumulative|cum|idos|i dos|n|int .*|int.?(?:ph|pj)?dos.*|integrated.*|cumulative.*)"
 )
 _WIDTH = r"d ?x|x ?err(?:or)?s?|fwhm|resolution|bin ?widths?|widths?"
-_INDEX = r"|index|idx|unnamed: ?\d+|#|no|nr|row|point|points?|id|i|n|bin|bin ?(?:no|number|index)|zeile"
+_INDEX = r"|index|idx|unnamed: ?\d+|#|no|nr|row|point|points?|id|i|n|zeile"
+_INDEX += r"|mode|bin|(?:mode|bin) ?(?:no|number|index)"
 _RULES = tuple(
     (role, re.compile(pattern, re.IGNORECASE))
     for role, pattern in (
@@ -86,6 +88,15 @@ _BARE_UNIT = re.compile(
     re.IGNORECASE,
 )
 _ELEMENT = re.compile(r"([A-Z][a-z]?)[ _-]?\d*")
+# "sigma^2" and "variance" are no errors but their squares.
+_SQUARE = re.compile(r"\^ ?\{?2|²|\*\* ?2|\bsquared?\b|\bvar", re.IGNORECASE)
+# "column 2: GDOS", "y: GDOS", "3: error": a line for each column.
+_LEGEND = re.compile(
+    r"\W*(?:(?:column|col\.?|spalte)?\s*#?(?P<number>\d{1,2})|(?P<ordinal>\d)(?:st|nd|rd|th) column"
+    r"|(?P<letter>x|y|e|dy))\s*[:=]\s*(?P<name>\S.*)",
+    re.IGNORECASE,
+)
+_LETTERS = {"x": 1, "y": 2, "e": 3, "dy": 3}
 _WIDE = re.compile(r"\s{2,}|\t")
 _MOST_WORDS, _MOST_COLUMNS = 12, 6
 
@@ -104,7 +115,7 @@ def role_of(name: str) -> Role:
         return Role.AXIS if bare and find_unit(bare) else Role.INDEX
     for role, pattern in _RULES:
         if pattern.fullmatch(short):
-            return role
+            return Role.UNKNOWN if role == Role.ERROR and _SQUARE.search(short) else role
     return Role.INDEX if re.fullmatch(_INDEX, short, re.IGNORECASE) else Role.UNKNOWN
 
 
@@ -114,11 +125,16 @@ def find_names(table: Table, n_columns: int) -> tuple[list[str] | None, list[str
     Returns:
         `n_columns` names, or None where no line of the header is one of names; and the units' cells, or [].
     """
+    legend = _legend(table.header)
+    if sorted(legend) == list(range(1, n_columns + 1)) and role_of(legend[1]) == Role.AXIS:
+        return [legend[number] for number in sorted(legend)], []
     units: list[str] = []
     fallback: list[str] | None = None
     for position in range(len(table.header) - 1, -1, -1):
         line, bare = table.header[position], table.bare[position]
-        for names, sure in _splits(line, n_columns, table.separator, table.dropped):
+        if (match := _LEGEND.match(line)) and not match["number"]:
+            continue
+        for names, sure in _splits(line, n_columns, table):
             if _are_units(names):
                 units = units or names
                 break
@@ -131,17 +147,29 @@ def find_names(table: Table, n_columns: int) -> tuple[list[str] | None, list[str
     return fallback, units
 
 
-def _splits(line: str, n: int, separator: str, dropped: int) -> list[tuple[list[str], bool]]:
+def _legend(header: Sequence[str]) -> dict[int, str]:
+    """Number of a column → its name, from the lines that name one each."""
+    found: dict[int, str] = {}
+    for line in header:
+        if match := _LEGEND.match(line):
+            number = _LETTERS.get((match["letter"] or "").lower()) or int(match["number"] or match["ordinal"])
+            found.setdefault(number, match["name"].strip())
+    return found
+
+
+def _splits(line: str, n: int, table: Table) -> list[tuple[list[str], bool]]:
     """The ways to cut a line into `n` names, the surest first, and whether it is sure: by more than single blanks.
 
-    `dropped` names more, of columns without a value, may follow.
+    Names of columns without a value, which the table has lost, may stand before and behind.
     """
     found: list[tuple[list[str], bool]] = []
-    for sign in dict.fromkeys((separator, ",", ";", "\t", "|")):
+    dropped = table.dropped
+    for sign in dict.fromkeys((table.separator, ",", ";", "\t", "|")):
         if sign != " " and sign in line:
             cells = split_cells(line, sign)
-            if len(cells) > n and re.search(r"[(\[]", line):  # "S(Q,E)" is one name
-                cells = [cell.strip() for cell in re.split(rf"{re.escape(sign)}(?![^(\[]*[)\]])", line)]
+            if re.search(r"\S\s*[(\[]", line):  # "S(Q,E)" and "(THz, angular)" belong to one name
+                cells = [cell.strip().strip("\"'") for cell in re.split(rf"{re.escape(sign)}(?![^(\[]*[)\]])", line)]
+            cells = cells[table.dropped_first :] if len(cells) == n + table.dropped_first else cells
             cells = cells[1:] if len(cells) == n + 1 and not cells[0] else cells
             cells = cells[:-1] if len(cells) == n + 1 and not cells[-1] else cells
             found.append((_spread(cells[:n] if 0 < len(cells) - n <= dropped else cells, n), True))

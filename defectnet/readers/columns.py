@@ -163,9 +163,8 @@ def _density(names: list[str], roles: list[Role], axis: int, high: int | None, w
         return tuple(parts)
     if not (totals or dense or unknown or parts):
         raise SpectrumError(f"no column of {where} is a density ({_list(names)})", fix=_GIVE, field="file")
-    choose = (
-        f"name the density with --column, such as --column {(dense or unknown)[0] + 1 if (dense or unknown) else 2}"
-    )
+    likely = totals or dense or unknown
+    choose = f"name the density with --column, such as --column {likely[0] + 1 if likely else 2}"
     if len(names) == 3 and axis == 0 and roles[2] != Role.ERROR:
         raise SpectrumError(f"the third column of {where}, {names[2]!r}, is no error", fix=choose, field="file")
     raise SpectrumError(

@@ -22,6 +22,10 @@ _UNIT_LINE = re.compile(
 _AXIS_LINE = re.compile(
     r"^\W*(?:(?:column|col\.?|row)\s*1|1st column|first column|x|x[- ]axis)\s*[:=]\s*(?P<name>.+)$", re.IGNORECASE
 )
+# "omega; units=rad/ps", of MDANSE
+_NAMED_UNIT = re.compile(r"^\W*(?P<name>\w[\w ]*?)\s*[;,]\s*units?\s*[:=]\s*(?P<unit>[^;,]+)", re.IGNORECASE)
+# "- {name: energy, unit: meV, datatype: float64}", of Astropy's ECSV
+_ECSV_LINE = re.compile(r"^\W*name:\s*(?P<name>[^,}]+),\s*unit:\s*(?P<unit>[^,}]+)")
 _ARBITRARY = re.compile(r"a\.? ?u\.?|arb.*|counts?|none|-", re.IGNORECASE)
 _ANGULAR = re.compile(r"\bangular\s+frequenc|\bkreisfrequenz", re.IGNORECASE)
 _OPTICAL = re.compile(
@@ -38,7 +42,8 @@ _OPTICAL = re.compile(
 _OTHER = re.compile(
     r"\b(?:alpha|α|a)(?:\^?2|²) ?f\b|\beliashberg\b|\bepsilon|\bε|\bdielectric|\bpermittivity|\bconductivity\b"
     r"|\bsigma_?[12]\b|\brefractive|\bheat capacity\b|\bc_?v\b|\bfermi\b|\be[-−]?e_?f(?:ermi)?\b|\belectronic\b"
-    r"|\bself[- ]energy\b|\blinewidth|\blife ?times?\b|\bgr(?:ü|ue|u)neisen",
+    r"|\bdegenerac(?:y|ies)\b|\bmultiplicit(?:y|ies)\b|\bself[- ]energy\b|\blinewidth"
+    r"|\blife ?times?\b|\bgr(?:ü|ue|u)neisen",
     re.IGNORECASE,
 )
 _NEUTRON = re.compile(
@@ -49,7 +54,7 @@ _NEUTRON = re.compile(
 )
 _NUMBER = r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)"
 _GAUSSIAN = re.compile(
-    rf"(?P<what>fwhm|sigma|σ|smearing|broadening)\b[^0-9+\-.]{{0,40}}{_NUMBER}\s*(?P<unit>[A-Za-zµμ^/⁻¹-]*\d?)",
+    rf"(?P<what>fwhm|sigma|σ|smearing|broadening)\b(?:(?!\bT\b|temp|\^|²|fwhm|hwhm|sigma|σ|lorentz)[^0-9+\-.]){{0,40}}{_NUMBER}\s*(?P<unit>[A-Za-zµμ^/⁻¹-]*\d?)",
     re.IGNORECASE,
 )
 _TETRAHEDRON = re.compile(r"tetrahedr", re.IGNORECASE)
@@ -70,6 +75,8 @@ def unit_lines(header: Sequence[str]) -> list[tuple[SaidUnit, str]]:
             if (role_of(first) == Role.AXIS and find_unit(first) is None) or _ARBITRARY.fullmatch(first):
                 continue
             found.append((find_unit(first) or unit_named(parse_unit(first)), f"its line {line.strip()[:40]!r}"))
+        elif (match := _ECSV_LINE.match(line) or _NAMED_UNIT.match(line)) and role_of(match["name"]) == Role.AXIS:
+            found.append((find_unit(match["unit"]) or unit_named(parse_unit(match["unit"])), f"its line {line[:40]!r}"))
         elif match := _AXIS_LINE.match(line):
             named = find_unit(re.split(r"[,;|]", match["name"])[0])
             if named is not None:

@@ -66,7 +66,7 @@ NOT_READ: tuple[NotRead, ...] = (
     ),
     NotRead("a tar archive", "unpack it and give the file in it", lambda source: source.content[257:262] == b"ustar"),
     _words("JCAMP-DX", "export a density of states as columns of text", r"\A##(?:TITLE|JCAMP)", re.IGNORECASE),
-    _words("XML, such as VASP's vasprun.xml", _DOS, r"\A<\?xml|\A<(?:modeling|html|!doctype)", re.IGNORECASE),
+    _words("XML, such as VASP's vasprun.xml", _DOS, r"\A<\?xml|\A<modeling", re.IGNORECASE),
     _words(
         "a crystal structure (CIF)",
         "give its spectrum; a structure belongs to --structure",
@@ -93,7 +93,9 @@ NOT_READ: tuple[NotRead, ...] = (
         r"\A\s*Dynamical matrix file|\A\s*Dynamical\s+Matrix in",
     ),
     _words("a program's input", _COLUMNS, r"\A&(?:control|input|system)\b", re.IGNORECASE),
-    _words("JSON inside HTML", _COLUMNS, r"\A<"),
+    _words("a web page or other markup", _COLUMNS, r"\A<"),
+    _words("text of Igor (.itx)", _COLUMNS, r"\AIGOR\s"),
+    _words("LaTeX", _COLUMNS, r"\A\s*\\(?:begin|documentclass|hline)"),
     NotRead(
         "YAML, but none of phonopy's mesh.yaml and phonopy.yaml",
         _COLUMNS,

@@ -26,7 +26,7 @@ _SAMPLE = 50
 _LEADING_ZERO = re.compile(r"[+-]?0\d+\Z", re.ASCII)
 # A row between bars, as Markdown and databases write it, and the rules between such rows.
 _BARRED = re.compile(r"\s*\|?[\s\"']*[+-]?[.,]?\d[^|]*\|", re.ASCII)
-_RULE = re.compile(r"[\s|:+=*-]*[-=]{2}[\s|:+=*-]*")
+_RULE = re.compile(r"[\s|:+=*-]*[-=]{2}[\s|:+=*-]*|\s*\(\d+ rows?\)\s*")
 _WORDS = re.compile(r"\"[^\"]*\"|\S+")
 _GIVE = "give two columns, frequency and density, or a third with the density's error"
 _REPAIR = "repair or remove it"
@@ -66,6 +66,7 @@ class Table:
     notes: list[str]
     all_whole: bool = False
     dropped: int = 0  # columns at the end without a value in any row
+    dropped_first: int = 0  # and at the beginning: of Origin's header, the names of its lines stand there
 
 
 @dataclass(frozen=True)
@@ -289,6 +290,7 @@ def _drop_empty_columns(table: Table) -> None:
     for at, kept in ((-1, slice(None, -1)), (0, slice(1, None))):
         while all(len(block.rows[0]) > 2 and all(row[at] != row[at] for row in block.rows) for block in table.blocks):
             table.dropped += at == -1
+            table.dropped_first += at == 0
             for block in table.blocks:
                 block.rows = [row[kept] for row in block.rows]
 

@@ -27,6 +27,7 @@ __all__ = ["FORMATS", "parse_curve", "parse_text", "read_columns"]
 
 _PHONOPY = re.compile(r"(Tetrahedron method|Sigma = [\d.]+)$")
 _GENERALISED = re.compile(r"gdos|generali[sz]ed", re.IGNORECASE)
+_IN_BRACKETS = re.compile(r"[(\[]([^)\]]+)[)\]]")
 _SCATTERING = re.compile(r"^s\s*\(|^(?:chi|χ)", re.IGNORECASE)
 
 Row = tuple[float, ...]
@@ -67,6 +68,10 @@ def read_columns(table: Table, wish: Wish, where: str, what: str = "text") -> Re
     if by_phonopy:
         return _phonopy(table, values, wish, where)
     names, units = find_names(table, values.shape[1])
+    if names is None and values.shape[1] > 2 and np.all(np.diff(values[:, 0]) == 1):
+        # R's write.table gives its column of row numbers no name.
+        names, units = find_names(table, values.shape[1] - 1)
+        names, units = None if names is None else ["", *names], ["", *units] if units else []
     if names is None:
         refuse_other_axes(table.header, values.shape[1], table.separator, where)
     if names is not None and wish.column is None:
@@ -199,6 +204,10 @@ def _elements(roles: Roles, values: NDArray[np.float64]) -> dict[str, NDArray[np
 def _named_notes(names: list[str], roles: Roles, unit: AxisUnit, kind: str | None) -> list[str]:
     notes = []
     axis, density = names[roles.axis].strip(), names[roles.density[0]].strip()
+    if unit.said_by == "the caller" and (match := _IN_BRACKETS.search(axis)) and find_unit(axis) is None:
+        notes.append(
+            f"its axis {axis!r} names {match[1]!r}, which is no unit that is known; it was read in {unit.name}"
+        )
     if unit.name == "THz" and re.match(r"\W*(omega|ω)\b", axis, re.IGNORECASE):
         notes.append(f"its axis {axis!r} was read as an ordinary frequency; divide it by 2π if it is an angular one")
     if _SCATTERING.match(density):
