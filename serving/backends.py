@@ -63,7 +63,7 @@ class _Processes:
 
     async def describe(self) -> list[dict[str, Any]]:
         """Ask every replica which model it holds."""
-        described: list[dict[str, Any]] = await _ask_all(_handle("model"), "describe")
+        described: list[dict[str, Any]] = await _from_every_replica(_handle("model"), "describe")
         if not described:
             raise BusyError
         return described
@@ -72,12 +72,14 @@ class _Processes:
         """Have every replica, and the challenger's, look at the registry now."""
         for handle in (_handle("model"), self._challenger):
             if handle is not None:
-                await _ask_all(handle, "look_now")
+                await _from_every_replica(handle, "look_now")
 
     async def metrics(self) -> list[tuple[str, list[Metric]]]:
         """The counters of all processes: this one asks the others."""
         handles = [*(_handle(name) for name in self._counting), self._challenger]
-        answers = await asyncio.gather(*(_ask_all(handle, "metrics") for handle in handles if handle is not None))
+        answers = await asyncio.gather(
+            *(_from_every_replica(handle, "metrics") for handle in handles if handle is not None)
+        )
         return sorted((answer for group in answers for answer in group), key=lambda answer: str(answer[0]))
 
 
@@ -182,7 +184,7 @@ def _handle(name: str) -> DeploymentHandle:
     return serve.get_deployment_handle(name, APPLICATION)
 
 
-async def _ask_all(handle: DeploymentHandle, method: str) -> list[Any]:
+async def _from_every_replica(handle: DeploymentHandle, method: str) -> list[Any]:
     """The answers of those replicas that answer."""
     try:
         answers = await handle.broadcast(method).results_async(timeout_s=_BROADCAST_S, return_exceptions=True)

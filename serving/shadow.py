@@ -35,18 +35,18 @@ class Shadowing:
     """Asks the challenger in the background.
 
     Args:
-        ask: the challenger's answers, none where there is no challenger.
+        challenge: asks the challenger; gives no answers where there is no challenger.
         max_waiting: requests that may wait for it at a time.
         registry: where the counters go.
     """
 
     def __init__(
         self,
-        ask: Callable[[Sequence[Query]], Awaitable[list[dict[str, Any]]]],
+        challenge: Callable[[Sequence[Query]], Awaitable[list[dict[str, Any]]]],
         max_waiting: int,
         registry: CollectorRegistry,
     ) -> None:
-        self._ask, self._max_waiting = ask, max_waiting
+        self._challenge, self._max_waiting = challenge, max_waiting
         self._waiting: set[asyncio.Task[None]] = set()
         versions = ["model_version", "challenger_version"]
         self._compared = Counter(
@@ -71,7 +71,7 @@ class Shadowing:
     async def _compare(self, queries: Sequence[Query], answers: Sequence[dict[str, Any]]) -> None:
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                challenges = await self._ask(queries)
+                challenges = await self._challenge(queries)
         except Exception as error:  # whatever it is, it is the challenger's alone
             logger.warning("the challenger failed: %s", type(error).__name__)
             self._left_out.inc()

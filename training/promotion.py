@@ -27,7 +27,7 @@ from training.dataset import SpectraArrays, dataset_sha256, rows_of_split
 from training.evaluate import judge_modes, network_answerer
 from training.tracking import tracking_client
 
-__all__ = ["Check", "Gate", "compare", "markdown", "promote"]
+__all__ = ["ComparedFigure", "Gate", "compare", "markdown", "promote"]
 
 _SPLIT_PERCENT = 2.0
 SCOPES: Mapping[str, tuple[float, float]] = {
@@ -42,7 +42,7 @@ _RANGE = (0.5, 99.5)  # percentiles of the resampled difference
 
 
 @dataclass(frozen=True)
-class Check:
+class ComparedFigure:
     """One figure of both models; `gain` is positive where the challenger is better, `noise` its 99 % range."""
 
     figure: str
@@ -60,17 +60,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Gate:
-    """The verdict on one challenger; without a champion there is nothing to compare, and no check."""
+    """The verdict on one challenger; without a champion there is nothing to compare, and no figure."""
 
     version: str
     champion: str | None
-    checks: tuple[Check, ...]
+    compared: tuple[ComparedFigure, ...]
     force: str | None = None
 
     @property
     def passed(self) -> bool:
         """Whether no figure is worse."""
-        return all(check.passed for check in self.checks)
+        return all(one.passed for one in self.compared)
 
     @property
     def promoted(self) -> bool:
@@ -104,10 +104,10 @@ def promote(
             for one in (version, former)
         )
         gate = Gate(version, former, compare(ours, theirs, read_spectra(benchmark)), force)
-    failed = [f"{check.figure} {check.scope}" for check in gate.checks if not check.passed]
+    failed = [f"{one.figure} {one.scope}" for one in gate.compared if not one.passed]
     tags = {"gate": "passed" if gate.passed else "forced" if force else "refused", "gate_champion": former}
     tags |= {"gate_benchmark_sha256": dataset_sha256(benchmark), "gate_failed": ", ".join(failed)}
-    tags |= {f"gate_{check.figure}_{_TAGS[check.scope]}": f"{check.challenger:.4f}" for check in gate.checks}
+    tags |= {f"gate_{one.figure}_{_TAGS[one.scope]}": f"{one.challenger:.4f}" for one in gate.compared}
     if failed and force:
         tags["gate_reason"] = force
     if gate.promoted:
@@ -116,14 +116,16 @@ def promote(
     return gate
 
 
-def compare(challenger: str | Path, champion: str | Path, table: pa.Table, *, seed: int = 0) -> tuple[Check, ...]:
+def compare(
+    challenger: str | Path, champion: str | Path, table: pa.Table, *, seed: int = 0
+) -> tuple[ComparedFigure, ...]:
     """Both artifacts on the test hosts of `table`, figure by figure, with candidate lists and with the references."""
     (rows, ours), (_, theirs) = _judged(challenger, table), _judged(champion, table)
     hosts = np.unique(rows.formula[rows.has_reference])
     members = [np.flatnonzero(rows.formula[rows.has_reference] == host) for host in hosts]
     rng = np.random.default_rng(seed)
     draws = [np.concatenate([members[i] for i in rng.integers(len(hosts), size=len(hosts))]) for _ in range(_RESAMPLES)]
-    checks = []
+    compared = []
     for scope, (low, high) in SCOPES.items():
         after, before = score_range(ours, low, high), score_range(theirs, low, high)
         resampled = [
@@ -138,23 +140,23 @@ def compare(challenger: str | Path, champion: str | Path, table: pa.Table, *, se
             assert gain is not None
             noise = np.percentile(found, _RANGE) if found.size else np.zeros(2)
             values = float(before[figure] or 0.0), float(after[figure] or 0.0)
-            checks.append(Check(figure, scope, *values, gain, (float(noise[0]), float(noise[1]))))
-    return tuple(checks)
+            compared.append(ComparedFigure(figure, scope, *values, gain, (float(noise[0]), float(noise[1]))))
+    return tuple(compared)
 
 
 def markdown(gate: Gate) -> str:
-    """The checks as a table."""
+    """The compared figures as a table."""
     lines = [
         f"| figure | dopants | champion {gate.champion} | version {gate.version} | gain | 99 % range | |",
         "|---|---|---|---|---|---|---|",
     ]
     titles = {"f1": "presence F1", "mae_pct": "concentration MAE (% abs.)", "coverage_90": "coverage of 90 %"}
-    for check in gate.checks:
-        low, high = check.noise
-        verdict = "passes" if check.passed else "**worse**"
+    for one in gate.compared:
+        low, high = one.noise
+        verdict = "passes" if one.passed else "**worse**"
         lines.append(
-            f"| {titles[check.figure]} | {check.scope} | {check.champion:.3f} | {check.challenger:.3f} "
-            f"| {check.gain:+.3f} | {low:+.3f} … {high:+.3f} | {verdict} |"
+            f"| {titles[one.figure]} | {one.scope} | {one.champion:.3f} | {one.challenger:.3f} "
+            f"| {one.gain:+.3f} | {low:+.3f} … {high:+.3f} | {verdict} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -51,7 +51,7 @@ def promote(
         return
     version = _registered(version, artifact)
     gate = promotion.promote(version, benchmark, force=force)
-    if gate.checks:
+    if gate.compared:
         console.print(Markdown(promotion.markdown(gate)))
     if not gate.promoted:
         raise RegistryError(

@@ -113,8 +113,8 @@ class BatchBook:
         """A batch of this caller's, or None where there is none."""
         return self._describe(batch_id) if self._may_see(batch_id, caller) else None
 
-    def everything(self, most: int) -> list[dict[str, Any]]:
-        """Everybody's batches, the youngest first; for an operator."""
+    def newest(self, most: int) -> list[dict[str, Any]]:
+        """Everybody's batches, at most so many, the youngest first; for an operator."""
         folders = [path.parent for path in Path(self.settings.results).glob(f"b-*/{REQUEST}")]
         described = [self._describe(folder.name) for folder in folders if _ID.fullmatch(folder.name)]
         return sorted(described, key=lambda batch: str(batch["created_at"]), reverse=True)[:most]

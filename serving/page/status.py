@@ -43,7 +43,7 @@ def status_routes(
         except DefectNetError as error:
             promotions = []
             unknown.append(f"The promotions are not known: {error}.")
-        batches = await asyncio.to_thread(book.everything, _MOST_BATCHES)
+        batches = await asyncio.to_thread(book.newest, _MOST_BATCHES)
         given = await asyncio.to_thread(hosts.everything) if settings.hosts.prepare else []
         return JSONResponse(
             {
