@@ -5,7 +5,7 @@ same model fed with the pristine spectrum as sample: what it finds, prior, list 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from defectnet.elements import VOCABULARY
 from defectnet.metrics import HEADLINE_PERCENT, Judged, score_answers
 from defectnet.model.calibration import COVERAGE, conformal_quantile
 from defectnet.model.comparison.batches import flags_of, most_promising, stacked
-from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, LogitMap, any_of
+from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, LogitMap, any_of, interval
 from defectnet.model.comparison.comparer import SOURCES, Comparer
 from defectnet.model.comparison.hosts import source_class
 from defectnet.model.features import element_index
@@ -117,7 +117,7 @@ def raw_answers(
         ]
         truths = [{} if pristine else rows.truth[row] for row in places[start : start + _BATCH]]
         parts.append(_ask(network, questions, truths, mismatch, generator, prior))
-    names = RawAnswers.__dataclass_fields__
+    names = [field.name for field in fields(RawAnswers)]
     return RawAnswers(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
@@ -191,15 +191,15 @@ def judge(raw: RawAnswers, calibration: ComparisonCalibration, *, candidates: bo
         of = raw.source == place
         probability[of] = calibration.map_of(name, candidates=candidates).probability(raw.logit[of])
         factor[of] = calibration.factor_of(name)
-    margin = np.exp(raw.log_spread) * factor
+    amount, low, high = interval(raw.log_mean, raw.log_spread, factor)
     return Judged(
         asked=np.isfinite(raw.logit),
         truth=raw.truth,
         probability=probability,
         present=probability >= FOUND,
-        concentration=np.minimum(np.exp(raw.log_mean), 1.0),
-        low=np.exp(raw.log_mean - margin),
-        high=np.minimum(np.exp(raw.log_mean + margin), 1.0),
+        concentration=amount,
+        low=low,
+        high=high,
     )
 
 
@@ -288,8 +288,7 @@ def evaluate_comparison(
         figures = _figures(raw, calibration, regime)
         figures["n_hosts"] = len({rows.host[row] for row in places})
         control = raw_answers(network, rows, places, regime, pristine=True)
-        told = RawAnswers(**{**vars(control), "truth": raw.truth})
-        figures["control"] = _figures(told, calibration, regime)
+        figures["control"] = _figures(replace(control, truth=raw.truth), calibration, regime)
         figures["false_alarms_pristine"] = float(
             judge(control, calibration, candidates=regime.candidates).present.any(axis=1).mean()
         )

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from defectnet.model.comparison.axis import CENTRES, WIDTHS, smearing
+from defectnet.model.comparison.axis import CENTRES, EVEN_TO, WIDTHS, smearing
 from defectnet.model.comparison.registration import WIDTHS_TRIED
 from defectnet.settings import Settings
 from defectnet.spectrum import MODES_PER_ATOM
@@ -16,7 +16,7 @@ __all__ = ["Mismatch", "MismatchSettings", "bent", "moved_curves"]
 
 _CENTRES = torch.tensor(CENTRES, dtype=torch.float32)
 _WIDTHS = torch.tensor(WIDTHS, dtype=torch.float32)
-_WITHIN = _CENTRES.clamp(max=1.2)
+_WITHIN = _CENTRES.clamp(max=EVEN_TO)
 
 
 class MismatchSettings(Settings):

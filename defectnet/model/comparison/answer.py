@@ -16,7 +16,7 @@ from defectnet.host import Host
 from defectnet.io.response_library import KnownHosts
 from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
 from defectnet.model.comparison.batches import MOST_CANDIDATES, flags_of, most_promising, stacked
-from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, strangeness
+from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, interval, strangeness
 from defectnet.model.comparison.comparer import Comparer, ComparerInputs
 from defectnet.model.comparison.features import response_at
 from defectnet.model.comparison.hosts import Entry, HostOnAxis, source_class
@@ -38,8 +38,8 @@ _RIVALS, _ALTERNATIVES = 10, 4
 _NOTABLE_STRETCH = 0.03
 _FIX = "name the host of the sample, or leave host_id out"
 _ROOT = np.sqrt(WIDTHS)
-_SMOOTHED = smoothing(COARSE).double().numpy()
-_SMOOTH = _SMOOTHED * _ROOT
+_SMOOTHING = smoothing(COARSE).double().numpy()
+_WEIGHTED_SMOOTHING = _SMOOTHING * _ROOT
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,9 +210,8 @@ class Comparison:
             both = any_of(np.array([one for one, _, _ in found]))
             mapped = calibration.map_of(source, candidates=query.candidates is not None)
             p = float(mapped.probability(np.array(both)))
-            margin = float(np.exp(spread[column])) * calibration.factor_of(source)
-            amount, low, high = (float(np.exp(mean[column] + sign * margin)) for sign in (0.0, -1.0, 1.0))
-            verdicts.append(ElementVerdict(element, p >= FOUND, p, min(amount, 1.0), low, min(high, 1.0)))
+            amounts = interval(mean[column], spread[column], calibration.factor_of(source))
+            verdicts.append(ElementVerdict(element, p >= FOUND, p, *map(float, amounts)))
             sites[element] = place
         verdicts += [
             ElementVerdict(entry.element, False, 0.0, 0.0, 0.0, 0.0)
@@ -223,15 +222,15 @@ class Comparison:
         fit = Fit(
             host_id=placed.host.host_id,
             explained=self._explained(placed, ordered, sites),
-            moved=float(np.clip(0.5 * np.abs(placed.change @ _SMOOTHED * WIDTHS).sum() / MODES_PER_ATOM, 0.0, 1.0)),
+            moved=float(np.clip(0.5 * np.abs(placed.change @ _SMOOTHING * WIDTHS).sum() / MODES_PER_ATOM, 0.0, 1.0)),
             sources={e: placed.entries[place].source for e, place in sites.items()},
         )
         return Answered(ordered, fit, strangeness(unexplained, calibration), sites)
 
     def _explained(self, placed: Placed, verdicts: Sequence[ElementVerdict], sites: dict[str, int]) -> float:
-        change = placed.change @ _SMOOTH
+        change = placed.change @ _WEIGHTED_SMOOTHING
         parts = self._parts(placed, verdicts, sites)
-        left = change - sum((curve @ _SMOOTH for curve in parts.values()), np.zeros_like(change))
+        left = change - sum((curve @ _WEIGHTED_SMOOTHING for curve in parts.values()), np.zeros_like(change))
         return float(np.clip(1.0 - left @ left / max(float(change @ change), 1e-12), 0.0, 1.0))
 
     def _parts(self, placed: Placed, verdicts: Sequence[ElementVerdict], sites: dict[str, int]) -> dict[str, Array]:
@@ -247,8 +246,8 @@ class Comparison:
         """The measured change and what the found elements' responses make of it, on the measured axis, smoothed."""
         scale = placed.registration.top_thz
         parts = self._parts(placed, answered.verdicts, answered.sites)
-        each = {element: curve @ _SMOOTHED / scale for element, curve in parts.items()}
-        measured = placed.change @ _SMOOTHED / scale
+        each = {element: curve @ _SMOOTHING / scale for element, curve in parts.items()}
+        measured = placed.change @ _SMOOTHING / scale
         residual = measured - sum(each.values(), np.zeros_like(measured))
         edges = placed.registration.measured_thz(EDGES)
         return Curves(0.5 * (edges[1:] + edges[:-1]), measured, each, residual)
@@ -262,7 +261,7 @@ class Comparison:
             return ()
         amounts = {v.element: v.concentration for v in answered.verdicts}
         seen = _responses_at(placed, places, [amounts[placed.entries[place].element] for place in places])
-        found = unmix(placed.change.astype(float) @ _SMOOTH, seen @ _SMOOTH).sets
+        found = unmix(placed.change.astype(float) @ _WEIGHTED_SMOOTHING, seen @ _WEIGHTED_SMOOTHING).sets
         told = [
             Alternative(
                 tuple(placed.entries[places[member]].element for member in one.members), one.amounts, one.explained

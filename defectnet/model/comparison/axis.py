@@ -16,6 +16,7 @@ __all__ = [
     "CENTRES",
     "COARSE",
     "EDGES",
+    "EVEN_TO",
     "FINE",
     "N_BINS",
     "WIDTHS",
@@ -29,9 +30,11 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-_N_EVEN, _N_WIDENING, _EVEN_TO, _LAST = 144, 32, 1.2, 4.0
+# Local modes lie beyond the end of the even bins; what bends an axis is held there.
+EVEN_TO = 1.2
+_N_EVEN, _N_WIDENING, _LAST = 144, 32, 4.0
 EDGES: Array = np.concatenate(
-    [np.linspace(0.0, _EVEN_TO, _N_EVEN + 1), np.geomspace(_EVEN_TO, _LAST, _N_WIDENING + 1)[1:]]
+    [np.linspace(0.0, EVEN_TO, _N_EVEN + 1), np.geomspace(EVEN_TO, _LAST, _N_WIDENING + 1)[1:]]
 )
 N_BINS = EDGES.size - 1
 WIDTHS: Array = np.diff(EDGES)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from defectnet.settings import Settings
 
-__all__ = ["FOUND", "ComparisonCalibration", "LogitMap", "any_of", "strangeness"]
+__all__ = ["FOUND", "ComparisonCalibration", "LogitMap", "any_of", "interval", "strangeness"]
 
 Floats = NDArray[np.float64]
 
@@ -60,6 +60,19 @@ def any_of(logits: Floats) -> float:
     """The logit that at least one of several sites holds the element, from the sites' logits, shape (n,), n > 0."""
     absent = float(np.sum(-np.logaddexp(0.0, logits)))  # log of the probability that none does
     return float(np.log(-np.expm1(min(absent, -1e-12))) - absent)
+
+
+def interval(log_mean: Floats, log_spread: Floats, factor: Floats | float) -> tuple[Floats, Floats, Floats]:
+    """A concentration and the ends of its interval, fractions of all atoms, each in the shape of `log_mean`.
+
+    Args:
+        log_mean: natural log of the concentration.
+        log_spread: natural log of the standard deviation of `log_mean`.
+        factor: multiple of it that covers 90 %.
+    """
+    margin = np.exp(log_spread) * factor
+    low, high = np.exp(log_mean - margin), np.exp(log_mean + margin)
+    return np.minimum(np.exp(log_mean), 1.0), low, np.minimum(high, 1.0)
 
 
 def strangeness(unexplained: float, calibration: ComparisonCalibration) -> float:

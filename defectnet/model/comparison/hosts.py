@@ -102,14 +102,14 @@ class HostOnAxis:
                 _UNEXPECTED_RATIO if expected is None else math.log(max(expected.weight, _LEAST_WEIGHT) / best[key[0]])
             )
             hetero = expected is not None and expected.heterovalent
-            drawn = {source: self._stacked(found, step, kind) for source, found in sources.items()}
+            drawn = {source: self._three_amounts(found, step, kind) for source, found in sources.items()}
             springs = drawn[_SPRINGS][0] if _SPRINGS in drawn else None
             self.entries[key] = {
                 source: Entry(*key, source, *curves, log_weight, ratio, hetero, springs)
                 for source, curves in drawn.items()
             }
 
-    def _stacked(
+    def _three_amounts(
         self, found: list[StoredResponse], step: float, kind: str
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         ordered = sorted(found, key=lambda one: one.concentration)

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from defectnet.model.comparison.axis import CENTRES, EDGES, WIDTHS, smearing, smoothing
+from defectnet.model.comparison.axis import CENTRES, EDGES, EVEN_TO, WIDTHS, smearing, smoothing
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum
 
 __all__ = ["LEAST_LIKENESS", "WIDTHS_TRIED", "Registration", "register", "smeared"]
@@ -173,7 +173,7 @@ def _smearing(width: float) -> Array:
 
 def _bend(u: Array, warp: Array) -> Array:
     """The relative shift of places `u`; warps of shape (n, 3, 1) give a row each."""
-    within = np.minimum(u, 1.2)
+    within = np.minimum(u, EVEN_TO)
     warp = np.moveaxis(warp, -2, 0) if warp.ndim > 1 else warp
     return np.asarray(warp[0] + warp[1] * np.sin(np.pi * within) + warp[2] * np.sin(2.0 * np.pi * within))
 
