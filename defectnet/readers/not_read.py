@@ -40,7 +40,6 @@ HDF5_NOT_READ: tuple[NotRead, ...] = (
 NOT_READ: tuple[NotRead, ...] = (
     *HDF5_NOT_READ,
     _magic("an old Excel workbook (.xls)", "save it as .xlsx or CSV", b"\xd0\xcf\x11\xe0"),
-    _magic("a NumPy file", _COLUMNS + " (numpy.savetxt)", b"\x93NUMPY"),
     _magic(
         "a picture or PDF",
         "give the numbers, not their picture",

@@ -206,6 +206,12 @@ def _dave() -> bytes:
     return "\n".join([*lines, ""]).encode()
 
 
+def _numpy() -> bytes:
+    sink = io.BytesIO()
+    np.savez(sink, frequency_thz=THZ, dos=VALUES, error=ERROR)
+    return sink.getvalue()
+
+
 def _grace() -> bytes:
     head = ["# Grace project file", "@version 50123", '@    xaxis  label "Frequency (THz)"', "@target G0.S0"]
     rows = [f"{x:.4f} {y:.6f} {e:.6f}" for x, y, e in zip(THZ, VALUES, ERROR, strict=True)]
@@ -230,6 +236,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "nexus.nxs": lambda: _hdf5(_nexus),
     "mantid.nxs": lambda: _hdf5(_mantid),
     "columns.xlsx": _excel,
+    "columns.npz": _numpy,
     "euphonic.json": _euphonic,
     "pymatgen.json.gz": _pymatgen,
     "api.json": _api,
