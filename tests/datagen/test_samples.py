@@ -126,4 +126,6 @@ def test_an_identity_gives_the_row_that_it_always_gave() -> None:
                 assert np.abs(np.cumsum(change)).sum() < 0.02
         strains = [row["origin"].pop("strain") for row in (one, other)]
         assert strains[1] == pytest.approx(strains[0], rel=1e-5)
+        later = [other.pop(name) for name in sorted(other.keys() - one.keys())]  # columns that the table has since
+        assert later == [None] * len(later)
         assert one == other
