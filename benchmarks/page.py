@@ -13,7 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "page.json"
-FLOWS = ("tests/serving/page/test_browser.py", "tests/serving/page/test_screenshots.py")
+FLOWS = tuple(f"tests/serving/page/test_{name}.py" for name in ("browser", "own_crystal", "screenshots"))
 
 
 class Counted:

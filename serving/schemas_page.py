@@ -59,6 +59,7 @@ QUESTION_BODY: dict[str, Any] = {
                     "properties": {
                         "file": _FILE,
                         "host": {"type": "string"},
+                        "host_id": {"type": "string", "description": "Whose responses are compared."},
                         "unit": {"type": "string"},
                         "override_unit": {"type": "boolean"},
                         "reference": {
@@ -100,6 +101,9 @@ class ReadItem(BaseModel):
     host: str | None = Field(None, description="Where a table names it.")
     reference: ReferenceItem | None = None
     candidates: list[str] | None = None
+    host_id: str | None = None
+    reference_kind: str | None = None
+    prior: bool | None = None
     error: str | None = None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
+from string import Template
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
@@ -34,7 +34,27 @@ _TYPES = {
     "svg": "image/svg+xml",
     "csv": "text/csv; charset=utf-8",
 }
-_PAGES = {"/": "index.html", "/docs": "docs.html", "/status": "status.html"}
+# Files that the pages load; those of their own text are not among them.
+_ASSETS = frozenset(_TYPES) - {"html"}
+_FRAME = "frame.html"
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What stands in the frame that all pages share: the file of its main part, its script, what the menu calls it."""
+
+    main: str
+    script: str
+    title: str
+    link: str
+
+
+# By address, as the menu has it: relative, for the service may stand behind a prefix.
+_PAGES = {
+    ".": _Page("index.html", "main.js", "DefectNet", "Read spectra"),
+    "docs": _Page("docs.html", "docs.js", "DefectNet: the interface", "Interface"),
+    "status": _Page("status.html", "status.js", "DefectNet: status", "Status"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,15 +65,16 @@ class _File:
 
 def page_files(routes: APIRouter) -> None:
     """Add the routes of the pages and of what they load."""
-    shipped = {file.name: _loaded(file) for file in files("serving.page").joinpath("static").iterdir() if _kind(file)}
+    contents = {file.name: file.read_bytes() for file in files("serving.page").joinpath("static").iterdir()}
+    shipped = {name: _loaded(name, content) for name, content in contents.items() if _kind(name) in _ASSETS}
 
-    def page(path: str, name: str) -> None:
+    def page(path: str, file: _File) -> None:
         @routes.get(path, include_in_schema=False)
         async def get(request: Request) -> Response:
-            return _answer(request, shipped[name])
+            return _answer(request, file)
 
-    for path, name in _PAGES.items():
-        page(path, name)
+    for address in _PAGES:
+        page(f"/{address.strip('.')}", _loaded(_FRAME, _framed(address, contents)))
 
     @routes.get("/page/{name}", include_in_schema=False)
     async def file(name: str, request: Request) -> Response:
@@ -62,14 +83,22 @@ def page_files(routes: APIRouter) -> None:
         return _answer(request, shipped[name])
 
 
-def _kind(file: Any) -> str | None:
-    return _TYPES.get(file.name.rpartition(".")[2])
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
-def _loaded(file: Any) -> _File:
-    content = file.read_bytes()
+def _framed(address: str, contents: Mapping[str, bytes]) -> bytes:
+    """A page: its main part in the frame, with its own link marked in the menu."""
+    here = {address: ' aria-current="page"'}
+    links = " ".join(f'<a href="{to}"{here.get(to, "")}>{one.link}</a>' for to, one in _PAGES.items())
+    page, frame = _PAGES[address], Template(contents[_FRAME].decode())
+    parts = {"title": page.title, "script": page.script, "links": links, "main": contents[page.main].decode()}
+    return frame.substitute(parts).encode()
+
+
+def _loaded(name: str, content: bytes) -> _File:
     mark = f'"{sha256(content).hexdigest()[:32]}"'
-    return _File(content, {**_HEADERS, "content-type": str(_kind(file)), "etag": mark})
+    return _File(content, {**_HEADERS, "content-type": _TYPES[_kind(name)], "etag": mark})
 
 
 def _answer(request: Request, file: _File) -> Response:

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import binascii
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from serving.settings import ServiceSettings
 
 __all__ = ["question_routes"]
 
-_KEYS = {"file", "host", "unit", "override_unit", "reference", "candidates", "kind", "prior"}
+_KEYS = {"file", "host", "host_id", "unit", "override_unit", "reference", "candidates", "kind", "prior"}
 _AT_ONCE = 2
 
 
@@ -78,8 +79,9 @@ def _asked(body: Any, catalogue: HostCatalogue) -> QueryReading:
         raise InputError("is not a list of symbols", fix='give symbols such as ["Ge", "Sn"]', field="candidates")
     with tempfile.TemporaryDirectory(prefix="defectnet-read-") as folder:
         path = _placed(body["file"], Path(folder) / "sample", "file")
+        host_id = _host_id(body, catalogue)
         try:
-            return read_query(
+            asked = read_query(
                 path,
                 host,
                 unit=body.get("unit"),
@@ -91,6 +93,24 @@ def _asked(body: Any, catalogue: HostCatalogue) -> QueryReading:
             )
         except InputError as error:
             raise without_folder(error, folder) from None
+    kind_of_reference = asked.query.reference_kind
+    if isinstance(body.get("reference"), dict) and "host_id" in body["reference"]:
+        kind_of_reference = "measured" if asked.reading.origin == "computed" else "computed"
+    return replace(asked, query=replace(asked.query, host_id=host_id, reference_kind=kind_of_reference))
+
+
+def _host_id(body: dict[str, Any], catalogue: HostCatalogue) -> str | None:
+    """Whose responses are compared: the host that is named, else one whose density stands in for the reference.
+
+    A packaged host that is only the reference is not named: the command line would take the best of its formula.
+    """
+    named, reference = body.get("host_id"), body.get("reference")
+    if named is None and isinstance(reference, dict) and isinstance(reference.get("host_id"), str):
+        known = catalogue.named(reference["host_id"])
+        return known.host_id if known.responses and not known.packaged else None
+    if named is not None and not isinstance(named, str):
+        raise InputError("is not text", fix="give a string, or leave it out", field="host_id")
+    return None if named is None else catalogue.named(named).host_id
 
 
 def _reference(

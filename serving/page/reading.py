@@ -30,6 +30,8 @@ __all__ = ["reading_routes", "safe_name", "without_folder"]
 _AT_ONCE = 2
 _NOT_IN_NAMES = re.compile(r"[^\w.+\-() ]")
 _LONGEST_NAME = 120
+# What a row of a table asks beside its spectrum.
+_ASKED = ("host", "reference", "candidates", "host_id", "reference_kind", "prior")
 
 
 def reading_routes(routes: APIRouter, settings: ServiceSettings, bodies: Bodies) -> None:
@@ -107,7 +109,7 @@ def _table(path: Path, settings: ServiceSettings) -> list[dict[str, Any]]:
             query.sample_id, Reading(query.spectrum, query.uncertainty, format="DefectNet table", kind=query.kind)
         )
         asked = query.to_json()
-        found.append(item | {key: asked[key] for key in ("host", "reference", "candidates") if key in asked})
+        found.append(item | {key: asked[key] for key in _ASKED if key in asked})
     return found
 
 

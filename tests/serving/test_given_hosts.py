@@ -1,15 +1,17 @@
 """A host that a user gave answers with its own responses to whoever names it: routes, batches and `score`."""
 
 import asyncio
+import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.given_hosts import comparing_artifact, give_made_up
-from support.local_api import Client, LocalBackend, ScriptedJobs
+from support.local_api import Client, LocalBackend, ScriptedJobs, refused
 from support.responses import made_up_question
 
 from defectnet.io.storage import Location
@@ -125,6 +127,24 @@ def test_as_a_study_with_its_curves(client: Client, asked: Query, host_id: str):
     measured = np.array(studied["curves"]["measured"])
     whole = np.sum([*studied["curves"]["each"].values(), studied["curves"]["residual"]], axis=0)
     assert whole == pytest.approx(measured, abs=1e-4)
+
+
+def test_in_a_question_of_files(client: Client, asked: Query, host_id: str):
+    text = "frequency (THz),dos\n"
+    text += "".join(f"{x},{y}\n" for x, y in zip(asked.spectrum.frequency_thz, asked.spectrum.dos, strict=True))
+    sent = {"name": "MgO.csv", "content": base64.b64encode(text.encode()).decode()}
+    body: dict[str, Any] = {"file": sent, "host": "MgO", "reference": sent}
+    told = [body | {"host_id": host_id}, body | {"reference": {"host_id": host_id}}, body]
+    made = [client.request("POST", "/v1/question", json=one).json()["spectrum"] for one in told]
+    # The reference of the second is what was computed of the host.
+    assert [(one.get("host_id"), one.get("reference_kind")) for one in made] == [
+        (host_id, None),
+        (host_id, "computed"),
+        (None, None),
+    ]
+    for wrong in (3, "h-" + "0" * 24):
+        answer = client.request("POST", "/v1/question", json=body | {"host_id": wrong})
+        refused(answer, 422, "host_id")
 
 
 def test_a_row_of_a_table_and_beside_others(predictor: Predictor, asked: Query, host_id: str):

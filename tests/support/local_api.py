@@ -1,6 +1,8 @@
 """The HTTP interface in this process: a backend without Ray, and a synchronous client of it."""
 
 import asyncio
+import shlex
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,29 @@ class ScriptedJobs:
 
     def stop(self, name: str) -> None:
         self.states[name] = "stopped"
+
+
+class ProcessJobs(ScriptedJobs):
+    """Jobs that run, each as a process of its own; `stop_all` ends what still does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, command: str) -> None:
+        super().start(name, command)
+        self.processes[name] = subprocess.Popen(shlex.split(command))
+
+    def state(self, name: str) -> State | None:
+        if name not in self.processes:
+            return None
+        code = self.processes[name].poll()
+        return "running" if code is None else "failed" if code else "succeeded"
+
+    def stop_all(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
 
 
 class Client:

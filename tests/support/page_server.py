@@ -12,8 +12,10 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from defectnet.model.predictor import Predictor
 from serving.api import make_api
 from serving.batch.book import BatchBook
+from serving.batch.jobs import JobRunner
 from serving.settings import ServiceSettings
 from support.local_api import LocalBackend, ScriptedJobs
 
@@ -33,12 +35,18 @@ class PageServer:
         settings: as the service's.
         backend: what answers.
         changed: changes the application before it is served.
+        jobs: what runs the jobs.
     """
 
     def __init__(
-        self, settings: ServiceSettings, backend: LocalBackend, changed: Callable[[FastAPI], Any] = lambda api: None
+        self,
+        settings: ServiceSettings,
+        backend: LocalBackend,
+        changed: Callable[[FastAPI], Any] = lambda api: None,
+        jobs: JobRunner | None = None,
     ) -> None:
         self.backend, self.settings, self._changed = backend, settings, changed
+        self._jobs = jobs or ScriptedJobs()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
@@ -47,7 +55,7 @@ class PageServer:
 
     def start(self) -> None:
         self.backend.registry = CollectorRegistry()
-        book = BatchBook(self.settings.batches, ScriptedJobs(), "sqlite:///none.db")
+        book = BatchBook(self.settings.batches, self._jobs, "sqlite:///none.db")
         api = make_api(self.settings, self.backend, book, self.backend.registry)
         self._changed(api)
         config = uvicorn.Config(api, host="127.0.0.1", port=self.port, log_level="critical", ws="none")
@@ -67,7 +75,7 @@ class PageServer:
 
 
 @contextlib.contextmanager
-def served(settings: ServiceSettings, model: Path, **more: Any) -> Iterator[PageServer]:
+def served(settings: ServiceSettings, model: Path | Predictor, **more: Any) -> Iterator[PageServer]:
     """A page server until the context ends."""
     server = PageServer(settings, PageBackend(model), **more)
     server.start()

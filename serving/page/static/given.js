@@ -10,6 +10,7 @@ export class GivenHost {
   constructor(whenReady) {
     this.whenReady = whenReady;
     this.round = 0;
+    this.ready = null;
     $("structure").addEventListener("change", (event) => {
       const [file] = event.target.files;
       event.target.value = "";
@@ -17,8 +18,14 @@ export class GivenHost {
     });
   }
 
+  // The id of the crystal whose responses are wanted for this formula; null for the best of those that are known.
+  idFor(formula) {
+    return this.ready?.formula === formula && $("use-given")?.checked ? this.ready.host_id : null;
+  }
+
   async give(file) {
     const mine = ++this.round;
+    this.ready = null;
     const place = $("given");
     put(place, h("p", { class: "hint" }, `Sending ${file.name} …`));
     try {
@@ -31,7 +38,13 @@ export class GivenHost {
       }
       if (mine !== this.round) return;
       if (host.state !== "ready") throw new Error(host.error ?? `${file.name} was stopped; give it again.`);
-      put(place, h("p", { class: "good" }, `${file.name} is ${formulaText(host.formula)} and ready (${host.host_id}).`));
+      const use = h("input", { type: "checkbox", id: "use-given", checked: true });
+      put(
+        place,
+        h("p", { class: "good" }, `${file.name} is ${formulaText(host.formula)} and ready (${host.host_id}).`),
+        h("label", { class: "line" }, use, " compare with the responses of this crystal"),
+      );
+      this.ready = host;
       announce(`${file.name} is ready.`);
       this.whenReady(host);
     } catch (error) {

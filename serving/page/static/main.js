@@ -29,9 +29,9 @@ const files = new Files($("files"), changed);
 const host = new HostField(hostChosen);
 const periodic = new PeriodicTable($("periodic"), changed);
 
-new GivenHost((given) => {
+const given = new GivenHost((ready) => {
   host.committed = null; // the same formula may now have one crystal more
-  host.set(given.formula);
+  host.set(ready.formula);
 });
 
 const radio = (name) => document.querySelector(`input[name=${name}]:checked`)?.value ?? "";
@@ -136,11 +136,13 @@ async function questionOfFile(one, reference, wishes) {
   // Whoever presses a unit has seen what the file says.
   if (one.unit) Object.assign(sent, { unit: one.unit, override_unit: true });
   if (reference) sent.reference = reference.sent;
+  const own = given.idFor(host.formula);
+  if (own) sent.host_id = own;
   try {
     const { spectrum, notes } = await ask("POST", "v1/question", { json: sent });
     about.notes = notes;
     const again = { file: one.name, unit: one.unit, override: Boolean(one.spectra[0].unit_overruled), host: host.formula, reference: reference?.name ?? "", candidates: wishes.candidates ?? null, kind: wishes.kind ?? "", prior: wishes.prior !== false };
-    return { about, body: spectrum, again: reference && !reference.elsewhere ? null : again };
+    return { about, body: spectrum, again: own || (reference && !reference.elsewhere) ? null : again };
   } catch (error) {
     return { about, problem: error.message };
   }
@@ -155,6 +157,10 @@ function questionsOfTable(one, wishes) {
     if (read.reference) body.reference = { unit: "THz", ...read.reference };
     if (read.uncertainty) body.uncertainty = read.uncertainty;
     if (!body.candidates && read.candidates) body.candidates = read.candidates;
+    if (read.prior === false) body.prior = false;
+    const own = read.host_id ?? given.idFor(body.host);
+    if (own) body.host_id = own;
+    if (read.reference_kind) body.reference_kind = read.reference_kind;
     return { about, body, again: null };
   });
 }

@@ -67,18 +67,31 @@ def test_the_policy_lets_nothing_of_others_in():
     assert "unsafe" not in CONTENT_SECURITY_POLICY
 
 
-@pytest.mark.parametrize("name", ["..%2fapi.py", "..%2f..%2fsettings.py", "x..", "__init__.py", "nothing.js"])
+@pytest.mark.parametrize(
+    "name", ["..%2fapi.py", "..%2f..%2fsettings.py", "x..", "__init__.py", "nothing.js", "frame.html"]
+)
 def test_only_the_pages_files_are_served(client: Client, name: str):
     assert client.request("GET", f"/page/{name}").status_code == 404
 
 
-@pytest.mark.parametrize("path", sorted(STATIC.glob("*.html")), ids=lambda path: path.name)
-def test_pages_hold_no_script_no_style_and_no_other_address(path: Path):
-    text = path.read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", ["/", "/docs", "/status"])
+def test_pages_hold_no_script_no_style_and_no_other_address(client: Client, path: str):
+    text = client.request("GET", path).text
     assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=|https?:", text)
     named = set(re.findall(r'(?:src|href)="(page/[^"]+)"', text))
     assert named
     assert {name for name in named if not (STATIC / name.removeprefix("page/")).is_file()} == set()
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/status"])
+def test_all_pages_have_one_frame(client: Client, path: str):
+    text = client.request("GET", path).text
+    links = re.search(r'<nav aria-label="Pages">(.*?)</nav>', text)
+    assert links is not None
+    assert len(re.findall(r"<a ", links[1])) == 3
+    (here,) = re.findall(r'href="([^"]+)" aria-current="page"', links[1])
+    assert f"/{here.strip('.')}" == path
+    assert [text.count(part) for part in ('<main id="page"', "<dialog", "</html>", "$")] == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("path", sorted(STATIC.glob("*.js")), ids=lambda path: path.name)
