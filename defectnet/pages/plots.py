@@ -21,7 +21,7 @@ from defectnet.units import FrequencyUnit, thz_per
 if TYPE_CHECKING:
     from defectnet.query import Query
 
-__all__ = ["draw_spectrum", "plot_prediction", "plot_table_overview"]
+__all__ = ["plot_prediction", "plot_table_overview"]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart (jfly.uni-koeln.de/color).
 _SAMPLE = "#0072B2"
@@ -47,7 +47,7 @@ def plot_prediction(query: "Query", prediction: Prediction, path: str | Path) ->
     """
     figure = Figure(figsize=(11.0, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.65, 1.0])
-    draw_spectrum(left, query)
+    _draw_spectrum(left, query)
     _draw_verdict(right, prediction)
     left.set_title(f"{_subscripted(query.host.formula)} · {query.sample_id}", loc="left", color=_TEXT, pad=12)
     right.set_title("Foreign elements", loc="left", color=_TEXT, pad=12)
@@ -90,7 +90,7 @@ def plot_table_overview(table: pa.Table, path: str | Path) -> None:
     _save(figure, path)
 
 
-def draw_spectrum(axes: Axes, query: "Query") -> None:
+def _draw_spectrum(axes: Axes, query: "Query") -> None:
     """Draw a spectrum and its pristine reference, each of 3 modes per atom, over THz and meV."""
     sample = query.spectrum.normalised()
     _draw_curves(axes, sample, query.reference.normalised() if query.reference else None)

@@ -1,10 +1,9 @@
 """One self-contained HTML page about one verdict: what a person attaches to a logbook.
 
-Pictures are SVG inside of the page; it loads nothing, runs no script, and says so in its content security policy.
+Its words are those of the service's page, and its pictures the same drawing, as SVG in the page; it loads nothing, runs
+no script, and says so in its content security policy.
 """
 
-import base64
-import io
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,15 +11,15 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from defectnet.check import Check
 from defectnet.io.tables import read_spectra
 from defectnet.model.explain import Explanation, Neighbour, explain, nearest
 from defectnet.model.predictor import Predictor
-from defectnet.pages.plots import draw_spectrum
-from defectnet.prediction import Prediction
+from defectnet.pages.panels import Curve, Panel, draw_panels
+from defectnet.pages.verdict_sentence import at_percent, probability_words, say
+from defectnet.prediction import Curves, Prediction
 from defectnet.query import Query
 from defectnet.readers.query import QueryReading
 from defectnet.version import __version__
@@ -36,8 +35,11 @@ _PAGES = jinja2.Environment(
     lstrip_blocks=True,
 )
 
-# Okabe and Ito's palette.
-_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00")
+Array = NDArray[np.float64]
+
+# Colours of elements, as the page has them: each-0 to each-5.
+_COLOURS = 6
+_TRUST = {"none": "No answer", "doubt": "Doubtful", "care": "Read with care", "plain": "Answer"}
 
 
 def write_report(
@@ -47,6 +49,7 @@ def write_report(
     *,
     explanation: Explanation,
     neighbours: Sequence[Neighbour] = (),
+    curves: Curves | None = None,
     check: Check | None = None,
     source: str = "",
     card: str = "",
@@ -57,6 +60,7 @@ def write_report(
         query, prediction: the question and the answer.
         explanation: what spoke for each element.
         neighbours: the nearest simulated spectra; may be empty.
+        curves: the measured change and what the found elements make of it (`Predictor.curves`).
         check: the check by simulation, where it was made.
         source: what was read.
         card: the model's card, shown folded.
@@ -64,14 +68,20 @@ def write_report(
     page = _PAGES.get_template("report.html").render(
         query=query,
         prediction=prediction,
-        found=[verdict for verdict in prediction.elements if verdict.present],
+        said=say(prediction),
+        found=any(verdict.present for verdict in prediction.elements),
+        trust=_TRUST[say(prediction).trust],
+        percent=at_percent,
+        probability=probability_words,
         neighbours=neighbours,
         check=check,
         card=card,
         versions=_versions(query, prediction, source),
-        spectrum_picture=_image(_spectrum_figure(query)),
-        explanation_picture=_image(_explanation_figure(explanation)) if explanation.occlusion else None,
-        check_picture=None if check is None else _image(_check_figure(check)),
+        spectrum_picture=_curves_picture(query, curves),
+        explanation_picture=_explanation_picture(explanation, attention=prediction.fit is None)
+        if explanation.occlusion
+        else None,
+        check_picture=None if check is None else _check_picture(check),
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +108,7 @@ def report_answer(
     Raises:
         TableError: `similar` is no table of spectra.
     """
+    prediction = predictor.with_alternatives(question.query, prediction)
     neighbours = [] if similar is None else nearest(question.query, read_spectra(similar), predictor.config.grid)
     write_report(
         path,
@@ -105,6 +116,7 @@ def report_answer(
         prediction,
         explanation=explain(predictor, question.query, prediction),
         neighbours=neighbours,
+        curves=predictor.curves(question.query, prediction),
         check=check,
         source=f"{question.file.name} ({question.reading.summary})",
         card=predictor.card,
@@ -125,54 +137,60 @@ def _versions(query: Query, prediction: Prediction, source: str) -> dict[str, st
     return {name: value for name, value in said.items() if value}
 
 
-def _image(figure: Figure) -> str:
-    """The picture as what the attribute `src` of an image holds."""
-    stream = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(stream)
-    return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue().encode()).decode()}"
+def _curves_picture(query: Query, curves: Curves | None) -> str:
+    """The measured change with what explains it, where that is known, and the two densities."""
+    sample = query.spectrum.normalised()
+    scale = sample.dos.max() / query.spectrum.dos.max()
+    error = None if query.uncertainty is None else query.uncertainty * scale
+    density = [Curve("sample", "sample", sample.frequency_thz, sample.dos, error)]
+    if query.reference is not None:
+        reference = query.reference.normalised()
+        density.insert(0, Curve("pristine reference", "reference", reference.frequency_thz, reference.dos))
+    panels = [Panel("Density of states", density)]
+    if curves is not None:
+        x, fitted = curves.frequency_thz, curves.measured - curves.residual
+        change = [Curve("measured change", "measured", x, curves.measured, filled=True)]
+        change += [Curve(name, _each(k), x, y) for k, (name, y) in enumerate(curves.each.items())]
+        if curves.each:
+            change.append(Curve("fitted sum", "fitted", x, fitted))
+        residual = Curve("residual", "residual", x, curves.residual, filled=True)
+        panels = [Panel("Change", change, 210), Panel("Residual", [residual], 90), *panels]
+    return draw_panels(panels, summary="The sample's density of states, its pristine host's, and the change")
 
 
-def _spectrum_figure(query: Query) -> Figure:
-    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
-    axes = figure.subplots()
-    draw_spectrum(axes, query)
-    return figure
+def _explanation_picture(explanation: Explanation, *, attention: bool) -> str:
+    """For each element what each window spoke, and where the network's attention lay, on a scale of its own.
+
+    An answer by comparison is not that network's: its attention would say nothing of it.
+    """
+    panels = []
+    for k, (element, spoke) in enumerate(explanation.occlusion.items()):
+        x, y = _steps(explanation.window_edges_thz, spoke)
+        drawn = [Curve(element, _each(k), x, y, filled=True)]
+        if attention and element in explanation.attention:
+            density = explanation.attention[element] / np.diff(explanation.token_edges_thz)
+            x, y = _steps(explanation.token_edges_thz, density / density.max() * max(float(spoke.max()), 1e-6))
+            drawn.append(Curve("attention, scaled", "reference", x, y))
+        panels.append(Panel(f"{element}, log-odds", drawn, 110))
+    top = float(explanation.window_edges_thz[-1])
+    return draw_panels(panels, summary="What each part of the spectrum spoke for each element", top_thz=top)
 
 
-def _explanation_figure(explanation: Explanation) -> Figure:
-    elements = list(explanation.occlusion)
-    figure = Figure(figsize=(9.0, 1.5 * len(elements) + 0.7), layout="constrained")
-    panels = figure.subplots(len(elements), 1, sharex=True, squeeze=False)[:, 0]
-    edges, tokens = explanation.window_edges_thz, explanation.token_edges_thz
-    for panel, element, colour in zip(panels, elements, _COLOURS, strict=False):
-        panel.bar(edges[:-1], explanation.occlusion[element], np.diff(edges), align="edge", color=colour, alpha=0.8)
-        panel.axhline(0.0, color="#222222", linewidth=0.6)
-        panel.set_ylabel(f"{element}\nlog-odds", fontsize=9)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.set_xlim(0.0, edges[-1])
-        if element in explanation.attention:
-            beside = panel.twinx()
-            density = explanation.attention[element] / np.diff(tokens)
-            beside.stairs(density, tokens, color="#222222", linewidth=1.0)
-            beside.set_ylim(bottom=0)
-            beside.set_yticks([])
-            beside.spines[["top", "left", "right"]].set_visible(False)
-    panels[-1].set_xlabel("Frequency (THz)")
-    return figure
+def _check_picture(check: Check) -> str:
+    drawn = [
+        Curve("measured", "measured", check.frequency_thz, check.measured, filled=True),
+        Curve("simulated, as answered", "reference", check.frequency_thz, check.answered),
+        Curve("simulated, refined", "fitted", check.frequency_thz, check.refined),
+    ]
+    panel = Panel("Change (1/THz)", drawn, 220, () if check.agrees else tuple(check.worst))
+    summary = "The measured change of the spectrum beside the simulated one"
+    return draw_panels([panel], summary=summary, top_thz=float(check.frequency_thz[-1]))
 
 
-def _check_figure(check: Check) -> Figure:
-    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(check.frequency_thz, check.measured, color="#0072B2", linewidth=1.6, label="measured")
-    axes.plot(check.frequency_thz, check.answered, color="#C9C9C9", linewidth=1.2, label="simulated, as answered")
-    axes.plot(check.frequency_thz, check.refined, color="#D55E00", linewidth=1.4, label="simulated, refined")
-    axes.axhline(0.0, color="#222222", linewidth=0.6)
-    for low, high, share in () if check.agrees else check.worst:
-        axes.axvspan(low, high, color="#D55E00", alpha=0.25 * share, linewidth=0)
-    axes.set_xlabel("Frequency (THz)")
-    axes.set_ylabel("Change of the density (1/THz)")
-    axes.legend(frameon=False, fontsize=8.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlim(0.0, check.frequency_thz[-1])
-    return figure
+def _each(place: int) -> str:
+    return f"each-{place % _COLOURS}"
+
+
+def _steps(edges: Array, values: Array) -> tuple[Array, Array]:
+    """Windows as a curve with corners: each value from its left edge to its right one."""
+    return np.repeat(edges, 2)[1:-1], np.repeat(values, 2)

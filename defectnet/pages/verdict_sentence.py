@@ -11,7 +11,7 @@ from typing import Literal
 from defectnet.model.calibration import OOD_LIMIT
 from defectnet.prediction import MOST_UNEXPLAINED, MOVED_BY_MEASURING, ElementVerdict, Prediction
 
-__all__ = ["FAR_FROM_CERTAIN", "Said", "Trust", "at_percent", "say"]
+__all__ = ["FAR_FROM_CERTAIN", "Said", "Trust", "at_percent", "probability_words", "say"]
 
 # "none": there is no answer. "doubt": do not rely on it. "care": read the warnings first. "plain": nothing speaks
 # against it.
@@ -71,10 +71,13 @@ def at_percent(fraction: float) -> str:
     return f"{percent:.0f}" if percent >= 9.95 else f"{percent:.1f}" if percent >= 0.995 else f"{percent:.2g}"
 
 
+def probability_words(value: float) -> str:
+    """A probability with two digits, and never as a certainty."""
+    return "> 0.99" if value > 0.99 else "< 0.01" if value < 0.01 else f"{value:.2f}"
+
+
 def _probability(value: float) -> str:
-    """No figure that reads as certainty."""
-    said = "> 0.99" if value > 0.99 else "< 0.01" if value < 0.01 else f"{value:.2f}"
-    return f"probability {said}"
+    return f"probability {probability_words(value)}"
 
 
 def _doubts(prediction: Prediction, found: list[ElementVerdict]) -> tuple[str, ...]:

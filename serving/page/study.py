@@ -14,7 +14,7 @@ from defectnet.errors import InputError
 from defectnet.model.explain import explain
 from defectnet.model.predictor import Predictor
 from defectnet.pages.report import write_report
-from defectnet.prediction import Prediction
+from defectnet.prediction import Curves
 from defectnet.query import Query
 from defectnet.spectrum import Spectrum
 
@@ -44,11 +44,14 @@ def study(predictor: Predictor, query: Query, *, source: str | None = None) -> d
         raise InputError(f"no answer ({prediction.error})", fix="check the spectrum", field="spectra[0]")
     prediction = predictor.with_alternatives(query, prediction)
     explanation = explain(predictor, query, prediction)
+    curves = predictor.curves(query, prediction)
     report = None
     if source is not None:
         with tempfile.TemporaryDirectory(prefix="defectnet-report-") as folder:
             path = Path(folder) / "report.html"
-            write_report(path, query, prediction, explanation=explanation, source=source, card=predictor.card)
+            write_report(
+                path, query, prediction, explanation=explanation, curves=curves, source=source, card=predictor.card
+            )
             report = path.read_text(encoding="utf-8")
     return {
         "prediction": prediction.to_dict(),
@@ -56,7 +59,7 @@ def study(predictor: Predictor, query: Query, *, source: str | None = None) -> d
             "sample": _drawn(query.spectrum),
             "reference": None if query.reference is None else _drawn(query.reference),
         },
-        "curves": _curves(predictor, query, prediction),
+        "curves": _curves(query, curves),
         "spoke": {
             "edges_thz": _plain(explanation.window_edges_thz),
             "elements": {name: _plain(values) for name, values in explanation.occlusion.items()},
@@ -65,9 +68,8 @@ def study(predictor: Predictor, query: Query, *, source: str | None = None) -> d
     }
 
 
-def _curves(predictor: Predictor, query: Query, prediction: Prediction) -> dict[str, Any] | None:
+def _curves(query: Query, curves: Curves | None) -> dict[str, Any] | None:
     """The predictor's own curves, else the measured change alone; None where there is no reference."""
-    curves = predictor.curves(query, prediction)
     if curves is not None:
         return {
             "frequency_thz": _plain(curves.frequency_thz),

@@ -3,6 +3,8 @@
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from defectnet.host import Host
 from defectnet.model.explain import Neighbour, explain
 from defectnet.model.predictor import Prediction, Predictor
 from defectnet.pages.report import write_report
+from defectnet.pages.verdict_sentence import say
+from defectnet.prediction import Alternative, Curves, Fit
 from defectnet.query import Query
 from defectnet.released import released_model
 from defectnet.spectrum import Spectrum, bin_centres_thz
@@ -37,12 +41,18 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prediction]:
         HOSTILE, Host("Si"), spectrum(0.1), spectrum(0.0), ("Ge", "Sn", "C"), uncertainty=np.full(AXIS.size, 0.01)
     )
     (prediction,) = predictor.predict([query])
+    # The host is made up, so no known one fits it: the fit is made up too.
+    rival = Alternative(("Sn", "C"), (0.02, 0.01), 0.7)
+    prediction = replace(prediction, fit=Fit("mp-149", 0.9, {"Ge": "endmember"}, (rival,), moved=0.1))
+    change = spectrum(0.1).dos - spectrum(0.0).dos
+    curves = Curves(AXIS, change, {"Ge": 0.9 * change}, 0.1 * change)
     path = tmp_path_factory.mktemp("report") / "deep" / "out.html"
     write_report(
         path,
         query,
         prediction,
         explanation=explain(predictor, query, prediction),
+        curves=curves,
         neighbours=[Neighbour("x<y", "Si", "Ge 9.0 %", 0.02)],
         check=check_answer(query.spectrum, spectrum(0.0), {"Ge": 0.05}, simulate),
         source="Si.csv (text)",
@@ -58,8 +68,31 @@ def test_it_holds_everything_and_loads_nothing(page: tuple[Path, Prediction]) ->
     assert "<script" not in text
     assert "onerror=alert(1)&gt;" in text
     assert "&lt;limits&gt;" in text
-    assert "default-src 'none'; img-src data:" in text
-    assert set(re.findall(r'(?:src|href)="([^"]{0,15})', text)) == {"data:image/svg+"}
+    assert "default-src 'none'; style-src 'unsafe-inline'\"" in text
+    assert re.findall(r'(?:src|href)="', text) == []
+    # The page's own words, its drawing, and what explains the change.
+    said = say(page[1])
+    assert escape(said.sentence) in text
+    assert f'<div class="verdict {said.trust}">' in text
+    first = text[text.index("<svg") : text.index("</svg>")]
+    for style in ("measured", "each-0", "fitted", "residual", "reference", "sample"):
+        assert f'class="curve {style}"' in first
+    assert 'class="band sample"' in first
+    assert "responses of mp-149" in text
+    assert "<li>Sn 2.0 at.%, C 1.0 at.%: explains 70 %</li>" in text
+
+
+def test_its_curves_look_as_on_the_page(repository: Path) -> None:
+    """One drawing in two languages: the report has the page's rules for curves, and its colours by day."""
+    page = (repository / "serving" / "page" / "static" / "page.css").read_text(encoding="utf-8")
+    report = (repository / "defectnet" / "pages" / "report.html").read_text(encoding="utf-8")
+    wanted = re.compile(r"svg \.(?:tick|label|axis|grid|zero|curve|area|band)[^{]*\{[^}]*\}")
+    rules = {rule for rule in wanted.findall(page) if ".front" not in rule}
+    assert len(rules) > 20
+    assert rules <= set(wanted.findall(report))
+    day = page[page.index(":root {") : page.index("@media")]
+    for name, colour in re.findall(r"--([\w-]+): (#\w+);", report):
+        assert f"--{name}: {colour};" in day
 
 
 def test_a_browser_shows_it(page: tuple[Path, Prediction]) -> None:
@@ -76,11 +109,12 @@ def test_a_browser_shows_it(page: tuple[Path, Prediction]) -> None:
     try:
         window.get(page[0].as_uri())
         assert window.title == f"DefectNet: Si {HOSTILE}"
-        images = window.find_elements("tag name", "img")
-        assert len(images) == 3
-        for image in images:
-            assert image.is_displayed()
-            assert int(image.get_property("naturalWidth")) > 300  # decoded, not broken
+        pictures = window.find_elements("css selector", "svg.plot-picture")
+        assert len(pictures) == 3
+        for picture in pictures:
+            assert picture.is_displayed()
+            assert picture.size["width"] > 300
+            assert picture.size["height"] > 150
         rows = window.find_elements("css selector", "#elements tr")
         shown = [row.find_element("tag name", "td").text for row in rows[1:]]
         assert shown == [verdict.element for verdict in page[1].elements]
