@@ -23,9 +23,7 @@ from typing import Any
 
 from faults import processes
 
-from defectnet.client import Client
-from defectnet.query import Query
-from defectnet.readers.query import read_query
+from defectnet import Client, Query, read_query
 from serving.local import running_service
 from serving.settings import HostSettings, Replicas, ServiceSettings
 
