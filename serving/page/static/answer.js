@@ -1,10 +1,10 @@
 // One answer: what speaks against it first, then the verdict, the elements, the curves, and how it was made.
 
 import { framed, h, s } from "./dom.js";
+import { HESITATION } from "./limits.js";
 import { Plot } from "./plot.js";
 import { formulaText, percent, probability, LABEL, inUnit, short } from "./units.js";
 
-const HESITATION = 0.1; // defectnet.prediction.HESITATION
 const TRUST = { none: "No answer", doubt: "Doubtful", care: "Read with care", plain: "Answer" };
 const COLOURS = 6;
 

@@ -3,7 +3,7 @@
 // Below this the method was never meant to see an element (defectnet.host.MIN_CONCENTRATION).
 const LEAST_SEEN = 0.002;
 // From this probability up the model hesitates to rule an element out (defectnet.prediction.HESITATION).
-const HESITATION = 0.1;
+export const HESITATION = 0.1;
 
 // "Ge 2, Sn 0.5" → {Ge: 0.02, Sn: 0.005}; null where it cannot be read.
 export function readLimits(text) {

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from support.local_api import Client, LocalBackend, refused
 
-from defectnet.host import Host
+from defectnet.host import MIN_CONCENTRATION, Host
 from defectnet.io.tables import SPECTRA_SCHEMA
+from defectnet.prediction import HESITATION
 from defectnet.readers import read_file
 from defectnet.readers.query import read_query
 from defectnet.references import find_hosts, library_reference
@@ -92,6 +93,12 @@ def test_all_pages_have_one_frame(client: Client, path: str):
     (here,) = re.findall(r'href="([^"]+)" aria-current="page"', links[1])
     assert f"/{here.strip('.')}" == path
     assert [text.count(part) for part in ('<main id="page"', "<dialog", "</html>", "$")] == [1, 1, 1, 0]
+
+
+def test_what_the_page_knows_of_the_library_is_what_the_library_says():
+    text = (STATIC / "limits.js").read_text(encoding="utf-8")
+    facts = {name: float(value) for name, value in re.findall(r"const ([A-Z_]+) = ([\d.]+);", text)}
+    assert facts == {"LEAST_SEEN": MIN_CONCENTRATION, "HESITATION": HESITATION}
 
 
 @pytest.mark.parametrize("path", sorted(STATIC.glob("*.js")), ids=lambda path: path.name)
