@@ -29,7 +29,7 @@ export OMP_NUM_THREADS ?= 1
 	bench-training \
 	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
 	bench-page bench-hosts-service \
-	bench-serve bench-serve-fuzz bench-faults bench-cluster capacity capacity-fleet install clean
+	bench-serve bench-serve-fuzz bench-faults soak bench-cluster capacity capacity-fleet install clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
@@ -176,6 +176,12 @@ bench-serve-fuzz: $(STAMP)  ## ten thousand malformed requests: no 5xx, no hang,
 
 bench-faults: $(STAMP)  ## processes killed, models promoted and broken, replicas added and removed, under load
 	$(RUN) benchmarks/faults.py
+
+# Minutes of the soak.
+MINUTES ?= 30
+
+soak: $(STAMP)  ## load, promotions, killed replicas and batches at once: wrong, failed, memory (MINUTES=10 for a short one)
+	$(RUN) benchmarks/soak.py --minutes $(MINUTES)
 
 bench-cluster: $(STAMP)  ## what survives which fault, on three nodes (as test-cluster, with the figures written down)
 	$(RUN) -m pytest -s -m cluster tests/cluster --cluster-results benchmarks/results/cluster_faults.json

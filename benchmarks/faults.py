@@ -43,6 +43,8 @@ READY_WITHIN_S = 180.0
 RECOVERED_WITHIN_S = 90.0
 LIVE_WITHIN_S = 10.0
 PROMOTIONS = 10
+# How long the pace without promotions is measured.
+STEADY_S = 15.0
 # A client whose connection died tries for this long.
 PATIENCE_S = 60.0
 TOLERANCE = 1e-4
@@ -125,13 +127,44 @@ class Run:
         return {"recovered_after_s": round(time.monotonic() - begun, 1)}
 
     def promotions(self) -> dict[str, Any]:
-        """Promotions and rollbacks in turn; seconds until every replica has followed."""
-        seconds = []
+        """Promotions and rollbacks in turn under full load; seconds until every replica has followed, requests/s."""
+        steady = self.crowded(lambda: time.sleep(STEADY_S))
+        seconds: list[float] = []
+        meanwhile = self.crowded(lambda: self.promote_in_turn(seconds))
+        return {
+            "promotions": PROMOTIONS,
+            "live_within_s": round(max(seconds), 1),
+            "requests_per_s_steady": round(steady, 1),
+            "requests_per_s_meanwhile": round(meanwhile, 1),
+            "share_of_steady": round(meanwhile / steady, 3),
+        }
+
+    def promote_in_turn(self, seconds: list[float]) -> None:
+        """Ten promotions and rollbacks, each one after the other; adds how long each took."""
         for index in range(PROMOTIONS):
             version = self.versions[(index + 1) % 2]
             self.store.promote(version)
             seconds.append(self.until(lambda v=version: self.live() == {v}, LIVE_WITHIN_S))  # type: ignore[misc]
-        return {"promotions": PROMOTIONS, "live_within_s": round(max(seconds), 1)}
+
+    def crowded(self, meanwhile: Callable[[], None]) -> float:
+        """Requests/s of a crowd that asks without a pause while something goes on."""
+        context = mp.get_context("spawn")
+        more: Any = context.Queue()
+        stop = context.Event()
+        crowd = context.Process(target=keep_asking, args=(self.url, self.item, self.expected, stop, more, 0.0))
+        crowd.start()
+        try:
+            more.get(timeout=60)
+            begun = time.monotonic()
+            meanwhile()
+        finally:
+            stop.set()
+        seconds = time.monotonic() - begun
+        counts: dict[str, int] = more.get(timeout=PATIENCE_S + 60)
+        crowd.join()
+        if counts["failed"] or counts["wrong"]:
+            raise SystemExit(f"of a crowd's requests some failed or were answered wrongly: {counts}")
+        return counts["sent"] / seconds
 
     def broken(self, folder: Path) -> dict[str, Any]:
         """Force the alias onto a version whose weights were altered, and back."""
