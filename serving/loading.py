@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from defectnet.errors import ArtifactError
+from defectnet.model.precision import Precision
 from defectnet.model.predictor import BATCH_SIZE, Predictor
 from defectnet.models import ModelVersion
 from defectnet.responses import PACKAGED
@@ -34,7 +35,8 @@ def loader(settings: ServiceSettings) -> Callable[[ModelSource, ModelVersion], L
     hosts = settings.hosts
     return partial(
         load_model,
-        device=device_of(settings.gpus_per_replica),
+        device=device_of(settings.gpus_per_replica, settings.device),
+        precision=settings.precision,
         batch_size=settings.max_batch_size,
         responses=hosts.library,
         given_hosts=hosts.given,
@@ -46,6 +48,7 @@ def load_model(
     version: ModelVersion,
     *,
     device: str = "cpu",
+    precision: Precision = "float32",
     batch_size: int = BATCH_SIZE,
     responses: str | None = PACKAGED,
     given_hosts: str | None = None,
@@ -55,7 +58,7 @@ def load_model(
     Args:
         source: where it comes from.
         version: which one.
-        device, batch_size: as in `Predictor`.
+        device, precision, batch_size: as in `Predictor`.
         responses, given_hosts: the hosts whose responses it knows (`defectnet.responses.known_hosts`).
 
     Raises:
@@ -72,6 +75,7 @@ def load_model(
                 name=version.name,
                 version=version.version,
                 device=device,
+                precision=precision,
                 batch_size=batch_size,
                 responses=responses,
                 given_hosts=given_hosts,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from defectnet.errors import SettingsError
+from defectnet.model.precision import Precision
 from defectnet.model.predictor import BATCH_SIZE
 from defectnet.models import DEFAULT_MODEL
 from defectnet.responses import PACKAGED
@@ -56,9 +57,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def device_of(gpus: float) -> str:
-    """Where a process computes for which Ray sets aside so many GPUs, as torch names it."""
-    return "cuda" if gpus > 0 else "cpu"
+def device_of(gpus: float, device: str | None = None) -> str:
+    """Where a process computes, as torch names it: on `device`, else on the GPUs that Ray sets aside for it, if any."""
+    return device or ("cuda" if gpus > 0 else "cpu")
 
 
 class Replicas(Settings):
@@ -238,6 +239,13 @@ class ServiceSettings(Settings):
     """GPUs, or the share of one, that Ray sets aside for each replica, whose model then computes there. 0: a core
     answers a lone spectrum in 2 ms."""
 
+    device: str | None = Field(default=None, min_length=1)
+    """Where replicas compute, as torch names it, such as `xpu`; by default `cuda` where `gpus_per_replica` is set, else
+    `cpu`."""
+
+    precision: Precision = "float32"
+    """In which numbers the network's layers multiply; `bfloat16` is for GPUs, and costs probabilities some 0.01."""
+
     max_queued_requests: int = Field(default=256, ge=1)
     """Requests waiting for a replica before others are sent away with 503 and Retry-After."""
 
@@ -289,6 +297,12 @@ class ScoreSettings(Settings):
 
     gpus_per_worker: float = Field(default=0.0, ge=0)
     """GPUs, or the share of one, that Ray sets aside for each worker, whose model then computes there."""
+
+    device: str | None = Field(default=None, min_length=1)
+    """As in `ServiceSettings.device`, by `gpus_per_worker`."""
+
+    precision: Precision = "float32"
+    """As in `ServiceSettings.precision`."""
 
     shard_rows: int = Field(default=4096, ge=1)
     """Rows of an output file at most, which is also what a stop can cost: 4096 spectra are some seconds of work. A

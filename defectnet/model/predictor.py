@@ -21,6 +21,7 @@ from defectnet.model.comparison.answer import Answered, Comparison, Placed, rema
 from defectnet.model.error_bars import carry_errors
 from defectnet.model.features import element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs
+from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.prior import expectations
 from defectnet.prediction import Curves, ElementVerdict, Prediction
 from defectnet.query import QUERY_COLUMNS, Query, iterate_rows
@@ -45,6 +46,7 @@ class Predictor:
         network, config, card: the parts of an artifact (`load_artifact`, `read_card`).
         name, version: what each answer says of the model.
         device: where the network runs, as torch names it, such as "cuda" or "cuda:1".
+        precision: in which numbers its layers multiply there.
         batch_size: spectra that pass through the network together at most.
         responses: of known hosts; a query whose host is among them, and that has a reference, is answered by comparing
             it with these. None, or a model that was not trained to compare, answers from the spectrum alone.
@@ -62,6 +64,7 @@ class Predictor:
         name: str = "defectnet",
         version: str = "local",
         device: str = "cpu",
+        precision: Precision = "float32",
         batch_size: int = BATCH_SIZE,
         responses: KnownHosts | None = None,
     ) -> None:
@@ -70,12 +73,14 @@ class Predictor:
         self.config, self.card = config, card
         self.name, self.version = name, version
         self.batch_size = batch_size
-        self._device = _device(device)
+        self._device, self._precision = _device(device), precision
         self.network = network.to(self._device).eval()
         self._known = np.isin(VOCABULARY, config.trained_on.dopants)
         comparer = self.network.comparer
         self._comparison = (
-            None if comparer is None or responses is None else Comparison(comparer, config.comparison, responses)
+            None
+            if comparer is None or responses is None
+            else Comparison(comparer, config.comparison, responses, precision)
         )
 
     @classmethod
@@ -86,6 +91,7 @@ class Predictor:
         name: str = "defectnet",
         version: str = "local",
         device: str = "cpu",
+        precision: Precision = "float32",
         batch_size: int = BATCH_SIZE,
         responses: str | Path | None = PACKAGED,
         given_hosts: str | None = None,
@@ -108,6 +114,7 @@ class Predictor:
             name=name,
             version=version,
             device=device,
+            precision=precision,
             batch_size=batch_size,
             responses=None if config.comparer is None else known_hosts(responses, given_hosts),
         )
@@ -302,13 +309,13 @@ class Predictor:
 
     def _answer(self, queries: Sequence[Query], rows: "Sequence[_Shares]", ruled_out: float) -> list[Prediction]:
         inputs = self._inputs(queries, rows)
-        with torch.inference_mode():
+        with torch.inference_mode(), multiplying_in(self._precision, self._device):
             answer = self.network(*inputs)
             distance = self.network.distance(answer.pooled, answer.signature, inputs.has_reference)
         logit, mean, away = (
             tensor.double().cpu().numpy() for tensor in (answer.presence_logit, answer.log_concentration, distance)
         )
-        log_spread = answer.log_spread.cpu().numpy()
+        log_spread = answer.log_spread.float().cpu().numpy()
         modes = [self._calibration(query) for query in queries]
         scores = [float(ood_score(d, mode)) for d, mode in zip(away, modes, strict=True)]
         figures = [

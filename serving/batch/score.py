@@ -25,6 +25,7 @@ from defectnet.io.ray_session import ray_session
 from defectnet.io.storage import Location
 from defectnet.io.tables import PREDICTIONS_SCHEMA, write_table
 from defectnet.model.artifact import ARTIFACT_FILES, SUMS
+from defectnet.model.precision import Precision
 from defectnet.model.predictor import Predictor
 from defectnet.models import ModelVersion
 from defectnet.responses import PACKAGED
@@ -114,6 +115,8 @@ def score(
         provenance,
         settings.niceness,
         settings.gpus_per_worker,
+        settings.device,
+        settings.precision,
         _everywhere(settings.responses),
         _everywhere(settings.given_hosts),
     )
@@ -187,6 +190,8 @@ class _Model:
     provenance: dict[str, str]
     niceness: int
     gpus: float
+    device: str | None = None
+    precision: Precision = "float32"
     responses: str | None = PACKAGED
     given_hosts: str | None = None
 
@@ -276,7 +281,8 @@ class _Scorer:
                 folder,
                 name=model.version.name,
                 version=model.version.version,
-                device=device_of(model.gpus),
+                device=device_of(model.gpus, model.device),
+                precision=model.precision,
                 responses=model.responses,
                 given_hosts=model.given_hosts,
             )

@@ -64,6 +64,18 @@ def test_a_replica_with_a_gpu_computes_there(artifact: Path):
         Model(ServiceSettings(gpus_per_replica=0.5), str(artifact))
 
 
+def test_a_replica_with_a_gpu_computes_where_and_how_it_is_told(artifact: Path):
+    """The processor stands in for a device that torch names otherwise."""
+    model = Model(ServiceSettings(gpus_per_replica=0.5, device="cpu", precision="bfloat16"), str(artifact))
+    try:
+        assert model._swap.current is not None
+        predictor = model._swap.current.predictor
+        assert next(predictor.network.parameters()).device.type == "cpu"
+        assert predictor._precision == "bfloat16"
+    finally:
+        model._swap.stop()
+
+
 def test_a_replica_computes_as_many_together_as_it_is_told(artifact: Path):
     """Once the predictor cut every batch at its own 64, whatever the settings said."""
     model = Model(ServiceSettings(max_batch_size=200), str(artifact))

@@ -21,6 +21,7 @@ from defectnet.model.comparison.comparer import Comparer, ComparerInputs
 from defectnet.model.comparison.features import response_at
 from defectnet.model.comparison.hosts import Entry, HostOnAxis, source_class
 from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register, smeared
+from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.unmixing import unmix
 from defectnet.prediction import MOST_UNEXPLAINED, MOVED_BY_MEASURING, Alternative, Curves, ElementVerdict, Fit
 from defectnet.query import Query
@@ -107,8 +108,14 @@ class _Recent(Generic[_Made]):
 class Comparison:
     """A trained comparer with the responses of known hosts; safe to share between threads."""
 
-    def __init__(self, comparer: Comparer, calibration: ComparisonCalibration, known: KnownHosts) -> None:
-        self._known = known
+    def __init__(
+        self,
+        comparer: Comparer,
+        calibration: ComparisonCalibration,
+        known: KnownHosts,
+        precision: Precision = "float32",
+    ) -> None:
+        self._known, self._precision = known, precision
         self._comparer, self._calibration = comparer.eval(), calibration
         self._hosts: _Recent[HostOnAxis] = _Recent(_HOSTS_KEPT)
         self._registrations: _Recent[Registration] = _Recent(_REGISTRATIONS_KEPT)
@@ -171,8 +178,9 @@ class Comparison:
         changes, pristine = (np.stack([getattr(one, name) for one in placed]) for name in ("change", "pristine"))
         given = stacked(changes, pristine, [one.entries for one in placed], flags, [one.curves for one in placed])
         given, kept = most_promising(given, MOST_CANDIDATES)
-        with torch.inference_mode():
-            said = self._comparer(_on_device(given, next(self._comparer.parameters()).device))
+        device = next(self._comparer.parameters()).device
+        with torch.inference_mode(), multiplying_in(self._precision, device):
+            said = self._comparer(_on_device(given, device))
         logit, mean, spread, unexplained = (tensor.double().cpu().numpy() for tensor in said)
         mask = given.responses.mask.numpy()
         return [

@@ -25,6 +25,7 @@ from defectnet.model.comparison.features import (
     Responses,
     compute_features,
 )
+from defectnet.model.precision import multiplying_in
 from defectnet.settings import Settings
 
 __all__ = ["N_ABOUT", "N_FLAGS", "SOURCES", "Comparer", "ComparerInputs", "ComparerSettings", "Compared"]
@@ -120,7 +121,8 @@ class Comparer(nn.Module):
     def forward(self, given: ComparerInputs) -> Compared:
         """Compare B changes with their candidates' responses."""
         mask = given.responses.mask
-        with torch.no_grad():
+        # Least squares need all their digits, whatever the layers multiply in.
+        with torch.no_grad(), multiplying_in("float32", mask.device):
             seen = compute_features(given.change, given.pristine, given.responses)
         features = torch.cat([seen.entry, seen.whole[:, None].expand(*mask.shape, -1)], dim=-1)
         known = self.standardised(features[mask]).clamp(-_MOST_DEVIATION, _MOST_DEVIATION)

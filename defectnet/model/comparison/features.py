@@ -89,16 +89,17 @@ def response_at(curves: Tensor, concentrations: Tensor, amounts: Tensor) -> Tens
 def compute_features(change: Tensor, pristine: Tensor, given: Responses) -> Features:
     """The features of B changes, shape (B, N), of hosts whose pristine densities are `pristine`, shape (B, N)."""
     mask = given.mask
-    nuisance = _orthonormal(_axis_errors(pristine) @ _FINE)
-    fine, coarse = change @ _FINE, change @ _COARSE
+    to_fine, to_coarse = _FINE.to(change.device), _COARSE.to(change.device)
+    nuisance = _orthonormal(_axis_errors(pristine) @ to_fine)
+    fine, coarse = change @ to_fine, change @ to_coarse
     views = torch.stack([fine, coarse, _without(fine[:, None], nuisance)[:, 0]], dim=1)  # (B, V, N)
     sizes = views.norm(dim=-1).clamp(min=1e-6)  # (B, V)
     unit = views / sizes[..., None]
     amounts = change.new_full(mask.shape, _FIRST_AMOUNT)
     for last in (False, True):
         curves = response_at(given.curves, given.concentrations, amounts)
-        finely = curves @ _FINE
-        seen = torch.stack([finely, curves @ _COARSE, _without(finely, nuisance)], dim=1)  # (B, V, K, N)
+        finely = curves @ to_fine
+        seen = torch.stack([finely, curves @ to_coarse, _without(finely, nuisance)], dim=1)  # (B, V, K, N)
         norms = seen.norm(dim=-1).clamp(min=1e-6)  # (B, V, K)
         seen = seen / norms[..., None] * mask[:, None, :, None]
         likeness = seen @ seen.transpose(2, 3)
@@ -142,11 +143,11 @@ def _log(amounts: Tensor) -> Tensor:
 
 def _axis_errors(pristine: Tensor) -> Tensor:
     """Changes (B, 5, N) that a stretched, bent or shifted axis and another width would make."""
-    smooth = pristine @ smoothing(0.006)
-    slope = derivative()
-    bends = [_AXIS, _AXIS * (math.pi * _WITHIN).sin(), _AXIS * (2 * math.pi * _WITHIN).sin(), torch.ones_like(_AXIS)]
+    axis, within, slope = (values.to(pristine.device) for values in (_AXIS, _WITHIN, derivative()))
+    smooth = pristine @ smoothing(0.006).to(pristine.device)
+    bends = [axis, axis * (math.pi * within).sin(), axis * (2 * math.pi * within).sin(), torch.ones_like(axis)]
     errors = [-(bend * smooth) @ slope for bend in bends]
-    return torch.stack([*errors, (_AXIS.square() * smooth) @ slope @ slope], dim=1)
+    return torch.stack([*errors, (axis.square() * smooth) @ slope @ slope], dim=1)
 
 
 def _orthonormal(rows: Tensor) -> Tensor:

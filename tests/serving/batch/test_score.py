@@ -29,9 +29,9 @@ from serving.settings import ScoreSettings
 Table = Callable[..., pa.Table]
 
 
-def scorer(artifact: Path, target: Path, *, gpus: float = 0.0) -> module._Scorer:
+def scorer(artifact: Path, target: Path, *, gpus: float = 0.0, **where: Any) -> module._Scorer:
     """One process of the pool, in this one."""
-    model = module._Model(Location.of(artifact), ModelVersion("defectnet", "1", ""), {}, 0, gpus)
+    model = module._Model(Location.of(artifact), ModelVersion("defectnet", "1", ""), {}, 0, gpus, **where)
     return module._Scorer(model, Location.of(target))
 
 
@@ -58,6 +58,22 @@ def test_a_row_that_makes_the_model_fail_costs_only_itself(
 def test_a_worker_with_a_gpu_computes_there(artifact: Path, tmp_path: Path):
     with pytest.raises(SettingsError, match="cuda"):
         scorer(artifact, tmp_path, gpus=0.5)
+
+
+def test_a_worker_with_a_gpu_computes_where_and_how_it_is_told(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The processor stands in for a device that torch names otherwise."""
+    told: list[module._Model] = []
+    monkeypatch.setattr(module, "_score_missing", lambda *given: told.append(given[3]) or 0.0)
+    monkeypatch.setattr(module, "_write_reports", lambda *_: None)
+    monkeypatch.setattr(module, "plan_shards", lambda *_: [])
+    settings = ScoreSettings(model=str(artifact), gpus_per_worker=0.5, device="cpu", precision="bfloat16")
+    score(tmp_path, tmp_path / "out", settings=settings)
+    (model,) = told
+    predictor = scorer(artifact, tmp_path, gpus=model.gpus, device=model.device, precision=model.precision)._predictor
+    assert next(predictor.network.parameters()).device.type == "cpu"
+    assert predictor._precision == "bfloat16"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a table"])

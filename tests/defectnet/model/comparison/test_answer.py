@@ -43,6 +43,18 @@ def test_a_known_host_with_a_reference_is_compared(predictor):
     assert {verdict.element for verdict in answer.elements} == {"Ca", "Zn", "Al"}
 
 
+def test_layers_that_multiply_in_16_bits_answer_nearly_the_same(predictor):
+    queries = [question({"Ca": 0.05}, candidates=("Ca", "Zn", "Al")), question({"Ca": 0.05}, reference=False)]
+    coarse = Predictor(predictor.network, predictor.config, responses=made_up_library(), precision="bfloat16")
+    for exact, rounded in zip(predictor.predict(queries), coarse.predict(queries), strict=True):
+        expected = {verdict.element: verdict for verdict in exact.elements}
+        found = {verdict.element: verdict for verdict in rounded.elements}
+        assert found != expected  # it does multiply otherwise
+        assert {e: v.probability for e, v in found.items()} == pytest.approx(
+            {e: expected[e].probability for e in found}, abs=0.05
+        )
+
+
 def test_without_reference_or_host_the_spectrum_alone_answers(predictor):
     without, unknown = predictor.predict(
         [question({"Ca": 0.05}, reference=False), question({"K": 0.05}, host="NaCl", host_id=None)]

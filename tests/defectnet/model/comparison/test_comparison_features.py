@@ -32,6 +32,15 @@ def test_amounts_of_exact_responses_are_found(host):
     assert float(seen.whole[0, 3]) < 0.01  # nothing is left unexplained
 
 
+def test_features_are_computed_where_the_change_is(host):
+    """On torch's pretended device, which refuses to compute with what lies elsewhere, as a GPU does."""
+    _, given = asked(host, {"Ca": 0.05})
+    r = given.responses
+    moved = type(r)(*(x.to("meta") for x in (r.curves, r.concentrations, r.mask, r.log_prior)))
+    seen = compute_features(given.change.to("meta"), given.pristine.to("meta"), moved)
+    assert {x.device.type for x in (seen.entry, seen.whole, seen.likeness, seen.log_amount, seen.curves)} == {"meta"}
+
+
 def test_a_response_is_read_between_its_concentrations():
     curves = torch.tensor([[[[1.0], [2.0], [4.0]]]])
     nodes = torch.tensor([[[0.01, 0.05, 0.2]]])
