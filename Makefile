@@ -25,7 +25,7 @@ NEP89_WHEEL := neptrainkit==2.5.4
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo pipeline test test-cluster lint lock audit formats docs wheel-test screenshots house bench-potentials \
-	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-comparison bench-curves bench-search \
+	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-comparison bench-asking bench-curves bench-search \
 	bench-training \
 	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
 	bench-page bench-hosts-service \
@@ -119,6 +119,9 @@ bench-model: $(STAMP)  ## the released model, baselines and the precursor on uns
 
 bench-comparison: $(STAMP)  ## answers by comparison on unseen hosts, by regime, beside their control and unlearned unmixing
 	$(RUN) -W ignore benchmarks/comparison.py
+
+bench-asking: $(STAMP)  ## the released model asked as users ask: spoilt spectra, computed references, pristine crystals
+	$(RUN) -W ignore benchmarks/asking.py
 
 bench-curves: $(STAMP)  ## error on unseen hosts against the number of training hosts and spectra
 	$(RUN) -W ignore benchmarks/model_curves.py

@@ -54,7 +54,8 @@ def main() -> None:
                 references["library_reference"] = library_reference(host).spectrum
             row: dict[str, object] = {"file": name, "host": host.formula}
             for mode, reference in references.items():
-                (answer,) = predictor.predict([Query(name, host, noisy, reference)])
+                kind = "computed" if mode == "library_reference" else "measured"
+                (answer,) = predictor.predict([Query(name, host, noisy, reference, reference_kind=kind)])
                 found = [v.element for v in answer.elements if v.present]
                 row[mode] = {"found": found, "ood_score": round(float(answer.ood_score or 0.0), 3)}
             rows.append(row)

@@ -23,6 +23,7 @@ from scipy.optimize import lsq_linear
 
 from defectnet.errors import SimulationError
 from defectnet.host import MAX_CONCENTRATION, MIN_CONCENTRATION
+from defectnet.prediction import MOST_UNEXPLAINED
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum, bin_centres_thz
 
 __all__ = ["LIMIT", "RIVAL_LIMIT", "Check", "Refined", "Rival", "Simulate", "Simulated", "check_answer", "misfit_of"]
@@ -54,9 +55,12 @@ _MOST_FACTOR = 2.5
 # Refined concentrations all within this factor of the answer's need no simulation of their own: the change is linear.
 _CLOSE_FACTOR = 1.2
 
-# The limit of the misfit is a + b × scatter. What an exchange of one element leaves unexplained, as a share of what the
-# answer leaves: below the second limit the rival is named. On the calibration hosts of `make bench-check` 5 % of the
-# right answers exceed the first, and 10 % either; on its other hosts 3 % of the right and 79 % of the wrong ones do.
+# An answer is supported where it leaves at most this share unexplained beyond what two configurations differ by.
+SUPPORTED = MOST_UNEXPLAINED
+# Above the limit, a + b × scatter, an answer is doubted; between, the check can say neither. What an exchange of one
+# element leaves unexplained, as a share of what the answer leaves: below the second limit the rival is named. On the
+# calibration hosts of `make bench-check` 5 % of the right answers exceed the first, and 10 % either; on its other hosts
+# 3 % of the right and 79 % of the wrong ones do.
 LIMIT = (0.93, 1.08)
 RIVAL_LIMIT = 0.73
 
@@ -123,8 +127,13 @@ class Check:
 
     @property
     def agrees(self) -> bool:
-        """Whether the simulation supports the answer: it explains enough, and no rival clearly more."""
-        return self.misfit <= self.threshold and not self.beaten
+        """Whether the simulation supports the answer: little is left beyond chance, and no rival is better."""
+        return self.misfit <= SUPPORTED + self.scatter and not self.beaten
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the simulation contradicts the answer; where it neither does nor agrees, it cannot tell."""
+        return self.misfit > self.threshold or self.beaten
 
     @property
     def beaten(self) -> bool:
@@ -140,6 +149,8 @@ class Check:
         if self.agrees:
             return f"check: {explained}: it agrees{fitted}"
         where = ", ".join(f"{low:.1f}–{high:.1f} THz" for low, high, _ in self.worst)
+        if not self.doubted:
+            return f"check: {explained}: too much to say that it agrees; they differ at {where}{fitted}"
         limit = f"(limit {self.threshold:.0%})"
         better = ""
         if self.beaten and self.rival is not None:
@@ -150,6 +161,7 @@ class Check:
         """Plain Python values for JSON, without the curves."""
         return {
             "agrees": self.agrees,
+            "doubted": self.doubted,
             "misfit": round(self.misfit, 4),
             "misfit_answered": round(self.misfit_answered, 4),
             "threshold": round(self.threshold, 4),

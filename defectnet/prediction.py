@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "CANNOT_TELL",
     "HESITATION",
     "MOST_UNEXPLAINED",
     "MOVED_BY_MEASURING",
@@ -22,6 +23,8 @@ __all__ = [
 
 # Elements that were called absent are shown only from this probability up: there the model hesitated.
 HESITATION = 0.1
+# How the first warning of an answer begins that nothing could be compared with: it suggests, and finds nothing.
+CANNOT_TELL = "cannot tell"
 # An answer that leaves more than this share of the measured change unexplained says so first.
 MOST_UNEXPLAINED = 1 / 3
 # Nor is nothing found where the measured change moves more than this share of the modes. On 114 hosts counting noise of

@@ -23,7 +23,7 @@ from defectnet.model.features import element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs
 from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.prior import expectations
-from defectnet.prediction import Curves, ElementVerdict, Prediction
+from defectnet.prediction import CANNOT_TELL, Curves, ElementVerdict, Prediction
 from defectnet.query import QUERY_COLUMNS, Query, iterate_rows
 from defectnet.responses import PACKAGED, known_hosts
 from defectnet.spectrum import Spectrum
@@ -327,7 +327,7 @@ class Predictor:
                 host=query.host.formula,
                 elements=self._verdicts(query, logit[i], figures[i], ruled_out),
                 ood_score=scores[i],
-                warnings=self._warnings(query, scores[i]),
+                warnings=(*self._cannot_tell(query), *self._warnings(query, scores[i])),
                 model_name=self.name,
                 model_version=self.version,
             )
@@ -353,18 +353,25 @@ class Predictor:
         p = probabilities(logit, presence, expectations(query.host)[0] * np.float64(query.prior))
         kept = np.isfinite(logit) & ((p >= ruled_out) | (query.candidates is not None))
         order = [int(index) for index in np.argsort(-p, kind="stable") if kept[index]]
+        threshold = np.inf if self._cannot_tell(query) else presence.threshold
         return tuple(
-            ElementVerdict(VOCABULARY[i], bool(p[i] >= presence.threshold), float(p[i]), *map(float, figures[i]))
-            for i in order
+            ElementVerdict(VOCABULARY[i], bool(p[i] >= threshold), float(p[i]), *map(float, figures[i])) for i in order
         )
+
+    def _cannot_tell(self, query: Query) -> tuple[str, ...]:
+        """Why the spectrum alone finds nothing, where this model compares; empty where it may."""
+        if self._comparison is None:
+            return ()
+        if query.reference is None:
+            return (f"{CANNOT_TELL} without the pristine crystal's spectrum: the spectrum alone allows a guess",)
+        if query.reference_kind == "computed":
+            why = "by a computed reference alone, without responses of this host"
+            return (f"{CANNOT_TELL} {why}: give a measured one, or prepare the host (defectnet prepare)",)
+        return ()
 
     def _warnings(self, query: Query, score: float) -> tuple[str, ...]:
         trained = self.config.trained_on
         found = []
-        if query.reference is None and self._comparison is not None:
-            found.append(
-                "without the pristine crystal's spectrum nothing can be compared: a guess from the spectrum alone"
-            )
         if score > OOD_LIMIT:
             found.append(f"unlike the training spectra (out-of-distribution score {score:.2f}): do not rely on it")
         if query.kind not in trained.kinds:

@@ -147,7 +147,7 @@ def _draw_verdict(axes: Axes, prediction: Prediction) -> None:
     axes.errorbar(percent[:, 0], positions, xerr=[below, above], fmt="none", ecolor=_TEXT, elinewidth=1.2, capsize=3.5)
     right_end = float(percent.max())
     for position, verdict, (value, _, high) in zip(positions.tolist(), shown, percent.tolist(), strict=True):
-        label = f"{value:.1f} at.%   p = {verdict.probability:.2f}" + ("" if verdict.present else "   ruled out")
+        label = f"{value:.1f} at.%   p = {verdict.probability:.2f}" + ("" if verdict.present else "   not found")
         axes.text(max(value, high) + 0.03 * right_end, position, label, va="center", fontsize=8.5, color=_TEXT)
     axes.set_yticks(positions, [verdict.element for verdict in shown], fontsize=11)
     axes.set_ylim(max(len(shown), 3) - 0.4, -0.6)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from defectnet.model.calibration import OOD_LIMIT
-from defectnet.prediction import MOST_UNEXPLAINED, MOVED_BY_MEASURING, ElementVerdict, Prediction
+from defectnet.prediction import CANNOT_TELL, MOST_UNEXPLAINED, MOVED_BY_MEASURING, ElementVerdict, Prediction
 
 __all__ = ["FAR_FROM_CERTAIN", "Said", "Trust", "at_percent", "probability_words", "say"]
 
@@ -41,6 +41,11 @@ def say(prediction: Prediction) -> Said:
     if prediction.error is not None:
         return Said(f"No answer: {prediction.error}", "none")
     found = [verdict for verdict in prediction.elements if verdict.present]
+    if not found and (why := next((one for one in prediction.warnings if one.startswith(CANNOT_TELL)), None)):
+        guesses = [v for v in prediction.elements if v.probability > FAR_FROM_CERTAIN[0]][:3]
+        named = ", ".join(f"{v.element} ({_probability(v.probability)})" for v in guesses) or "no element"
+        reason, _, advice = why.partition(": ")
+        return Said(f"{reason[0].upper()}{reason[1:]}; the spectrum alone suggests {named}.", "doubt", (advice,))
     doubts = _doubts(prediction, found)
     if found:
         named = ", ".join(

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from defectnet.prediction import worth_showing
+from defectnet.prediction import CANNOT_TELL, worth_showing
 
 __all__ = ["fit_sentence", "verdict_table"]
 
@@ -73,8 +73,10 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
         yield [*start, "", "", "", Text(prediction["error"], style="red")]
         return
     elements = prediction["elements"]
+    undecided = any(warning.startswith(CANNOT_TELL) for warning in prediction["warnings"])
+    absent = "undecided" if undecided else "ruled out"
     if not any(verdict["present"] for verdict in elements):
-        yield [*start, "none", "", "", "nothing foreign found"]
+        yield [*start, "?" if undecided else "none", "", "", CANNOT_TELL if undecided else "nothing foreign found"]
         start = ["", ""]
     for verdict in elements:
         if not (every_element or worth_showing(verdict["present"], verdict["probability"])):
@@ -86,7 +88,7 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
             Text(verdict["element"], style=style),
             Text(f"{value:.2f} ({low:.2f} – {high:.2f})", style=style),
             Text(f"{verdict['probability']:.2f}", style=style),
-            Text("present" if verdict["present"] else "ruled out", style=style),
+            Text("present" if verdict["present"] else absent, style=style),
         ]
         start = ["", ""]
     for warning in prediction["warnings"]:

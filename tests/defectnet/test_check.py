@@ -88,6 +88,15 @@ def test_a_rival_that_cannot_be_simulated_is_passed_over() -> None:
     assert check.agrees
 
 
+def test_an_answer_that_explains_little_neither_agrees_nor_is_doubted() -> None:
+    sample = crystal({"Ge": 0.05, "C": 0.05})
+    check = check_answer(sample, crystal({}), {"Ge": 0.05}, simulate)
+    assert 1 / 3 < check.misfit < check.threshold
+    assert not check.agrees
+    assert not check.doubted
+    assert "too much to say that it agrees" in check.sentence
+
+
 def test_nothing_found_is_checked_too() -> None:
     check = check_answer(crystal({"Ge": 0.05}), crystal({}), {}, simulate)
     assert check.misfit == pytest.approx(1.0)

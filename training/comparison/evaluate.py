@@ -203,14 +203,18 @@ def judge(raw: RawAnswers, calibration: ComparisonCalibration, *, candidates: bo
     )
 
 
-def calibrate_comparison(network: Comparer, rows: ComparisonRows) -> ComparisonCalibration:
-    """Fit the maps and factors on the validation hosts, in every regime, plain and mismatched."""
+def calibrate_comparison(
+    network: Comparer, rows: ComparisonRows, mismatch: Mismatch | None = None
+) -> ComparisonCalibration:
+    """Fit the maps and factors on the validation hosts, in every regime, plain and spoilt by `mismatch`."""
     places = rows.of_split("validation")
     gathered: dict[bool, list[RawAnswers]] = {True: [], False: []}
     for regime in REGIMES.values():
         chosen = answerable(rows, places, regime)
         if chosen:
             gathered[regime.candidates].append(raw_answers(network, rows, chosen, regime))
+            if mismatch is not None:
+                gathered[regime.candidates].append(raw_answers(network, rows, chosen, regime, mismatch=mismatch))
     maps: dict[bool, dict[str, LogitMap]] = {True: {}, False: {}}
     for candidates, answers in gathered.items():
         for place, name in enumerate(SOURCES):

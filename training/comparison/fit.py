@@ -91,6 +91,9 @@ class CompareSettings(Settings):
     concentration_weight: PositiveFloat = 0.5
     """Of the loss of concentration."""
 
+    go_on: bool = False
+    """Begin with the comparer of the base model, which must be of the same `network`, and not anew."""
+
     most_hosts: NonNegativeInt = 0
     """Train on so many hosts only, drawn by the seed; 0 for all: the learning curve."""
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 
 from defectnet.model.comparison.axis import CENTRES, EVEN_TO, WIDTHS, smearing
 from defectnet.model.comparison.registration import WIDTHS_TRIED
@@ -17,6 +18,7 @@ __all__ = ["Mismatch", "MismatchSettings", "bent", "moved_curves"]
 _CENTRES = torch.tensor(CENTRES, dtype=torch.float32)
 _WIDTHS = torch.tensor(WIDTHS, dtype=torch.float32)
 _WITHIN = _CENTRES.clamp(max=EVEN_TO)
+_KNOTS = 16  # of a smooth factor along the axis
 
 
 class MismatchSettings(Settings):
@@ -28,11 +30,20 @@ class MismatchSettings(Settings):
     warp_sigma: float = Field(default=0.003, ge=0.0, lt=0.1)
     """Relative, standard deviation; bends have two thirds and half of it."""
 
-    other_reference_probability: float = Field(default=0.2, ge=0.0, le=1.0)
-    """Share of the rows whose reference is computed or another instrument's, with an axis of its own."""
+    drift_probability: float = Field(default=0.3, ge=0.0, le=1.0)
+    """Share of the rows whose sample and reference, though measured alike, differ by a little of the axis."""
 
-    other_reference_sigma: float = Field(default=0.01, ge=0.0, lt=0.1)
-    """Relative, standard deviation, of that axis."""
+    drift_sigma: float = Field(default=0.002, ge=0.0, lt=0.1)
+    """Relative, standard deviation, of that difference."""
+
+    other_reference_probability: float = Field(default=0.25, ge=0.0, le=1.0)
+    """Share of the rows whose reference is computed: another axis, width and heights of the peaks than the sample's."""
+
+    other_reference_sigma: float = Field(default=0.006, ge=0.0, lt=0.1)
+    """Relative, standard deviation, of what registration leaves of that axis."""
+
+    other_heights_sigma: float = Field(default=0.04, ge=0.0, lt=1.0)
+    """Relative, standard deviation, by which the heights differ, smoothly along the axis."""
 
     resolution_probability: float = Field(default=0.25, ge=0.0, le=1.0)
     """Share of the rows that are smeared, sample, reference and responses alike."""
@@ -72,14 +83,21 @@ class Mismatch:
         axis = self._bends(b, s.warp_sigma, (1.0, 0.67, 0.5), generator) * draw(s.warp_probability)[:, None]
         sample, reference = bent(sample, axis), bent(reference, axis)
         other = draw(s.other_reference_probability)
-        axis = self._bends(b, s.other_reference_sigma, (1.0, 0.4, 0.3), generator)
-        reference = torch.where(other[:, None], bent(reference, axis), reference)
-        rows = draw(s.resolution_probability).nonzero()[:, 0]
-        if len(rows):
-            width = self._smearing[torch.randint(len(self._smearing), (len(rows),), generator=generator)]
-            sample, reference, curves = sample.clone(), reference.clone(), curves.clone()
-            sample[rows], reference[rows] = ((x[rows][:, None] @ width)[:, 0] for x in (sample, reference))
-            curves[rows] = (curves[rows].flatten(1, 2) @ width).view(curves[rows].shape)
+        axis = self._bends(b, s.other_reference_sigma, (1.0, 0.7, 0.5), generator)
+        axis = torch.where(other[:, None], axis, self._bends(b, s.drift_sigma, (1.0, 0.3, 0.3), generator))
+        apart = other | draw(s.drift_probability)
+        sample = torch.where(apart[:, None], bent(sample, axis), sample)
+        sample = torch.where(other[:, None], self._uneven(sample, generator), sample)
+        width = torch.randint(1, len(WIDTHS_TRIED), (b,), generator=generator) * draw(s.resolution_probability)
+        # A computed reference is smeared by the width that was found, which may be the next one.
+        beside = (width + torch.randint(-1, 2, (b,), generator=generator)).clamp(0, len(WIDTHS_TRIED) - 1)
+        found = torch.where(other, beside, width)
+        sample, reference, curves = sample.clone(), reference.clone(), curves.clone()
+        for place, smear in enumerate(self._smearing, 1):
+            rows, registered = width == place, found == place
+            sample[rows] = sample[rows] @ smear
+            reference[registered] = reference[registered] @ smear
+            curves[registered] = curves[registered] @ smear
         noisy = draw(s.noise_probability)[:, None]
         counts = self._between(b, s.counts_range, generator)
         sample, reference = (torch.where(noisy, _with_noise(x, counts, generator), x) for x in (sample, reference))
@@ -89,6 +107,13 @@ class Mismatch:
 
     def _bends(self, b: int, sigma: float, shares: tuple[float, ...], generator: torch.Generator) -> Tensor:
         return torch.randn(b, 3, generator=generator) * sigma * torch.tensor(shares)
+
+    def _uneven(self, density: Tensor, generator: torch.Generator) -> Tensor:
+        """Densities (B, N) whose heights are off by a smooth factor; 3 modes are kept."""
+        knots = torch.randn(len(density), 1, _KNOTS, generator=generator)
+        along = functional.interpolate(knots, size=density.shape[1], mode="linear", align_corners=True)[:, 0]
+        uneven = density * (1 + self.settings.other_heights_sigma * along)
+        return uneven * (MODES_PER_ATOM / (uneven * _WIDTHS).sum(dim=1, keepdim=True).clamp(min=1e-3))
 
     def _between(self, b: int, ends: tuple[float, float], generator: torch.Generator) -> Tensor:
         low, high = np.log(ends)

@@ -77,7 +77,7 @@ class ComparisonRows:
         sample, reference: shape (n, N_BINS), densities of 3 modes an atom for each unit of the axis.
         as_neutrons: shape (n, N_BINS), the samples weighted as neutrons weigh them; NaN where that is not known.
         truth: each row's dopants.
-        host: each row's host, by its id.
+        sample_id, host: each row's own name, and its host's.
         label: "endmember", "potential" or "pristine": how each row was computed.
         heterovalent: shape (n,), bool.
         hosts: by id.
@@ -87,6 +87,7 @@ class ComparisonRows:
     reference: Floats
     as_neutrons: Floats
     truth: list[Substitutions]
+    sample_id: list[str]
     host: list[str]
     label: list[str]
     heterovalent: NDArray[np.bool_]
@@ -132,6 +133,7 @@ class ComparisonRows:
             for one in row["defects"]:
                 truth[one["element"], one["replaces"]] += one["concentration"]
             gathered["truth"].append(dict(truth))
+            gathered["sample_id"].append(row["sample_id"])
             gathered["host"].append(name)
             gathered["label"].append(label)
             gathered["heterovalent"].append(bool(row["origin"]["heterovalent"]))
@@ -142,6 +144,7 @@ class ComparisonRows:
         return cls(
             **arrays,
             truth=gathered["truth"],  # type: ignore[arg-type]
+            sample_id=gathered["sample_id"],  # type: ignore[arg-type]
             host=gathered["host"],  # type: ignore[arg-type]
             label=gathered["label"],  # type: ignore[arg-type]
             heterovalent=np.array(gathered["heterovalent"]),

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from defectnet.errors import TableError
+from defectnet.errors import SettingsError, TableError
 from defectnet.io.tables import read_spectra
 from defectnet.model.artifact import load_artifact, read_card, save_artifact
 from defectnet.model.network import DefectNetwork
 from defectnet.responses import response_library
 from training.comparison.evaluate import calibrate_comparison, evaluate_comparison
 from training.comparison.fit import CompareSettings, fit_comparer
+from training.comparison.mismatch import Mismatch
 from training.comparison.rows import ComparisonRows
 from training.dataset import dataset_sha256
 from training.registry import ARTIFACT_PATH
@@ -71,8 +72,11 @@ def train_comparison(
     def report(step: int, presence: float, concentration: float) -> None:
         log_metrics(client, run_id, {"presence_loss": presence, "concentration_loss": concentration}, step)
 
-    comparer = fit_comparer(rows, settings, output, report=report)
-    calibration = calibrate_comparison(comparer, rows)
+    start = network.comparer if settings.go_on else None
+    if settings.go_on and (start is None or config.comparer != settings.network):
+        raise SettingsError("go_on: the base model does not compare, or with another network; set go_on: false")
+    comparer = fit_comparer(rows, settings, output, report=report, start=start)
+    calibration = calibrate_comparison(comparer, rows, Mismatch(settings.mismatch))
     figures = evaluate_comparison(comparer, calibration, rows)
     (output / "comparison.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     whole = DefectNetwork(config.network, config.grid, settings.network)

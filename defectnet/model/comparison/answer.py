@@ -23,7 +23,14 @@ from defectnet.model.comparison.hosts import Entry, HostOnAxis, source_class
 from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register, smeared
 from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.unmixing import unmix
-from defectnet.prediction import MOST_UNEXPLAINED, MOVED_BY_MEASURING, Alternative, Curves, ElementVerdict, Fit
+from defectnet.prediction import (
+    MOST_UNEXPLAINED,
+    MOVED_BY_MEASURING,
+    Alternative,
+    Curves,
+    ElementVerdict,
+    Fit,
+)
 from defectnet.query import Query
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum
 
@@ -132,18 +139,27 @@ class Comparison:
         host, found = max(fits, key=lambda fit: fit[1].likeness)
         if found.likeness < LEAST_LIKENESS:
             return None
-        sample, reference = (found.on_host_axis(spectrum) for spectrum in (query.spectrum, query.reference))
+        reference = found.on_host_axis(query.reference)
+        if query.reference_kind == "computed":
+            # The sample's instrument and thermal state are not the calculation's: it is laid onto the host by itself.
+            found = self._registered(host, query.spectrum, query.kind)
+            if found.likeness < LEAST_LIKENESS:
+                return None
+            reference = _as_seen(reference, found)
+        sample = found.on_host_axis(query.spectrum)
         wanted = [element for element in elements if element not in query.host.fractions]
         entries = host.chosen(wanted)
         known = {entry.element for entry in entries}
         curves = np.stack([entry.curves for entry in entries]) if entries else np.zeros((0, 3, WIDTHS.size))
+        curves = smeared(curves.astype(np.float32), found)
+        change = sample - reference
         return Placed(
             host,
             found,
-            (sample - reference).astype(np.float32),
+            change.astype(np.float32),
             reference.astype(np.float32),
             entries,
-            smeared(curves.astype(np.float32), found),
+            curves,
             tuple(element for element in wanted if element not in known),
         )
 
@@ -323,3 +339,9 @@ def _on_device(given: ComparerInputs, device: torch.device) -> ComparerInputs:
     moved = type(r)(*(tensor.to(device) for tensor in (r.curves, r.concentrations, r.mask, r.log_prior)))
     rest = {name: getattr(given, name).to(device) for name in ("change", "pristine", "about", "flags")}
     return ComparerInputs(responses=moved, **rest)
+
+
+def _as_seen(reference: Array, registration: Registration) -> Array:
+    """A computed density, shape (N_BINS,), as the instrument of a registered sample shows it; its modes are kept."""
+    seen = np.asarray(smeared(reference.astype(np.float32), registration), dtype=np.float64)
+    return np.asarray(seen * (MODES_PER_ATOM * registration.visible / max(float(seen @ WIDTHS), 1e-12)))

@@ -82,10 +82,9 @@ def weighted_smoothing(sigma: float) -> Tensor:
     return smoothing(sigma) * torch.tensor(WIDTHS, dtype=torch.float32).sqrt()
 
 
-@cache
-def smearing(width: float) -> Tensor:
-    """Shape (N, N): `density @ smearing(width)` is seen with a resolution (sigma) of `width` of the energy."""
-    sigma = np.maximum(width * CENTRES, 0.003)[:, None]
+def smearing(width: float, constant: float = 0.0) -> Tensor:
+    """Shape (N, N): `density @ smearing(...)` is seen with a resolution (sigma) of `constant` + `width` · u."""
+    sigma = np.maximum(constant + width * CENTRES, 0.003)[:, None]
     shares = np.diff(ndtr((EDGES[None, :] - CENTRES[:, None]) / sigma), axis=1)
     return torch.tensor(shares * WIDTHS[:, None] / WIDTHS[None, :], dtype=torch.float32)
 

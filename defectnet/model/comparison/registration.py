@@ -7,10 +7,11 @@ onto the computed axis, the responses are smeared.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from defectnet.model.comparison.axis import CENTRES, EDGES, EVEN_TO, WIDTHS, smearing, smoothing
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum
@@ -22,16 +23,23 @@ Array = NDArray[np.float64]
 _ROOT = np.sqrt(WIDTHS)
 # Below this cosine the computed density is not that of the reference's crystal, or not of this kind.
 LEAST_LIKENESS = 0.85
-# Resolutions (sigma over energy) that a reference may have; 0 for a computed one.
+# Resolutions (sigma over energy) from which the search begins; 0 for a computed reference.
 WIDTHS_TRIED = (0.0, 0.006, 0.0105, 0.018, 0.03, 0.05)
 _STRETCHES = np.linspace(0.85, 1.18, 34)
-_ROUGH, _CLOSE = 0.04, 0.02
+_ROUGH, _CLOSE, _SHARP = 0.04, 0.02, 0.008
 # A reference that lies this close to the computed density as it is needs no warp.
 _EQUAL = 0.9999
 _BEND_PENALTY = 2.0
 # How far warps are moved to see how the reference follows, when the search ends, and how it begins.
 _NUDGE, _LEAST_STEP, _MOST_STEPS, _FIRST_DAMPING = 1e-6, 1e-7, 30, 1e-3
 _BOUNDS = (np.array([-0.2, -0.04, -0.04]), np.array([0.2, 0.04, 0.04]))
+# A resolution is a line over the energy: bounds of its value at 0 (units of the axis) and of its slope, and lines from
+# which it is sought. Narrower than the least (sigma) is none.
+_WIDTH_BOUNDS = (np.array([0.0, -0.06]), np.array([0.1, 0.08]))
+_LINES = ((0.006, 0.0), (0.008, -0.004), (0.015, -0.008), (0.03, -0.015), (0.05, -0.03))
+_NARROW = 0.003
+# Scales of the three parameters of a warp and the two of a resolution.
+_SCALES = np.array([0.01, 0.005, 0.005, 0.005, 0.01])
 # Where a spectrum has less than this share of its greatest density, from 0 up, it was cut off.
 _CUT_OFF = 1e-3
 _LEAST_CUT = 0.03
@@ -44,7 +52,7 @@ class Registration:
     Attributes:
         top_thz: the host's highest frequency, computed.
         warp: stretch and two bends: u of the host is seen at u (1 + s + b₁ sin πu + b₂ sin 2πu).
-        width: resolution (sigma over energy) of the reference, one of `WIDTHS_TRIED`.
+        width, constant: resolution of the reference: sigma at u is `constant` + `width` · u; both 0 for none.
         cut: where the reference's visible part begins, in units of the axis; 0 where nothing was cut off.
         visible: share of the host's modes above `cut`.
         likeness: cosine of the two densities after all of this.
@@ -56,6 +64,7 @@ class Registration:
     cut: float
     visible: float
     likeness: float
+    constant: float = 0.0
 
     @property
     def stretch(self) -> float:
@@ -90,13 +99,13 @@ def register(reference: Spectrum, computed: Array, top_thz: float) -> Registrati
         moved = _means(reference, top_thz * EDGES * (1.0 + _bend(EDGES, warps[:, :, None])))
         return _units((moved * shown @ smooth) * _ROOT)
 
-    def expected(width: float, smooth: Array) -> Array:
+    def expected(width: float, smooth: Array, constant: float = 0.0) -> Array:
         """The computed host as an instrument of this width shows it."""
-        seen = computed if width == 0.0 else computed @ _smearing(width)
+        seen = computed if width == constant == 0.0 else computed @ _smearing(width, constant)
         return _units(((seen * shown) @ smooth) * _ROOT)
 
-    rough, close = _smoothing(_ROUGH), _smoothing(_CLOSE)
-    likeness = float(measured(np.zeros((1, 3)), close)[0] @ expected(0.0, close))
+    rough, close, sharp = (_smoothing(sigma) for sigma in (_ROUGH, _CLOSE, _SHARP))
+    likeness = float(measured(np.zeros((1, 3)), sharp)[0] @ expected(0.0, sharp))
     if likeness > _EQUAL:
         return Registration(top_thz, (0.0, 0.0, 0.0), 0.0, cut, visible, likeness)
     tried = np.zeros((_STRETCHES.size, 3))
@@ -105,9 +114,31 @@ def register(reference: Spectrum, computed: Array, top_thz: float) -> Registrati
     wanted = np.stack([expected(width, close) for width in WIDTHS_TRIED])
     warps, costs = _fitted(lambda warps: measured(warps, close), wanted, tried[int(np.argmax(looks))])
     best = int(np.argmin(costs))
-    warp, width = warps[best], WIDTHS_TRIED[best]
-    likeness = float(measured(warp[None], close)[0] @ wanted[best])
-    return Registration(top_thz, (float(warp[0]), float(warp[1]), float(warp[2])), width, cut, visible, likeness)
+
+    def left(values: Array) -> Array:
+        there = measured(values[None, :3], sharp)[0] - expected(values[4], sharp, values[3])
+        return np.concatenate([there, _BEND_PENALTY * values[1:3]])
+
+    warp, width, constant = _sharpened(left, warps[best], WIDTHS_TRIED[best])
+    likeness = float(measured(warp[None], close)[0] @ expected(width, close, constant))
+    bends = float(warp[0]), float(warp[1]), float(warp[2])
+    return Registration(top_thz, bends, width, cut, visible, likeness, constant)
+
+
+def _sharpened(left: Callable[[Array], Array], warp: Array, width: float) -> tuple[Array, float, float]:
+    """A warp, shape (3,), and the slope and constant of a resolution, from what is `left` by all five of them.
+
+    Args:
+        left: of the warp, the constant and the slope, shape (5,).
+        warp, width: what the coarser search found.
+    """
+    bounds = tuple(np.concatenate(pair) for pair in zip(_BOUNDS, _WIDTH_BOUNDS, strict=True))
+    starts = [np.clip(np.array([*warp, *line]), *bounds) for line in ((0.0, width), *_LINES)]
+    begin = min(starts, key=lambda values: float(np.square(left(values)).sum()))
+    found = least_squares(left, begin, bounds=bounds, diff_step=1e-3, x_scale=_SCALES, max_nfev=20).x
+    constant, slope = float(found[3]), float(found[4])
+    none = max(constant, constant + slope) <= _NARROW
+    return found[:3], 0.0 if none else slope, 0.0 if none else constant
 
 
 def _fitted(measured: Callable[[Array], Array], wanted: Array, start: Array) -> tuple[Array, Array]:
@@ -166,9 +197,9 @@ def _smoothing(sigma: float) -> Array:
     return np.asarray(smoothing(sigma).double().numpy())
 
 
-@cache
-def _smearing(width: float) -> Array:
-    return np.asarray(smearing(width).double().numpy())
+@lru_cache(maxsize=64)
+def _smearing(width: float, constant: float = 0.0) -> Array:
+    return np.asarray(smearing(width, constant).double().numpy())
 
 
 def _bend(u: Array, warp: Array) -> Array:
@@ -200,8 +231,8 @@ def _units(curves: Array) -> Array:
 
 def smeared(curves: NDArray[np.float32], registration: Registration) -> NDArray[np.float32]:
     """Responses (..., N_BINS) as the reference's instrument shows them: smeared, and cut off where it is."""
-    if registration.width > 0.0:
-        curves = np.asarray(curves @ smearing(registration.width).numpy())
+    if registration.width or registration.constant:
+        curves = np.asarray(curves @ _smearing(registration.width, registration.constant).astype(np.float32))
     if registration.cut > 0.0:
         curves = np.asarray(curves * (registration.cut < CENTRES))
     return curves
