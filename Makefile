@@ -25,7 +25,7 @@ NEP89_WHEEL := neptrainkit==2.5.4
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo pipeline test test-cluster lint lock audit formats docs wheel-test screenshots house bench-potentials \
-	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-comparison bench-asking bench-curves bench-search \
+	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-comparison bench-asking bench-predictor bench-curves bench-search \
 	bench-training \
 	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
 	bench-page bench-hosts-service \
@@ -122,6 +122,9 @@ bench-comparison: $(STAMP)  ## answers by comparison on unseen hosts, by regime,
 
 bench-asking: $(STAMP)  ## the released model asked as users ask: spoilt spectra, computed references, pristine crystals
 	$(RUN) -W ignore benchmarks/asking.py
+
+bench-predictor: $(STAMP)  ## speed of the predictor on one core: one spectrum at a time, and many without a list
+	$(RUN) -W ignore benchmarks/predictor.py
 
 bench-curves: $(STAMP)  ## error on unseen hosts against the number of training hosts and spectra
 	$(RUN) -W ignore benchmarks/model_curves.py

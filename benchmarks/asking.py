@@ -91,7 +91,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     predictor = Predictor.load(arguments.model, version="released")
-    queries, truth, lists = _questions(arguments.split, arguments.rows)
+    queries, truth, lists = questions(arguments.split, arguments.rows)
     figures: dict[str, Any] = {"n_spectra": len(queries), "n_hosts": len({query.host.formula for query in queries})}
     for name, way in WAYS.items():
         if arguments.only and name not in arguments.only:
@@ -102,7 +102,7 @@ def main() -> None:
     write_result("asking", figures)
 
 
-def _questions(split: str, most: int) -> tuple[list[Query], NDArray[np.float64], list[tuple[str, ...]]]:
+def questions(split: str, most: int) -> tuple[list[Query], NDArray[np.float64], list[tuple[str, ...]]]:
     """Queries with their references, true fractions of all atoms, shape (n, 94), and each one's list of elements."""
     table, library = read_spectra(DATA), response_library(DATA / "responses")
     assert library is not None
