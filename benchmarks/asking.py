@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--model", default=str(released_model()), help="an artifact folder")
     parser.add_argument("--split", default="test", choices=("validation", "test"))
     parser.add_argument("--rows", type=int, default=200, help="at most so many spectra, drawn evenly")
-    parser.add_argument("--only", nargs="*", default=(), help="only these ways")
+    parser.add_argument("--only", nargs="*", default=(), help="only these ways, and nothing is written")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     predictor = Predictor.load(arguments.model, version="released")
@@ -99,7 +99,8 @@ def main() -> None:
         kind = "computed" if name == "computed" else "measured"
         figures[name] = _asked(predictor, name, way, kind, queries, truth, lists)
         say(f"{name:22} {figures[name]}")
-    write_result("asking", figures)
+    if not arguments.only:
+        write_result("asking", figures)
 
 
 def questions(split: str, most: int) -> tuple[list[Query], NDArray[np.float64], list[tuple[str, ...]]]:

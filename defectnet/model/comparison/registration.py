@@ -134,7 +134,10 @@ def _sharpened(left: Callable[[Array], Array], warp: Array, width: float) -> tup
     """
     bounds = tuple(np.concatenate(pair) for pair in zip(_BOUNDS, _WIDTH_BOUNDS, strict=True))
     starts = [np.clip(np.array([*warp, *line]), *bounds) for line in ((0.0, width), *_LINES)]
-    begin = min(starts, key=lambda values: float(np.square(left(values)).sum()))
+    costs = [float(np.square(left(values)).sum()) for values in starts]
+    begin = starts[int(np.argmin(costs))]
+    if width == 0.0 and begin is starts[0]:
+        return warp, 0.0, 0.0  # sharper than any resolution that was tried
     found = least_squares(left, begin, bounds=bounds, diff_step=1e-3, x_scale=_SCALES, max_nfev=20).x
     constant, slope = float(found[3]), float(found[4])
     none = max(constant, constant + slope) <= _NARROW
