@@ -17,13 +17,13 @@ from defectnet.io.response_library import KnownHosts
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card
 from defectnet.model.calibration import OOD_LIMIT, ModeCalibration, intervals, ood_score, probabilities
-from defectnet.model.comparison.answer import Answered, Comparison, Placed, remarks
+from defectnet.model.comparison.answer import Answered, Comparison, Placed, cannot_tell, remarks
 from defectnet.model.error_bars import carry_errors
 from defectnet.model.features import element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs
 from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.prior import expectations
-from defectnet.prediction import CANNOT_TELL, Curves, ElementVerdict, Prediction
+from defectnet.prediction import Curves, ElementVerdict, Prediction
 from defectnet.query import QUERY_COLUMNS, Query, iterate_rows
 from defectnet.responses import PACKAGED, known_hosts
 from defectnet.spectrum import Spectrum
@@ -359,15 +359,7 @@ class Predictor:
         )
 
     def _cannot_tell(self, query: Query) -> tuple[str, ...]:
-        """Why the spectrum alone finds nothing, where this model compares; empty where it may."""
-        if self._comparison is None:
-            return ()
-        if query.reference is None:
-            return (f"{CANNOT_TELL} without the pristine crystal's spectrum: the spectrum alone allows a guess",)
-        if query.reference_kind == "computed":
-            why = "by a computed reference alone, without responses of this host"
-            return (f"{CANNOT_TELL} {why}: give a measured one, or prepare the host (defectnet prepare)",)
-        return ()
+        return () if self._comparison is None else cannot_tell(query)
 
     def _warnings(self, query: Query, score: float) -> tuple[str, ...]:
         trained = self.config.trained_on

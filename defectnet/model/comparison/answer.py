@@ -24,6 +24,7 @@ from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration
 from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.unmixing import unmix
 from defectnet.prediction import (
+    CANNOT_TELL,
     MOST_UNEXPLAINED,
     MOVED_BY_MEASURING,
     Alternative,
@@ -34,7 +35,7 @@ from defectnet.prediction import (
 from defectnet.query import Query
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum
 
-__all__ = ["Answered", "Comparison", "Placed", "remarks"]
+__all__ = ["Answered", "Comparison", "Placed", "cannot_tell", "remarks"]
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -302,6 +303,16 @@ class Comparison:
         digest = hashlib.blake2b(reference.frequency_thz.tobytes() + reference.dos.tobytes(), digest_size=16).digest()
         key = host.host_id, kind, digest
         return self._registrations.get(key, lambda: register(reference, host.density, host.top_thz))
+
+
+def cannot_tell(query: Query) -> tuple[str, ...]:
+    """Why a query that cannot be compared finds nothing, as a warning; empty where the spectrum alone may find."""
+    if query.reference is None:
+        return (f"{CANNOT_TELL} without the pristine crystal's spectrum: the spectrum alone allows a guess",)
+    if query.reference_kind == "computed":
+        why = "by a computed reference alone, without responses of this host"
+        return (f"{CANNOT_TELL} {why}: give a measured one, or prepare the host (defectnet prepare)",)
+    return ()
 
 
 def remarks(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
