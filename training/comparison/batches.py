@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defectnet.model.comparison.axis import CENTRES
+from defectnet.model.comparison.axis import CENTRES, EVEN_TO
 from defectnet.model.comparison.batches import flags_of, most_promising, stacked
 from defectnet.model.comparison.comparer import SOURCES, ComparerInputs
 from defectnet.model.comparison.hosts import Entry, source_class
@@ -159,7 +159,7 @@ class BatchMaker:
                 continue
             curves = given.responses.curves[place, k]
             bend = torch.randn(3, generator=generator) * torch.tensor(_AXIS_ERROR)
-            factor = 1 + bend[0] + bend[1] * (torch.pi * _CENTRES.clamp(max=1.2)).sin()
+            factor = 1 + bend[0] + bend[1] * (torch.pi * _CENTRES.clamp(max=EVEN_TO)).sin()
             curves = moved_curves(curves, (_CENTRES * factor).expand_as(curves))
             if entry.beside is not None:
                 share = float(rng.uniform(0.0, _MOST_SPRINGS))

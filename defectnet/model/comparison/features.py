@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from defectnet.model.comparison.axis import CENTRES, COARSE, FINE, derivative, smoothing, weighted_smoothing
+from defectnet.model.comparison.axis import CENTRES, COARSE, EVEN_TO, FINE, derivative, smoothing, weighted_smoothing
 
 __all__ = [
     "N_ENTRY_FEATURES",
@@ -38,7 +38,7 @@ _RIDGE = 0.01
 _INDEPENDENT = 30.0
 _FINE, _COARSE = weighted_smoothing(FINE), weighted_smoothing(COARSE)
 _AXIS = torch.tensor(CENTRES, dtype=torch.float32)
-_WITHIN = _AXIS.clamp(max=1.2)
+_WITHIN = _AXIS.clamp(max=EVEN_TO)
 
 
 @dataclass(frozen=True, eq=False)
