@@ -244,7 +244,7 @@ class ServiceSettings(Settings):
     `cpu`."""
 
     precision: Precision = "float32"
-    """In which numbers the network's layers multiply; `bfloat16` is for GPUs; probabilities move by 0.005 at most (120 spectra)."""
+    """In which numbers the network's layers multiply; `bfloat16`, for GPUs, moves probabilities by 0.005 at most."""
 
     max_queued_requests: int = Field(default=256, ge=1)
     """Requests waiting for a replica before others are sent away with 503 and Retry-After."""

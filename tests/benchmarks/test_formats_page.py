@@ -12,7 +12,7 @@ from defectnet.readers.content import load
 
 # Made of an invented crystal's modes, not of the invented curve.
 MODES = ("phonopy.yaml.xz", "mesh.yaml.xz", "mesh.hdf5", "castep.phonon.xz")
-WITH_ERRORS = ("columns.csv", "columns.xlsx", "nexus.nxs", "mantid.nxs", "dave.grp", "grace.agr")
+WITH_ERRORS = ("columns.csv", "columns.xlsx", "nexus.nxs", "mantid.nxs", "dave.grp", "grace.agr", "columns.npz")
 
 
 def test_the_page_is_up_to_date(repository: Path) -> None:
