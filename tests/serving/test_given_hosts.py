@@ -194,7 +194,8 @@ def test_a_batch_names_the_store_and_the_job_reads_it(tmp_path: Path, store: str
 def test_a_process_of_score_reads_the_store(settings: ServiceSettings, store: str, tmp_path: Path, asked: Query):
     write_table(table_of(asked), tmp_path / "in.parquet")
     where = Location.of(settings.model)
-    model = score_module._Model(where, ModelVersion("defectnet", "1", ""), {}, 0, 0.0, responses=None, given_hosts=store)
+    version = ModelVersion("defectnet", "1", "")
+    model = score_module._Model(where, version, {}, 0, 0.0, responses=None, given_hosts=store)
     scorer = score_module._Scorer(model, Location.of(tmp_path))
     done = scorer({"name": "out.parquet", "source": f"{tmp_path}/in.parquet", "start": 0, "rows": 1})
     assert (done["errors"], done["failure"]) == (0, "")
