@@ -60,12 +60,7 @@ def main() -> None:
 
 def measure(folder: Path) -> dict[str, Any]:
     """All faults, one after another."""
-    item = json.loads((HERE.parent / "examples" / "request.json").read_text(encoding="utf-8"))["spectra"][0]
-    with registry(folder) as store:
-        models = [released_model(), variant(folder / "second")]
-        versions = [store.register(model) for model in models]
-        expected = {version: answer_of(model, item) for version, model in zip(versions, models, strict=True)}
-        store.promote(versions[0])
+    with two_versions(folder) as (store, versions, item, expected):
         result = {}
         for replicas, faults in (("two", _FAULTS), ("auto", _SCALING)):
             wanted = {name: fault for name, fault in faults.items() if name in (sys.argv[1:] or faults)}
@@ -148,23 +143,30 @@ class Run:
 
     def crowded(self, meanwhile: Callable[[], None]) -> float:
         """Requests/s of a crowd that asks without a pause while something goes on."""
-        context = mp.get_context("spawn")
-        more: Any = context.Queue()
-        stop = context.Event()
-        crowd = context.Process(target=keep_asking, args=(self.url, self.item, self.expected, stop, more, 0.0))
-        crowd.start()
-        try:
-            more.get(timeout=60)
+        with self.crowd() as counts:
             begun = time.monotonic()
             meanwhile()
-        finally:
-            stop.set()
-        seconds = time.monotonic() - begun
-        counts: dict[str, int] = more.get(timeout=PATIENCE_S + 60)
-        crowd.join()
+            seconds = time.monotonic() - begun
         if counts["failed"] or counts["wrong"]:
             raise SystemExit(f"of a crowd's requests some failed or were answered wrongly: {counts}")
         return counts["sent"] / seconds
+
+    @contextmanager
+    def crowd(self) -> Iterator[dict[str, int]]:
+        """A crowd that asks without a pause; what came of its requests is filled in when it has gone."""
+        context = mp.get_context("spawn")
+        more: Any = context.Queue()
+        stop = context.Event()
+        counts: dict[str, int] = {}
+        asking = context.Process(target=keep_asking, args=(self.url, self.item, self.expected, stop, more, 0.0))
+        asking.start()
+        try:
+            more.get(timeout=60)
+            yield counts
+        finally:
+            stop.set()
+        counts |= more.get(timeout=PATIENCE_S + 60)
+        asking.join()
 
     def broken(self, folder: Path) -> dict[str, Any]:
         """Force the alias onto a version whose weights were altered, and back."""
@@ -194,18 +196,9 @@ class Run:
 
     def scaled(self) -> dict[str, Any]:
         """More load makes a second replica start; when it is over, the second one goes."""
-        context = mp.get_context("spawn")
-        more: Any = context.Queue()
-        stop = context.Event()
-        crowd = context.Process(target=keep_asking, args=(self.url, self.item, self.expected, stop, more, 0.0))
-        crowd.start()
-        try:
+        with self.crowd() as counts:
             up_s = self.until(lambda: len(self.model()["replicas"]) == 2, 120.0)
             time.sleep(AFTER_S)
-        finally:
-            stop.set()
-        more.get(timeout=60)
-        counts: dict[str, int] = more.get(timeout=PATIENCE_S + 60)
         down_s = self.until(lambda: len(self.model()["replicas"]) == 1, 120.0)
         return {"crowd": counts, "second_after_s": round(up_s, 1), "one_again_after_s": round(down_s, 1)}
 
@@ -387,6 +380,18 @@ def registry(folder: Path) -> Iterator[Store]:
         yield store
     finally:
         store.stop()
+
+
+@contextmanager
+def two_versions(folder: Path) -> Iterator[tuple[Store, list[str], dict[str, Any], dict[str, Any]]]:
+    """A registry with the released model promoted and a variant beside it, a question, and each version's answer."""
+    item = json.loads((HERE.parent / "examples" / "request.json").read_text(encoding="utf-8"))["spectra"][0]
+    with registry(folder) as store:
+        models = [released_model(), variant(folder / "second")]
+        versions = [store.register(model) for model in models]
+        expected = {version: answer_of(model, item) for version, model in zip(versions, models, strict=True)}
+        store.promote(versions[0])
+        yield store, versions, item, expected
 
 
 @contextmanager

@@ -28,18 +28,15 @@ from faults import (
     NAME,
     READY_WITHIN_S,
     Run,
-    answer_of,
     processes,
-    registry,
     right,
     service,
-    variant,
+    two_versions,
 )
 from writing import write_result
 
 from defectnet.client import Client
 from defectnet.errors import DefectNetError
-from defectnet.released import released_model
 
 CLIENTS = 6
 LOAD = 0.7
@@ -47,6 +44,7 @@ LOAD = 0.7
 PACE_S, WARM_UP_S = 15.0, 5.0
 EVERY_S = 60.0
 SAMPLE_S = 5.0
+_LEAST_MINUTES = 2
 REPLICA = "ray::ServeReplica:defectnet:model"
 
 
@@ -55,6 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30.0)
     minutes = parser.parse_args().minutes
+    if minutes < _LEAST_MINUTES:
+        parser.error(f"{minutes:g} minutes are too short for a slope of the memory; give {_LEAST_MINUTES} or more")
     with tempfile.TemporaryDirectory() as folder:
         result = soak(Path(folder), 60.0 * minutes)
     write_result("soak", result)
@@ -63,25 +63,22 @@ def main() -> None:
 
 def soak(folder: Path, seconds: float) -> dict[str, Any]:
     """Everything at once for so long."""
-    item = json.loads((HERE.parent / "examples" / "request.json").read_text(encoding="utf-8"))["spectra"][0]
-    with registry(folder) as store:
-        models = [released_model(), variant(folder / "second")]
-        versions = [store.register(model) for model in models]
-        expected = {version: answer_of(model, item) for version, model in zip(versions, models, strict=True)}
-        store.promote(versions[0])
-        with service(store.uri, "two", folder / "service.log") as (url, process):
-            run = Run(url, process, store, versions, item, expected)
-            _ask(run, WARM_UP_S, 0.0)
-            pace = _ask(run, PACE_S, 0.0)["sent"] / PACE_S
-            wanted = LOAD * pace
-            context = mp.get_context("spawn")
-            results: Any = context.Queue()
-            arguments = (run.url, item, expected, seconds, CLIENTS / wanted, results)
-            load = context.Process(target=keep_asking, args=arguments)
-            load.start()
-            told = _disturb(run, folder, seconds)
-            counts: dict[str, Any] = results.get(timeout=seconds + READY_WITHIN_S)
-            load.join()
+    with (
+        two_versions(folder) as (store, versions, item, expected),
+        service(store.uri, "two", folder / "service.log") as (url, process),
+    ):
+        run = Run(url, process, store, versions, item, expected)
+        _ask(run, WARM_UP_S, 0.0)
+        pace = _ask(run, PACE_S, 0.0)["sent"] / PACE_S
+        wanted = LOAD * pace
+        context = mp.get_context("spawn")
+        results: Any = context.Queue()
+        arguments = (run.url, item, expected, seconds, CLIENTS / wanted, results)
+        load = context.Process(target=keep_asking, args=arguments)
+        load.start()
+        told = _disturb(run, folder, seconds)
+        counts: dict[str, Any] = results.get(timeout=seconds + READY_WITHIN_S)
+        load.join()
     return {
         **counts,
         **told,

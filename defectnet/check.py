@@ -55,8 +55,7 @@ _MOST_FACTOR = 2.5
 # Refined concentrations all within this factor of the answer's need no simulation of their own: the change is linear.
 _CLOSE_FACTOR = 1.2
 
-# An answer is supported where it leaves at most this share unexplained beyond what two configurations differ by.
-SUPPORTED = MOST_UNEXPLAINED
+# An answer is supported where it leaves at most `MOST_UNEXPLAINED` beyond what two configurations differ by.
 # Above the limit, a + b × scatter, an answer is doubted; between, the check can say neither. What an exchange of one
 # element leaves unexplained, as a share of what the answer leaves: below the second limit the rival is named. On the
 # calibration hosts of `make bench-check` 5 % of the right answers exceed the first, and 10 % either; on its other hosts
@@ -128,7 +127,7 @@ class Check:
     @property
     def agrees(self) -> bool:
         """Whether the simulation supports the answer: little is left beyond chance, and no rival is better."""
-        return self.misfit <= SUPPORTED + self.scatter and not self.beaten
+        return self.misfit <= MOST_UNEXPLAINED + self.scatter and not self.beaten
 
     @property
     def doubted(self) -> bool:

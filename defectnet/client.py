@@ -135,18 +135,15 @@ class Client:
 
     def model(self) -> dict[str, Any]:
         """The model that answers now: name, version, run, vocabulary, grid, metrics, card, `problem`."""
-        described: dict[str, Any] = self._send("GET", "/v1/model").json()
-        return described
+        return self._object("GET", "/v1/model")
 
     def start_batch(self, uri: str) -> dict[str, Any]:
         """Have a Parquet scored where it lies (`file:///…` as the service sees it); the same question is one batch."""
-        batch: dict[str, Any] = self._send("POST", "/v1/batches", json={"input": uri}).json()
-        return batch
+        return self._object("POST", "/v1/batches", json={"input": uri})
 
     def batch(self, batch_id: str) -> dict[str, Any]:
         """How far a batch is."""
-        batch: dict[str, Any] = self._send("GET", f"/v1/batches/{batch_id}").json()
-        return batch
+        return self._object("GET", f"/v1/batches/{batch_id}")
 
     def wait_for_batch(self, batch_id: str, timeout_s: float = float("inf")) -> dict[str, Any]:
         """Wait for the end of a batch.
@@ -163,15 +160,11 @@ class Client:
     def give_host(self, content: bytes, name: str = "structure") -> dict[str, Any]:
         """Have a crystal prepared, a CIF or phonopy's YAML; its `host_id` is for `Query.host_id` once it is ready."""
         octets = {"content-type": "application/octet-stream"}
-        host: dict[str, Any] = self._send(
-            "POST", "/v1/hosts", params={"name": name}, content=content, headers=octets
-        ).json()
-        return host
+        return self._object("POST", "/v1/hosts", params={"name": name}, content=content, headers=octets)
 
     def host(self, host_id: str) -> dict[str, Any]:
         """A crystal that is known by name; of one that was given, how far it is."""
-        host: dict[str, Any] = self._send("GET", f"/v1/hosts/{host_id}").json()
-        return host
+        return self._object("GET", f"/v1/hosts/{host_id}")
 
     def wait_for_host(self, host_id: str, timeout_s: float = float("inf")) -> dict[str, Any]:
         """Wait until a crystal that was given is ready.
@@ -208,6 +201,10 @@ class Client:
             values = {name: row[name][0].as_py() or "" for name in ("sample_id", "host")}
             failed = Prediction.failed(values["sample_id"], values["host"], error)
             return pa.Table.from_pylist([failed.to_dict()], schema=PREDICTIONS_SCHEMA)
+
+    def _object(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._send(method, path, **content).json()
+        return answer
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         pause_s = _FIRST_PAUSE_S

@@ -1,6 +1,6 @@
 """The answer to one query: which elements, how probable, how much; or why there is no answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -18,6 +18,7 @@ __all__ = [
     "ElementVerdict",
     "Fit",
     "Prediction",
+    "why_undecided",
     "worth_showing",
 ]
 
@@ -171,6 +172,11 @@ class Prediction:
         elements = tuple(ElementVerdict(**verdict) for verdict in values["elements"] or ())
         fit = None if values.get("fit") is None else Fit.from_dict(values["fit"])
         return cls(**{**values, "elements": elements, "warnings": tuple(values["warnings"] or ()), "fit": fit})
+
+
+def why_undecided(warnings: Iterable[str]) -> str | None:
+    """The warning that says why an answer finds nothing because nothing could be compared; None of any other answer."""
+    return next((warning for warning in warnings if warning.startswith(CANNOT_TELL)), None)
 
 
 def worth_showing(present: bool, probability: float) -> bool:

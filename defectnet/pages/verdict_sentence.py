@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from defectnet.model.calibration import OOD_LIMIT
-from defectnet.prediction import CANNOT_TELL, MOST_UNEXPLAINED, MOVED_BY_MEASURING, ElementVerdict, Prediction
+from defectnet.prediction import MOST_UNEXPLAINED, MOVED_BY_MEASURING, ElementVerdict, Prediction, why_undecided
 
 __all__ = ["FAR_FROM_CERTAIN", "Said", "Trust", "at_percent", "probability_words", "say"]
 
@@ -41,7 +41,7 @@ def say(prediction: Prediction) -> Said:
     if prediction.error is not None:
         return Said(f"No answer: {prediction.error}", "none")
     found = [verdict for verdict in prediction.elements if verdict.present]
-    if not found and (why := next((one for one in prediction.warnings if one.startswith(CANNOT_TELL)), None)):
+    if not found and (why := why_undecided(prediction.warnings)):
         guesses = [v for v in prediction.elements if v.probability > FAR_FROM_CERTAIN[0]][:3]
         named = ", ".join(f"{v.element} ({_probability(v.probability)})" for v in guesses) or "no element"
         reason, _, advice = why.partition(": ")

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from defectnet.prediction import CANNOT_TELL, worth_showing
+from defectnet.prediction import CANNOT_TELL, why_undecided, worth_showing
 
 __all__ = ["fit_sentence", "verdict_table"]
 
@@ -73,7 +73,7 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
         yield [*start, "", "", "", Text(prediction["error"], style="red")]
         return
     elements = prediction["elements"]
-    undecided = any(warning.startswith(CANNOT_TELL) for warning in prediction["warnings"])
+    undecided = why_undecided(prediction["warnings"]) is not None
     absent = "undecided" if undecided else "ruled out"
     if not any(verdict["present"] for verdict in elements):
         yield [*start, "?" if undecided else "none", "", "", CANNOT_TELL if undecided else "nothing foreign found"]

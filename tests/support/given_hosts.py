@@ -1,4 +1,4 @@
-"""Hosts as users give them, put into a store without a job, and a model that compares."""
+"""Hosts as users give them: a CIF, or put into a store without a job; and a model that compares."""
 
 from pathlib import Path
 
@@ -14,7 +14,29 @@ from defectnet.model.features import FrequencyGrid
 from defectnet.model.network import DefectNetwork, NetworkSettings
 from support.responses import made_up_hosts
 
-__all__ = ["comparing_artifact", "give_made_up"]
+__all__ = ["comparing_artifact", "give_made_up", "silicon_cif"]
+
+
+def silicon_cif(share: float = 1.0) -> str:
+    """A cell of silicon whose first place is occupied by this share."""
+    return f"""data_Si
+_cell_length_a 3.84
+_cell_length_b 3.84
+_cell_length_c 3.84
+_cell_angle_alpha 60
+_cell_angle_beta 60
+_cell_angle_gamma 60
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Si1 Si 0.0 0.0 0.0 {share}
+Si2 Si 0.25 0.25 0.25 1.0
+"""
 
 
 def comparing_artifact(folder: Path) -> Path:

@@ -112,8 +112,7 @@ class Mismatch:
         """Densities (B, N) whose heights are off by a smooth factor; 3 modes are kept."""
         knots = torch.randn(len(density), 1, _KNOTS, generator=generator)
         along = functional.interpolate(knots, size=density.shape[1], mode="linear", align_corners=True)[:, 0]
-        uneven = density * (1 + self.settings.other_heights_sigma * along)
-        return uneven * (MODES_PER_ATOM / (uneven * _WIDTHS).sum(dim=1, keepdim=True).clamp(min=1e-3))
+        return _of_three_modes(density * (1 + self.settings.other_heights_sigma * along))
 
     def _between(self, b: int, ends: tuple[float, float], generator: torch.Generator) -> Tensor:
         low, high = np.log(ends)
@@ -123,8 +122,11 @@ class Mismatch:
 def bent(density: Tensor, bend: Tensor) -> Tensor:
     """Densities (B, N) seen on an axis that is stretched and bent by `bend`, (B, 3); 3 modes are kept."""
     factor = 1 + bend[:, :1] + bend[:, 1:2] * (math.pi * _WITHIN).sin() + bend[:, 2:] * (2 * math.pi * _WITHIN).sin()
-    moved = moved_curves(density, _CENTRES * factor)
-    return moved * (MODES_PER_ATOM / (moved * _WIDTHS).sum(dim=1, keepdim=True).clamp(min=1e-3))
+    return _of_three_modes(moved_curves(density, _CENTRES * factor))
+
+
+def _of_three_modes(density: Tensor) -> Tensor:
+    return density * (MODES_PER_ATOM / (density * _WIDTHS).sum(dim=1, keepdim=True).clamp(min=1e-3))
 
 
 def moved_curves(curves: Tensor, places: Tensor) -> Tensor:

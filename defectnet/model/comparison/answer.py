@@ -146,7 +146,7 @@ class Comparison:
             found = self._registered(host, query.spectrum, query.kind)
             if found.likeness < LEAST_LIKENESS:
                 return None
-            reference = _as_seen(reference, found)
+            reference = found.as_seen(reference)
         sample = found.on_host_axis(query.spectrum)
         wanted = [element for element in elements if element not in query.host.fractions]
         entries = host.chosen(wanted)
@@ -177,7 +177,7 @@ class Comparison:
             return []
         names = [query.host_id] if query.host_id else self._known.of_formula(query.host.formula)
         hosts = [self._host(name, query.kind) for name in names]
-        for host in hosts:
+        for host in hosts if query.host_id else ():  # those of the formula are of it
             if (formula := Host(host.formula).formula) != query.host.formula:
                 raise InputError(f"{host.host_id} is {formula}, not {query.host.formula}", fix=_FIX, field="host_id")
         return [(host, self._registered(host, query.reference, query.kind)) for host in hosts]
@@ -350,9 +350,3 @@ def _on_device(given: ComparerInputs, device: torch.device) -> ComparerInputs:
     moved = type(r)(*(tensor.to(device) for tensor in (r.curves, r.concentrations, r.mask, r.log_prior)))
     rest = {name: getattr(given, name).to(device) for name in ("change", "pristine", "about", "flags")}
     return ComparerInputs(responses=moved, **rest)
-
-
-def _as_seen(reference: Array, registration: Registration) -> Array:
-    """A computed density, shape (N_BINS,), as the instrument of a registered sample shows it; its modes are kept."""
-    seen = np.asarray(smeared(reference.astype(np.float32), registration), dtype=np.float64)
-    return np.asarray(seen * (MODES_PER_ATOM * registration.visible / max(float(seen @ WIDTHS), 1e-12)))

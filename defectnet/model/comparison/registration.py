@@ -78,7 +78,13 @@ class Registration:
     def on_host_axis(self, spectrum: Spectrum) -> Array:
         """A measured density on the host's axis, shape (N_BINS,); it integrates to the visible modes."""
         edges = self.measured_thz(EDGES)
-        density = _means(spectrum, edges) * (self.cut < CENTRES)
+        return self._of_visible_modes(_means(spectrum, edges) * (self.cut < CENTRES))
+
+    def as_seen(self, density: Array) -> Array:
+        """A computed density on the host's axis, shape (N_BINS,), as the registered spectrum's instrument shows it."""
+        return self._of_visible_modes(smeared(density.astype(np.float32), self).astype(np.float64))
+
+    def _of_visible_modes(self, density: Array) -> Array:
         return np.asarray(density * (MODES_PER_ATOM * self.visible / max(float(density @ WIDTHS), 1e-12)))
 
 
@@ -201,7 +207,7 @@ def _smoothing(sigma: float) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _smearing(width: float, constant: float = 0.0) -> Array:
+def _smearing(width: float, constant: float) -> Array:
     return np.asarray(smearing(width, constant).double().numpy())
 
 

@@ -6,28 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from support.given_hosts import silicon_cif
 
 from datagen.parents import load_parents
 
 Run = Callable[..., tuple[int, str, str]]
-
-CIF = """data_Si
-_symmetry_space_group_name_H-M 'P 1'
-_cell_length_a 3.84
-_cell_length_b 3.84
-_cell_length_c 3.84
-_cell_angle_alpha 60
-_cell_angle_beta 60
-_cell_angle_gamma 60
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Si1 Si 0 0 0
-Si2 Si 0.25 0.25 0.25
-"""
 
 
 @pytest.fixture
@@ -107,7 +90,7 @@ def test_a_mixed_crystal_as_host(run: Run) -> None:
 
 
 def test_a_reference_from_a_structure_is_cached(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "host.cif").write_text(CIF)
+    (tmp_path / "host.cif").write_text(silicon_cif())
     arguments = ("examples/Si.csv", "--structure", "host.cif", "--json")
     code, output, errors = run(*arguments)
     assert (code, errors) == (0, "")

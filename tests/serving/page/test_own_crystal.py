@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.browser import Window
+from support.given_hosts import silicon_cif
 from support.local_api import ProcessJobs
 from support.page_server import PageServer, served
 
@@ -15,24 +16,6 @@ from serving.settings import HostSettings, ServiceSettings
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
-CIF = """data_Si
-_cell_length_a 3.84
-_cell_length_b 3.84
-_cell_length_c 3.84
-_cell_angle_alpha 60
-_cell_angle_beta 60
-_cell_angle_gamma 60
-_symmetry_space_group_name_H-M 'P 1'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-Si1 Si 0.0 0.0 0.0 {share}
-Si2 Si 0.25 0.25 0.25 1.0
-"""
 # A job is a process of its own, which imports torch and computes forces; on a busy machine that takes minutes.
 READY_WITHIN_MS = 400_000
 
@@ -61,7 +44,7 @@ def test_a_cif_becomes_a_host_whose_responses_answer(
     window.goto()
     page = window.page
     page.wait_for_selector("#give", state="visible")
-    give(window, CIF.format(share=1.0), "my crystal.cif")
+    give(window, silicon_cif(), "my crystal.cif")
     page.wait_for_selector("#given progress")
     page.wait_for_selector("#given .good", timeout=READY_WITHIN_MS)
     assert page.input_value("#host") == "Si"
@@ -98,7 +81,7 @@ def test_a_cif_that_is_none_says_why(preparing: PageServer, look: Callable[..., 
     give(window, "data_x\n", "no crystal.cif")
     page.wait_for_selector("#given .error")
     assert "neither a CIF with a cell and atoms nor phonopy.yaml" in page.inner_text("#given .error")
-    give(window, CIF.format(share=0.5), "shared.cif")
+    give(window, silicon_cif(share=0.5), "shared.cif")
     page.wait_for_selector("#given progress")
     page.wait_for_selector("#given .error", timeout=READY_WITHIN_MS)
     assert "shared or partly empty" in page.inner_text("#given .error")
