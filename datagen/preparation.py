@@ -128,7 +128,9 @@ def prepare_host(
     asked = Prepared({})
     if potential is not None:
         wanted = [pair for pair in pairs if potential.knows(pair[1])]
-        wanted = wanted if settings.dopants else wanted[: settings.potential_dopants]
+        if not settings.dopants:
+            repeated = [pair for pair in wanted if pair in known][: settings.potential_repeats]
+            wanted = [*repeated, *(pair for pair in wanted if pair not in repeated)][: settings.potential_dopants]
         more, asked = _ask(dynamics, potential, wanted, settings, tell)
         found += more
     found += dilute_responses(dynamics, sorted({*pairs, *known}))

@@ -118,6 +118,9 @@ class PrepareSettings(Settings):
         ge=1,
         description="So many of a host's likeliest substitutions; of `dopants`, where given, all are asked for.",
     )
+    potential_repeats: int = Field(
+        0, ge=0, description="Of these, so many that end members tell too: whoever compares sources needs both."
+    )
     fragment_atoms: int = Field(
         72,
         ge=16,
@@ -139,5 +142,6 @@ class PrepareSettings(Settings):
     def digest(self) -> str:
         """Hash of what decides a host's responses; which hosts and where they are written does not."""
         what = {"dopants", "use_endmembers", "potential", "potential_dopants", "fragment_atoms"}
+        what |= {"potential_repeats"} if self.potential_repeats else set()
         values = {"physics": PREPARE_PHYSICS, **self.model_dump(mode="json", include=what)}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
