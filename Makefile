@@ -27,7 +27,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: help demo pipeline test test-cluster lint lock audit formats docs wheel-test screenshots house bench-potentials \
 	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-comparison bench-asking bench-predictor bench-curves bench-search \
 	bench-training \
-	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-mgb2 bench-readers bench-score bench-beside \
+	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-alloys-read bench-mgb2 bench-readers bench-score bench-beside \
 	bench-page bench-hosts-service \
 	bench-serve bench-serve-fuzz bench-faults soak bench-cluster capacity capacity-fleet install clean
 
@@ -149,6 +149,9 @@ bench-transfer: $(STAMP)  ## spectra unlike the training's, before and after fin
 
 bench-sige: $(STAMP)  ## a simulated composition series of SiGe as a spectrometer sees it (PARENTS=FILE)
 	$(RUN) -W ignore benchmarks/sige.py $(PARENTS)
+
+bench-alloys-read: $(STAMP)  ## ordered alloys of DFT read by the released model (PARENTS=FILE; hours, gone on with)
+	$(RUN) -W ignore benchmarks/alloys_read.py $(PARENTS)
 
 bench-mgb2: $(STAMP)  ## the same of MgB2 with Al and with C
 	$(RUN) -W ignore benchmarks/mgb2.py

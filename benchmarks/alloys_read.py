@@ -1,0 +1,183 @@
+"""Ordered alloys that are themselves DFT crystals, read by the released model: both densities are DFT's own.
+
+Every pair of `ordered_pairs.csv` whose dopants are at most 25 % of all atoms each: the alloy's density is the sample,
+its host's the reference. All candidates of a list have their responses by one source, Nequix: the true dopants, those
+of the host's other alloys, and the likeliest others on the same sublattice. Alloys that Nequix was fine-tuned on and hosts
+whose formula the model was trained on stand apart. The control is the host's own density as sample. Responses take
+minutes a host; they are kept in runs/alloys-read and gone on with, hosts that the model has not seen first.
+
+    make bench-alloys-read PARENTS=…/phonondb_parents.parquet
+"""
+
+import argparse
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from alloys import PAIRS, SETTINGS, SPLIT, load_named, nequix_beside
+from pymatgen.core import Composition
+from writing import say, write_result
+
+from datagen.dos import choose_bins, pristine_dos
+from datagen.parents import Parent
+from datagen.preparation import prepare_own
+from datagen.prepare import pairs_of
+from datagen.settings import PrepareSettings
+from defectnet.errors import DefectNetError, SimulationError
+from defectnet.host import Host
+from defectnet.model.predictor import Prediction, Predictor
+from defectnet.query import Query
+from defectnet.released import released_model
+from defectnet.spectrum import Spectrum
+from training.dataset import split_of
+
+WORK = Path("runs/alloys-read")
+MOST = 0.2501
+DISTRACTORS = 5
+
+
+@dataclass(frozen=True)
+class Alloy:
+    """One pair: the sample, its host, and the true dopants by their shares of all atoms."""
+
+    alloy_id: str
+    formula: str
+    host_id: str
+    host: Host
+    replaces: str
+    truth: dict[str, float]
+
+
+def main() -> None:
+    """Prepare the hosts, ask, print, and write `results/alloys_read.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parents", help="Parquet of DFT phonon calculations")
+    parser.add_argument("--hosts", type=int, help="at most so many hosts; those that were prepared before count too")
+    arguments = parser.parse_args()
+    split = json.loads((Path(arguments.parents).parent / SPLIT).read_text(encoding="utf-8"))
+    tuned_on = {*split["train"], *split["val"]}
+    by_host: dict[str, list[Alloy]] = defaultdict(list)
+    for alloy in alloys():
+        by_host[alloy.host_id].append(alloy)
+    order = sorted(by_host, key=lambda name: (split_of(by_host[name][0].host) == "train", name))
+    rows = []
+    for name in order[: arguments.hosts]:
+        try:
+            for row in read(arguments.parents, by_host[name]):
+                rows.append(row | {"tuned_on": row["alloy_id"] in tuned_on})
+                say(f"{row['alloy']:16} {row['truth']} {row['listed']}")
+        except DefectNetError as error:
+            say(f"{name} {by_host[name][0].host.formula}: {error}")
+    groups = {
+        "all": rows,
+        "hosts_not_trained_on": [row for row in rows if row["split"] != "train"],
+        "alloys_that_nequix_has_not_seen": [row for row in rows if not row["tuned_on"]],
+        "neither": [row for row in rows if row["split"] != "train" and not row["tuned_on"]],
+        "one_dopant": [row for row in rows if len(row["truth"]) == 1],
+    }
+    result: dict[str, Any] = {**_summary(rows, "listed"), "hosts": len({row["host_id"] for row in rows})}
+    result |= {name: {mode: _summary(some, mode) for mode in MODES} for name, some in groups.items()}
+    say(json.dumps(result, indent=1))
+    write_result("alloys_read", {**result, "rows": rows})
+
+
+MODES = ("listed", "free", "control")
+
+
+def alloys() -> Iterator[Alloy]:
+    """The pairs that are asked about."""
+    with PAIRS.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            host, shares = Host(row["host"]), Composition(row["alloy"]).fractional_composition
+            truth = {e: float(shares[e]) for e in row["elements"].split() if e not in host.elements}
+            if truth and max(truth.values()) <= MOST:
+                yield Alloy(row["alloy_id"], row["alloy"], row["host_id"], host, row["replaces"], truth)
+
+
+def read(parents: str, some: Sequence[Alloy]) -> Iterator[dict[str, Any]]:
+    """The answers about the alloys of one host."""
+    host_id, known = some[0].host_id, load_named(parents, [some[0].host_id, *(one.alloy_id for one in some)])
+    host = known[host_id]
+    if host.lowest_thz() < SETTINGS.lowest_host_thz:
+        raise SimulationError("unstable in DFT")
+    for replaces in sorted({one.replaces for one in some}):
+        here = [one for one in some if one.replaces == replaces]
+        candidates = _candidates(host, here)
+        folder = WORK / f"{host_id}-{replaces}"
+        prepare_own(
+            host,
+            PrepareSettings(
+                dopants=candidates,
+                potential=nequix_beside(parents),
+                use_endmembers=False,
+                output=str(folder),
+                fragment_cache=str(WORK / "fragments"),
+            ),
+        )
+        predictor = Predictor.load(released_model(), responses=folder)
+        for one in here:
+            yield _answer(predictor, one, host, known[one.alloy_id], candidates)
+
+
+def _candidates(host: Parent, some: Sequence[Alloy]) -> tuple[str, ...]:
+    """The dopants of the host's alloys and the likeliest others on that sublattice."""
+    true = {element for one in some for element in one.truth}
+    likely = [element for replaces, element in pairs_of(host.host, ()) if replaces == some[0].replaces]
+    return tuple(sorted({*true, *[element for element in likely if element not in true][:DISTRACTORS]}))
+
+
+def _answer(
+    predictor: Predictor, one: Alloy, host: Parent, alloy: Parent, candidates: tuple[str, ...]
+) -> dict[str, Any]:
+    sample, reference = (_density(parent) for parent in (alloy, host))
+    query = Query(one.alloy_id, one.host, sample, reference, host_id=one.host_id, reference_kind="measured")
+    listed, free, control = predictor.predict(
+        [replace(query, candidates=candidates), query, replace(query, candidates=candidates, spectrum=reference)]
+    )
+    row = {"alloy": one.formula, "alloy_id": one.alloy_id, "host_id": one.host_id, "host": one.host.formula}
+    answers = {"listed": _of(listed), "free": _of(free), "control": _of(control)}
+    return row | {"split": split_of(one.host), "truth": one.truth, "candidates": list(candidates), **answers}
+
+
+def _density(parent: Parent) -> Spectrum:
+    dos = pristine_dos(parent, choose_bins(parent.top_thz()))
+    return Spectrum.from_bins(dos.total, dos.bins.step_thz).normalised()
+
+
+def _of(answer: Prediction) -> dict[str, Any]:
+    """The elements that are found, the first whether found or not, and how much they explain."""
+    told = {v.element: [v.concentration, v.low, v.high] for v in answer.elements if v.present}
+    best = max(answer.elements, key=lambda verdict: verdict.probability, default=None)
+    return {
+        "found": told,
+        "first": None if best is None else best.element,
+        "amount": None if best is None else best.concentration,
+        "explained": None if answer.fit is None else answer.fit.explained,
+    }
+
+
+def _summary(rows: Sequence[dict[str, Any]], mode: str) -> dict[str, Any]:
+    """Shares of the alloys, and the amount's relative error where the first element is right."""
+    if not rows:
+        return {"n": 0}
+    right = [row for row in rows if row[mode]["first"] in row["truth"]]
+    errors = [abs(row[mode]["amount"] / row["truth"][row[mode]["first"]] - 1) for row in right]
+    found = sum(len(row[mode]["found"]) for row in rows)
+    hits = sum(element in row["truth"] for row in rows for element in row[mode]["found"])
+    wanted = sum(len(row["truth"]) for row in rows)
+    return {
+        "n": len(rows),
+        "top1": round(len(right) / len(rows), 3),
+        "amount_error_median": round(float(np.median(errors)), 3) if errors else None,
+        "f1": round(2 * hits / max(found + wanted, 1), 3),
+        "all_and_no_other": round(float(np.mean([set(row[mode]["found"]) == set(row["truth"]) for row in rows])), 3),
+    }
+
+
+if __name__ == "__main__":
+    main()
