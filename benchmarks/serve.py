@@ -1,8 +1,10 @@
 """Requests per second and latency of this service beside other ways of serving the same predictor, one run.
 
-Each server runs alone, on loopback, with one thread a process and the settings it comes with. The load comes from wrk
-(https://github.com/wg/wrk; `apt install wrk`), one thread, which keeps C connections busy. A single spectrum has 250
-points and a reference; a bulk body has 256 spectra. The limit is the predictor called in a process of its own.
+Each server runs alone, on loopback, with one thread a process and the settings it comes with; the servers take turns,
+in several rounds, and each figure is the median over the rounds, for a machine may change its pace. The load comes from
+wrk (https://github.com/wg/wrk; `apt install wrk`), one thread, which keeps C connections busy. A single spectrum has 250
+points and a reference; a bulk body has 256 spectra. A cold host is the first question about a crystal that the server
+has not been asked about. The limit is the predictor called in a process of its own.
 
     make bench-serve
 """
@@ -14,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +42,8 @@ CONCURRENCIES = (1, 4, 16, 64)
 BULK = 256
 # Bulk bodies that are under way at a time: one is read while another is computed.
 BULK_CONNECTIONS = 2
-SECONDS, WARM_UP_S, BULK_SECONDS = 8, 2, 12
+ROUNDS = 3
+SECONDS, WARM_UP_S, BULK_SECONDS = 4, 2, 6
 READY_WITHIN_S = 180.0
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
 
@@ -88,13 +93,15 @@ def main() -> None:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Measure every server that there is, one after another."""
+    """Measure every server that there is, in turns."""
     single, table = _single(), _bulk_table()
     queries = [Query.from_row(row) for row in iterate_rows(table)]
     items = [_item(query) for query in queries]
     bodies = {
         "spectra": _write(folder / "single.json", {"spectra": [single]}),
         "mlflow": _write(folder / "single-mlflow.json", _split([single])),
+        "cold": _write(folder / "cold.json", {"spectra": [_of_another_host(items, single)]}),
+        "cold-mlflow": _write(folder / "cold-mlflow.json", _split([_of_another_host(items, single)])),
         "bulk": _write(folder / "bulk.json", {"spectra": items}),
         "bulk-mlflow": _write(folder / "bulk-mlflow.json", _split(items)),
         "arrow": _write_arrow(folder / "bulk.arrow", table),
@@ -105,48 +112,94 @@ def measure(folder: Path) -> dict[str, Any]:
         "fastapi": ("/predict", bodies["spectra"], bodies["bulk"]),
         "bentoml": ("/predict", bodies["spectra"], bodies["bulk"]),
     }
-    rates: dict[str, dict[str, float]] = {}
-    p50: dict[str, dict[str, float]] = {}
-    p99: dict[str, dict[str, float]] = {}
-    bulk: dict[str, dict[str, float]] = {}
-    missing: dict[str, str] = {}
-    # The predictor's own figures are taken before and after this service's: the machine may change its pace.
-    own_ms, limit = [_time_single(single)], [_time_bulk(queries)]
-    for name, (path, body, bulk_body) in servers.items():
-        command = _command(name, folder)
-        if command is None:
-            missing[name] = "not installed"
-            continue
-        with _running(command) as url:
-            rates[name], p50[name], p99[name] = {}, {}, {}
-            _wrk(url + path, body, JSON, 1, WARM_UP_S)
-            for clients in CONCURRENCIES:
-                got = _wrk(url + path, body, JSON, clients, SECONDS)
-                rates[name][str(clients)] = round(got["requests"] / got["seconds"], 1)
-                p50[name][str(clients)], p99[name][str(clients)] = round(got["p50_ms"], 2), round(got["p99_ms"], 2)
-                if name == "defectnet" and clients == 1:
-                    own_ms.append(_time_single(single))
-            bulk[name] = {"json": _spectra_per_s(_wrk(url + path, bulk_body, JSON, BULK_CONNECTIONS, BULK_SECONDS))}
-            if name == "defectnet":
-                got = _wrk(url + path, bodies["arrow"], ARROW, BULK_CONNECTIONS, BULK_SECONDS)
-                bulk[name]["arrow"] = _spectra_per_s(got)
-                limit.append(_time_bulk(queries))
-    return {
-        "requests_per_s": rates,
-        "p50_ms": p50,
-        "p99_ms": p99,
-        "best_at_every_c": _best(rates, p50),
-        "ratio_vs_mlflow_c16": round(rates["defectnet"]["16"] / rates["mlflow"]["16"], 2),
-        "ratio_vs_mlflow_c64": round(rates["defectnet"]["64"] / rates["mlflow"]["64"], 2),
-        "predictor_ms": [round(value, 2) for value in own_ms],
-        "p50_over_predictor_ms_c1": round(p50["defectnet"]["1"] - float(np.mean(own_ms)), 2),
-        "bulk_spectra_per_s": bulk,
-        "limit_spectra_per_s": [round(value, 1) for value in limit],
-        "arrow_share_of_limit": round(bulk["defectnet"]["arrow"] / float(np.mean(limit)), 3),
+    commands = {name: _command(name, folder) for name in servers}
+    seen = _Seen()
+    for _ in range(ROUNDS):
+        # The predictor's own figures are taken beside this service's.
+        seen.own_ms.append(_time_single(single))
+        seen.limit.append(_time_bulk(queries))
+        for name, (path, body, bulk_body) in servers.items():
+            if (command := commands[name]) is not None:
+                with _running(command) as url:
+                    cold = bodies["cold-mlflow" if name == "mlflow" else "cold"]
+                    seen.cold[name, "ms"].append(_once_ms(url + path, body, cold))
+                    _measure_server(seen, name, url + path, body, bulk_body)
+                    if name == "defectnet":
+                        got = _wrk(url + path, bodies["arrow"], ARROW, BULK_CONNECTIONS, BULK_SECONDS)
+                        seen.bulk[name, "arrow"].append(_spectra_per_s(got))
+    missing = {name: "not installed" for name, command in commands.items() if command is None}
+    return seen.result() | {
+        "rounds": ROUNDS,
         "bulk": {"spectra": BULK, "connections": BULK_CONNECTIONS},
         "missing": missing,
         "machine": {"cores": os.cpu_count(), "load_average_before": _LOAD_BEFORE},
     }
+
+
+@dataclass
+class _Seen:
+    """What the rounds gave: by server and concurrency or kind of body, one figure a round."""
+
+    rates: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    p50: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    p99: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    bulk: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    cold: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    own_ms: list[float] = field(default_factory=list)
+    limit: list[float] = field(default_factory=list)
+
+    def result(self) -> dict[str, Any]:
+        """Medians over the rounds, and the ratios that the goals are about."""
+        rates, p50, p99, bulk = (_medians(of) for of in (self.rates, self.p50, self.p99, self.bulk))
+        own_ms, limit = float(np.median(self.own_ms)), float(np.median(self.limit))
+        return {
+            "requests_per_s": rates,
+            "p50_ms": p50,
+            "p99_ms": p99,
+            "best_at_every_c": _best(rates, p50),
+            "ratio_vs_mlflow_c16": round(rates["defectnet"]["16"] / rates["mlflow"]["16"], 2),
+            "ratio_vs_mlflow_c64": round(rates["defectnet"]["64"] / rates["mlflow"]["64"], 2),
+            "cold_host_ms": {name: found["ms"] for name, found in _medians(self.cold).items()},
+            "predictor_ms": round(own_ms, 2),
+            "p50_over_predictor_ms_c1": round(p50["defectnet"]["1"] - own_ms, 2),
+            "p99_over_p50_c16": round(p99["defectnet"]["16"] / p50["defectnet"]["16"], 2),
+            "bulk_spectra_per_s": bulk,
+            "limit_spectra_per_s": round(limit, 1),
+            "arrow_share_of_limit": round(bulk["defectnet"]["arrow"] / limit, 3),
+            "requests_per_s_by_round": {f"{name} c={c}": values for (name, c), values in self.rates.items()},
+        }
+
+
+def _of_another_host(items: Sequence[dict[str, Any]], single: dict[str, Any]) -> dict[str, Any]:
+    return next(item for item in items if item["host"] != single["host"] and "reference" in item)
+
+
+def _once_ms(url: str, warm: Path, body: Path) -> float:
+    """How long a single question takes, after another one about another host."""
+    headers = {"content-type": JSON}
+    with httpx.Client(timeout=60.0, trust_env=False) as client:
+        client.post(url, content=warm.read_bytes(), headers=headers).raise_for_status()
+        begun = time.perf_counter()
+        client.post(url, content=body.read_bytes(), headers=headers).raise_for_status()
+        return 1e3 * (time.perf_counter() - begun)
+
+
+def _measure_server(seen: _Seen, name: str, url: str, body: Path, bulk_body: Path) -> None:
+    """One round of one server."""
+    _wrk(url, body, JSON, 1, WARM_UP_S)
+    for clients in CONCURRENCIES:
+        got = _wrk(url, body, JSON, clients, SECONDS)
+        seen.rates[name, str(clients)].append(round(got["requests"] / got["seconds"], 1))
+        seen.p50[name, str(clients)].append(got["p50_ms"])
+        seen.p99[name, str(clients)].append(got["p99_ms"])
+    seen.bulk[name, "json"].append(_spectra_per_s(_wrk(url, bulk_body, JSON, BULK_CONNECTIONS, BULK_SECONDS)))
+
+
+def _medians(of: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for (name, what), values in of.items():
+        found.setdefault(name, {})[what] = round(float(np.median(values)), 2)
+    return found
 
 
 def _best(rates: dict[str, dict[str, float]], p50: dict[str, dict[str, float]]) -> bool:
