@@ -2,9 +2,9 @@
 
 Each server runs alone, on loopback, with one thread a process and the settings it comes with; the servers take turns,
 in several rounds, and each figure is the median over the rounds, for a machine may change its pace. The load comes from
-wrk (https://github.com/wg/wrk; `apt install wrk`), one thread, which keeps C connections busy. A single spectrum has 250
-points and a reference; a bulk body has 256 spectra. A cold host is the first question about a crystal that the server
-has not been asked about. The limit is the predictor called in a process of its own.
+wrk (https://github.com/wg/wrk; `apt install wrk`), one thread, which keeps C connections busy. A single spectrum has
+250 points and a reference; a bulk body has 256 spectra. A cold host is the first question about a crystal that the
+server has not been asked about. The limit is the predictor called in a process of its own.
 
     make bench-serve
 """
