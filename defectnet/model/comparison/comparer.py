@@ -1,7 +1,7 @@
 """The network that compares: a measured change beside the computed responses of the candidates, which compete for it.
 
     change, responses ── decomposed (features) ─┐
-    their curves ────── convolution ────────────┤ one token a candidate ── attention among candidates ── presence,
+    their curves ────── convolutions ───────────┤ one token a candidate ── attention among candidates ── presence,
     source, prior ──────────────────────────────┘        biased by how alike their responses are       amount, spread
 
 It learns to unmix, which is the same task on every host; what a host is made of it never sees.
@@ -22,6 +22,7 @@ from defectnet.model.comparison.features import (
     N_ENTRY_FEATURES,
     N_GLOBAL_FEATURES,
     N_VIEWS,
+    Features,
     Responses,
     compute_features,
 )
@@ -36,7 +37,10 @@ SOURCES = ("endmember", "potential", "springs", "masses")
 N_ABOUT = 3 + len(SOURCES) + 2
 # Of a spectrum: reference computed or of another instrument, neutron-weighted, no prior; the last is always 0.
 N_FLAGS = 4
+# Of a candidate's curves: the change, its response, what all leave, its part, what it alone leaves; and the pristine
+# density.
 _CURVES = 6
+_FIRST_KERNEL, _SECOND_KERNEL, _STRIDE = 9, 5, 4
 _FIRST_BIAS = (-1.5, 0.0, -1.0)
 _SPREAD_BOUNDS = (-4.0, 1.0)
 # Features are standardised and held within so many standard deviations.
@@ -99,9 +103,9 @@ class Comparer(nn.Module):
         self.mixed = nn.Sequential(nn.GELU(), nn.Linear(width, width))
         last = math.ceil(N_BINS / 16)
         self.curves = nn.Sequential(
-            nn.Conv1d(_CURVES, 24, 9, stride=4, padding=4),
+            nn.Conv1d(_CURVES, 24, _FIRST_KERNEL, stride=_STRIDE, padding=_FIRST_KERNEL // 2),
             nn.GELU(),
-            nn.Conv1d(24, 32, 5, stride=4, padding=2),
+            nn.Conv1d(24, 32, _SECOND_KERNEL, stride=_STRIDE, padding=_SECOND_KERNEL // 2),
             nn.GELU(),
             nn.Flatten(),
             nn.Linear(32 * last, width),
@@ -126,17 +130,13 @@ class Comparer(nn.Module):
             seen = compute_features(given.change, given.pristine, given.responses)
         features = torch.cat([seen.entry, seen.whole[:, None].expand(*mask.shape, -1)], dim=-1)
         known = self.standardised(features[mask]).clamp(-_MOST_DEVIATION, _MOST_DEVIATION)
-        density = given.pristine @ self.fine
-        density = (density / density.norm(dim=1, keepdim=True).clamp(min=1e-6))[:, None, None]
-        drawn = torch.cat([seen.curves, density.expand(*mask.shape, 1, N_BINS)], dim=2)[mask]
         flags = given.flags[:, None].expand(*mask.shape, -1)
         tokens = self.entry(torch.cat([known, given.about[mask], flags[mask]], dim=-1))
         x = tokens.new_zeros(*mask.shape, tokens.shape[-1])
-        x[mask] = tokens + self.curves(_CURVE_SCALE * drawn)
+        x[mask] = tokens + self._looked_at(seen, given.pristine, mask)
         x = self.mixed(x)
-        likeness = seen.likeness.permute(0, 2, 3, 1)
         for block in self.blocks:
-            x = block(x, likeness, mask)
+            x = block(x, seen.likeness, mask)
         logit, shift, spread = self.head(self.norm(x)).unbind(dim=-1)
         return Compared(
             logit.masked_fill(~mask, -30.0),
@@ -144,6 +144,33 @@ class Comparer(nn.Module):
             spread.clamp(*_SPREAD_BOUNDS),
             seen.whole[:, N_VIEWS + 1],
         )
+
+
+    def _looked_at(self, seen: Features, pristine: Tensor, mask: Tensor) -> Tensor:
+        """What `curves` makes of the six curves of each of M candidates, shape (M, W).
+
+        The curves are never drawn for each of them. The first convolution is linear: the change, what all leave and the
+        density are convolved once a spectrum, and a candidate's response once, with the sum of the three kernels that
+        see it, each times its amount there.
+        """
+        first, _, second, _, _, last = self.curves
+        density = pristine @ self.fine
+        density = density / density.norm(dim=1, keepdim=True).clamp(min=1e-6)
+        kernel = _CURVE_SCALE * first.weight  # (24, 6, 9)
+        of_change, of_response, of_left, of_part, of_rest, of_density = kernel.unbind(dim=1)
+        whole = torch.stack([seen.change, seen.left, density], dim=1)
+        kernels = torch.stack([of_change + of_rest, of_left, of_density], dim=1)
+        common = F.conv1d(whole, kernels, first.bias, stride=_STRIDE, padding=_FIRST_KERNEL // 2).transpose(1, 2)
+        part, alone = (x[mask][:, None, None] for x in (seen.part, seen.alone))
+        own = of_response.T + part * of_part.T - alone * of_rest.T  # (M, 9, 24)
+        response = F.pad(seen.response[mask], (_FIRST_KERNEL // 2,) * 2).unfold(1, _FIRST_KERNEL, _STRIDE)
+        x = F.gelu(response.contiguous() @ own + common[:, None].expand(*mask.shape, -1, -1)[mask])  # (M, 44, 24)
+        # Side by side, what the second convolution sees at each place is a row of a matrix.
+        channels = x.shape[2]
+        x = F.pad(x, (0, 0, *(_SECOND_KERNEL // 2,) * 2)).flatten(1)
+        x = x.unfold(1, _SECOND_KERNEL * channels, _STRIDE * channels)  # (M, 11, 120)
+        x = F.gelu(F.linear(x, second.weight.transpose(1, 2).flatten(1), second.bias))  # (M, 11, 32)
+        return last(x.transpose(1, 2).flatten(1))
 
 
 class _Block(nn.Module):
@@ -166,7 +193,13 @@ class _Block(nn.Module):
         query, key, value = (
             self.attended(self.before(x)).view(b, k, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         )
-        bias = self.bias(likeness).permute(0, 3, 1, 2).masked_fill(~mask[:, None, None], -1e4)
+        bias = self._biased(likeness).masked_fill(~mask[:, None, None], -1e4)
         heard = F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).reshape(b, k, width)
         x = x + self.dropout(self.out(heard))
         return x + self.dropout(self.forwards(self.between(x)))
+
+    def _biased(self, likeness: Tensor) -> Tensor:
+        """`bias` of every pair, shape (B, heads, K, K), from likeness as it lies in memory, shape (B, V, K, K)."""
+        x, (first, _, second) = likeness.flatten(2), self.bias
+        x = F.gelu(first.weight @ x + first.bias[:, None])
+        return (second.weight @ x + second.bias[:, None]).unflatten(2, likeness.shape[2:])
