@@ -76,6 +76,7 @@ class Predictor:
         self._device, self._precision = _device(device), precision
         self.network = network.to(self._device).eval()
         self._known = np.isin(VOCABULARY, config.trained_on.dopants)
+        self._vocabulary = tuple(symbol for symbol, known in zip(VOCABULARY, self._known, strict=True) if known)
         comparer = self.network.comparer
         self._comparison = (
             None
@@ -122,7 +123,7 @@ class Predictor:
     @property
     def vocabulary(self) -> tuple[str, ...]:
         """The elements weighed when no candidate list is given: those that were dopants in training."""
-        return tuple(symbol for symbol, known in zip(VOCABULARY, self._known, strict=True) if known)
+        return self._vocabulary
 
     def warm_up(self) -> None:
         """Run one batch through the network, so that the first query does not wait for lazy initialisation."""
@@ -223,7 +224,7 @@ class Predictor:
             except DefectNetError as error:
                 results[place] = self._failed(query.sample_id, query.host.formula, error)
                 continue
-            if placed is not None and placed.entries:
+            if placed is not None and placed.candidates.entries:
                 compared.append((place, placed))
         for place, prediction in self._by_comparison(queries, compared, ruled_out):
             results[place] = prediction
@@ -242,10 +243,11 @@ class Predictor:
         """The answers to some of `queries`, each with its place; what has no response is judged by the spectrum."""
         if not compared or self._comparison is None:
             return
-        answers = self._comparison.answer([queries[place] for place, _ in compared], [one for _, one in compared])
-        lacking = [place for place, one in compared if queries[place].candidates is not None and one.missing]
-        missing = dict(compared)
-        alone = self._from_spectra([replace(queries[p], candidates=missing[p].missing) for p in lacking], 0.0)
+        asked, where = [queries[place] for place, _ in compared], [one for _, one in compared]
+        answers = self._comparison.answer(asked, where, ruled_out)
+        missing = {p: one.candidates.missing for p, one in compared if queries[p].candidates is not None}
+        lacking = [place for place, elements in missing.items() if elements]
+        alone = self._from_spectra([replace(queries[p], candidates=missing[p]) for p in lacking], 0.0)
         judged = {place: prediction.elements for place, prediction in zip(lacking, alone, strict=True)}
         for (place, placed), answered in zip(compared, answers, strict=True):
             query = queries[place]
@@ -253,7 +255,7 @@ class Predictor:
             prediction = Prediction(
                 sample_id=query.sample_id,
                 host=query.host.formula,
-                elements=tuple(v for v in verdicts if query.candidates is not None or v.probability >= ruled_out),
+                elements=tuple(verdicts),
                 ood_score=answered.strangeness,
                 warnings=(*remarks(query, placed, answered), *self._warnings(query, answered.strangeness)),
                 model_name=self.name,

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from defectnet.errors import InputError
-from defectnet.host import Host
 from defectnet.io.response_library import KnownHosts
 from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
-from defectnet.model.comparison.batches import MOST_CANDIDATES, flags_of, most_promising, stacked
-from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, interval, strangeness
+from defectnet.model.comparison.batches import flags_of
+from defectnet.model.comparison.calibration import ComparisonCalibration, strangeness
+from defectnet.model.comparison.candidates import Candidates, together
 from defectnet.model.comparison.comparer import Comparer, ComparerInputs
-from defectnet.model.comparison.features import response_at
-from defectnet.model.comparison.hosts import Entry, HostOnAxis, source_class
-from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register, smeared
+from defectnet.model.comparison.features import Responses, response_at
+from defectnet.model.comparison.hosts import HostOnAxis
+from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register
+from defectnet.model.comparison.verdicts import Verdicts, judged
 from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.unmixing import unmix
 from defectnet.prediction import (
@@ -41,6 +42,8 @@ Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
 _HOSTS_KEPT, _REGISTRATIONS_KEPT = 256, 512
+# Half a megabyte each without a list.
+_CANDIDATES_KEPT = 128
 # Rival sets are sought among so many of the most probable substitutions, and so many are told.
 _RIVALS, _ALTERNATIVES = 10, 4
 # A computed host whose axis is stretched by more than this to fit the reference is worth a word.
@@ -58,18 +61,22 @@ class Placed:
     Attributes:
         host, registration: whose axis, and how the measured one lies on it.
         change, pristine: shape (N_BINS,).
-        entries: the candidates.
-        curves: shape (K, 3, N_BINS), their responses as the reference's instrument shows them.
-        missing: elements that were asked for and have no response.
+        candidates: what stands for the elements that were asked for.
     """
 
     host: HostOnAxis
     registration: Registration
     change: Floats
     pristine: Floats
-    entries: list[Entry]
-    curves: Floats
-    missing: tuple[str, ...]
+    candidates: Candidates
+
+
+@dataclass(frozen=True, eq=False)
+class _Laid:
+    """A measured spectrum on a host's axis: how it lies there, and its density, shape (N_BINS,)."""
+
+    registration: Registration
+    density: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +84,7 @@ class Answered:
     """What the comparison says of one query.
 
     Attributes:
-        verdicts: one for each element that has a response, most probable first.
+        verdicts: for the elements that have a response, most probable first.
         fit: how much of the change the found elements explain.
         strangeness: 0 … 1, as `Prediction.ood_score`.
         sites: for each element its likeliest entry.
@@ -126,7 +133,8 @@ class Comparison:
         self._known, self._precision = known, precision
         self._comparer, self._calibration = comparer.eval(), calibration
         self._hosts: _Recent[HostOnAxis] = _Recent(_HOSTS_KEPT)
-        self._registrations: _Recent[Registration] = _Recent(_REGISTRATIONS_KEPT)
+        self._registrations: _Recent[_Laid] = _Recent(_REGISTRATIONS_KEPT)
+        self._candidates: _Recent[Candidates] = _Recent(_CANDIDATES_KEPT)
 
     def place(self, query: Query, elements: Sequence[str]) -> Placed | None:
         """Lay a query onto its host's axis; None without a reference, or where no known host fits it.
@@ -137,53 +145,48 @@ class Comparison:
         fits = self._registrations_of(query)
         if query.reference is None or not fits:
             return None
-        host, found = max(fits, key=lambda fit: fit[1].likeness)
-        if found.likeness < LEAST_LIKENESS:
+        host, laid = max(fits, key=lambda fit: fit[1].registration.likeness)
+        if laid.registration.likeness < LEAST_LIKENESS:
             return None
-        reference = found.on_host_axis(query.reference)
+        found, reference = laid.registration, laid.density
         if query.reference_kind == "computed":
             # The sample's instrument and thermal state are not the calculation's: it is laid onto the host by itself.
-            found = self._registered(host, query.spectrum, query.kind)
+            laid = self._laid(host, query.spectrum, query.kind)
+            found, sample = laid.registration, laid.density
             if found.likeness < LEAST_LIKENESS:
                 return None
             reference = found.as_seen(reference)
-        sample = found.on_host_axis(query.spectrum)
-        wanted = [element for element in elements if element not in query.host.fractions]
-        entries = host.chosen(wanted)
-        known = {entry.element for entry in entries}
-        curves = np.stack([entry.curves for entry in entries]) if entries else np.zeros((0, 3, WIDTHS.size))
-        curves = smeared(curves.astype(np.float32), found)
+        else:
+            sample = found.on_host_axis(query.spectrum)
         change = sample - reference
-        return Placed(
-            host,
-            found,
-            change.astype(np.float32),
-            reference.astype(np.float32),
-            entries,
-            curves,
-            tuple(element for element in wanted if element not in known),
-        )
+        candidates = self._weighed(host, query, tuple(elements), found)
+        return Placed(host, found, change.astype(np.float32), reference.astype(np.float32), candidates)
 
     def unlike(self, query: Query) -> Iterator[str]:
         """What to say of an answer to a query that could not be placed though its host is known."""
         fits = self._registrations_of(query)
-        if fits and max(found.likeness for _, found in fits) < LEAST_LIKENESS:
+        if fits and max(laid.registration.likeness for _, laid in fits) < LEAST_LIKENESS:
             names = ", ".join(host.host_id for host, _ in fits)
             yield f"the reference is unlike the computed {query.host.formula} ({names}): judged by the spectrum alone"
 
-    def _registrations_of(self, query: Query) -> list[tuple[HostOnAxis, Registration]]:
-        """The hosts that may be meant, each with how its axis lies on the reference's; none without a reference."""
+    def _registrations_of(self, query: Query) -> list[tuple[HostOnAxis, _Laid]]:
+        """The hosts that may be meant, each with the reference on its axis; none without a reference."""
         if query.reference is None:
             return []
         names = [query.host_id] if query.host_id else self._known.of_formula(query.host.formula)
         hosts = [self._host(name, query.kind) for name in names]
         for host in hosts if query.host_id else ():  # those of the formula are of it
-            if (formula := Host(host.formula).formula) != query.host.formula:
-                raise InputError(f"{host.host_id} is {formula}, not {query.host.formula}", fix=_FIX, field="host_id")
-        return [(host, self._registered(host, query.reference, query.kind)) for host in hosts]
+            if host.composition != query.host.formula:
+                said = f"{host.host_id} is {host.composition}, not {query.host.formula}"
+                raise InputError(said, fix=_FIX, field="host_id")
+        return [(host, self._laid(host, query.reference, query.kind)) for host in hosts]
 
-    def answer(self, queries: Sequence[Query], placed: Sequence[Placed]) -> list[Answered]:
-        """Compare; each of `placed` has at least one entry."""
+    def answer(self, queries: Sequence[Query], placed: Sequence[Placed], least: float = 0.0) -> list[Answered]:
+        """Compare; each of `placed` has at least one candidate.
+
+        Args:
+            least: without a list, elements below this probability have no verdict.
+        """
         flags = np.stack(
             [
                 flags_of(
@@ -193,85 +196,37 @@ class Comparison:
             ]
         )
         changes, pristine = (np.stack([getattr(one, name) for one in placed]) for name in ("change", "pristine"))
-        given = stacked(changes, pristine, [one.entries for one in placed], flags, [one.curves for one in placed])
-        given, kept = most_promising(given, MOST_CANDIDATES)
+        lists = [one.candidates for one in placed]
+        given, kept = together(changes, pristine, lists, flags)
         device = next(self._comparer.parameters()).device
         with torch.inference_mode(), multiplying_in(self._precision, device):
             said = self._comparer(_on_device(given, device))
-        logit, mean, spread, unexplained = (tensor.double().cpu().numpy() for tensor in said)
-        mask = given.responses.mask.numpy()
+        *numbers, unexplained = (tensor.double().cpu().numpy() for tensor in said)
+        listed = [query.candidates is not None for query in queries]
+        verdicts = judged(lists, kept, (numbers[0], numbers[1], numbers[2]), listed, self._calibration, least)
+        seen = changes @ _WEIGHTED_SMOOTHING
+        moved = np.clip(0.5 * np.abs(seen * _ROOT).sum(axis=1) / MODES_PER_ATOM, 0.0, 1.0).tolist()
+        explained = [_explained(*row) for row in zip(placed, verdicts, seen, strict=True)]
         return [
-            self._answered(
-                query,
-                one,
-                kept[row].numpy()[mask[row]],
-                logit[row][mask[row]],
-                mean[row][mask[row]],
-                spread[row][mask[row]],
-                float(unexplained[row]),
+            Answered(
+                of.told,
+                Fit(
+                    host_id=one.host.host_id,
+                    explained=explained[row],
+                    moved=moved[row],
+                    sources={e: one.candidates.entries[place].source for e, place in of.sites.items()},
+                ),
+                strangeness(float(unexplained[row]), self._calibration),
+                of.sites,
             )
-            for row, (query, one) in enumerate(zip(queries, placed, strict=True))
+            for row, (one, of) in enumerate(zip(placed, verdicts, strict=True))
         ]
-
-    def _answered(
-        self,
-        query: Query,
-        placed: Placed,
-        kept: NDArray[np.int64],
-        logit: Array,
-        mean: Array,
-        spread: Array,
-        unexplained: float,
-    ) -> Answered:
-        calibration = self._calibration
-        by_element: dict[str, list[tuple[float, int, int]]] = {}
-        for column, place in enumerate(kept.tolist()):
-            entry = placed.entries[place]
-            by_element.setdefault(entry.element, []).append((float(logit[column]), column, place))
-        verdicts, sites = [], {}
-        for element, found in by_element.items():
-            _, column, place = max(found)
-            source = source_class(placed.entries[place].source)
-            both = any_of(np.array([one for one, _, _ in found]))
-            mapped = calibration.map_of(source, candidates=query.candidates is not None)
-            p = float(mapped.probability(np.array(both)))
-            amounts = interval(mean[column], spread[column], calibration.factor_of(source))
-            verdicts.append(ElementVerdict(element, p >= FOUND, p, *map(float, amounts)))
-            sites[element] = place
-        verdicts += [
-            ElementVerdict(entry.element, False, 0.0, 0.0, 0.0, 0.0)
-            for entry in {e.element: e for e in placed.entries if e.element not in by_element}.values()
-        ]
-        verdicts.sort(key=lambda verdict: -verdict.probability)
-        ordered = tuple(verdicts)
-        fit = Fit(
-            host_id=placed.host.host_id,
-            explained=self._explained(placed, ordered, sites),
-            moved=float(np.clip(0.5 * np.abs(placed.change @ _SMOOTHING * WIDTHS).sum() / MODES_PER_ATOM, 0.0, 1.0)),
-            sources={e: placed.entries[place].source for e, place in sites.items()},
-        )
-        return Answered(ordered, fit, strangeness(unexplained, calibration), sites)
-
-    def _explained(self, placed: Placed, verdicts: Sequence[ElementVerdict], sites: dict[str, int]) -> float:
-        change = placed.change @ _WEIGHTED_SMOOTHING
-        parts = self._parts(placed, verdicts, sites)
-        left = change - sum((curve @ _WEIGHTED_SMOOTHING for curve in parts.values()), np.zeros_like(change))
-        return float(np.clip(1.0 - left @ left / max(float(change @ change), 1e-12), 0.0, 1.0))
-
-    def _parts(self, placed: Placed, verdicts: Sequence[ElementVerdict], sites: dict[str, int]) -> dict[str, Array]:
-        """What each found element adds to the change, shape (N_BINS,)."""
-        found = [verdict for verdict in verdicts if verdict.present and verdict.element in sites]
-        if not found:
-            return {}
-        places = [sites[verdict.element] for verdict in found]
-        seen = _responses_at(placed, places, [verdict.concentration for verdict in found])
-        return {v.element: v.concentration * seen[row] for row, v in enumerate(found)}
 
     def curves(self, placed: Placed, answered: Answered) -> Curves:
         """The measured change and what the found elements' responses make of it, on the measured axis, smoothed."""
         scale = placed.registration.top_thz
-        parts = self._parts(placed, answered.verdicts, answered.sites)
-        each = {element: curve @ _SMOOTHING / scale for element, curve in parts.items()}
+        parts = _parts(placed, answered.verdicts, answered.sites)
+        each = {element: curve / _ROOT / scale for element, curve in parts.items()}
         measured = placed.change @ _SMOOTHING / scale
         residual = measured - sum(each.values(), np.zeros_like(measured))
         edges = placed.registration.measured_thz(EDGES)
@@ -285,12 +240,11 @@ class Comparison:
         if not places:
             return ()
         amounts = {v.element: v.concentration for v in answered.verdicts}
-        seen = _responses_at(placed, places, [amounts[placed.entries[place].element] for place in places])
-        found = unmix(placed.change.astype(float) @ _WEIGHTED_SMOOTHING, seen @ _WEIGHTED_SMOOTHING).sets
+        entries = [placed.candidates.entries[place] for place in places]
+        seen = _responses_at(placed, places, [amounts[entry.element] for entry in entries])
+        found = unmix(placed.change.astype(float) @ _WEIGHTED_SMOOTHING, seen).sets
         told = [
-            Alternative(
-                tuple(placed.entries[places[member]].element for member in one.members), one.amounts, one.explained
-            )
+            Alternative(tuple(entries[member].element for member in one.members), one.amounts, one.explained)
             for one in found
             if one.members
         ]
@@ -299,10 +253,21 @@ class Comparison:
     def _host(self, name: str, kind: str) -> HostOnAxis:
         return self._hosts.get((name, kind), lambda: HostOnAxis(self._known.host(name), kind))
 
-    def _registered(self, host: HostOnAxis, reference: Spectrum, kind: str) -> Registration:
-        digest = hashlib.blake2b(reference.frequency_thz.tobytes() + reference.dos.tobytes(), digest_size=16).digest()
-        key = host.host_id, kind, digest
-        return self._registrations.get(key, lambda: register(reference, host.density, host.top_thz))
+    def _laid(self, host: HostOnAxis, spectrum: Spectrum, kind: str) -> _Laid:
+        digest = hashlib.blake2b(spectrum.frequency_thz.tobytes() + spectrum.dos.tobytes(), digest_size=16).digest()
+
+        def lay() -> _Laid:
+            found = register(spectrum, host.density, host.top_thz)
+            return _Laid(found, found.on_host_axis(spectrum))
+
+        return self._registrations.get((host.host_id, kind, digest), lay)
+
+    def _weighed(self, host: HostOnAxis, query: Query, elements: tuple[str, ...], seen: Registration) -> Candidates:
+        def make() -> Candidates:
+            return Candidates.of(host, [one for one in elements if one not in query.host.fractions], seen)
+
+        key = host.host_id, query.kind, elements, seen.width, seen.constant, seen.cut
+        return self._candidates.get(key, make)
 
 
 def cannot_tell(query: Query) -> tuple[str, ...]:
@@ -329,24 +294,42 @@ def remarks(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
     stretch = placed.registration.stretch
     if abs(stretch) > _NOTABLE_STRETCH:
         yield f"the reference's axis lies {stretch:+.1%} off the computed {placed.host.host_id}; responses moved"
-    if placed.missing and query.candidates is not None:
-        yield f"no response of {placed.host.formula} to {', '.join(placed.missing)} is known: judged by the spectrum"
+    if (missing := placed.candidates.missing) and query.candidates is not None:
+        yield f"no response of {placed.host.formula} to {', '.join(missing)} is known: judged by the spectrum"
     weak = sorted({e for e in found if answered.fit.sources[e] in ("springs", "masses")})
     if weak:
         yield f"the response to {', '.join(weak)} is an estimate from chemistry (springs): its amount is rough"
 
 
+def _explained(placed: Placed, verdicts: Verdicts, seen: Array) -> float:
+    """The share of a change, coarsely smoothed and weighted, `seen`, that the found elements explain."""
+    left = seen - sum(_parts(placed, verdicts.told, verdicts.sites).values(), np.zeros_like(seen))
+    return float(np.clip(1.0 - left @ left / max(float(seen @ seen), 1e-12), 0.0, 1.0))
+
+
+def _parts(placed: Placed, verdicts: Sequence[ElementVerdict], sites: Mapping[str, int]) -> dict[str, Array]:
+    """What each found element adds to the change, shape (N_BINS,), coarsely smoothed and weighted."""
+    found = [verdict for verdict in verdicts if verdict.present and verdict.element in sites]
+    if not found:
+        return {}
+    places = [sites[verdict.element] for verdict in found]
+    seen = _responses_at(placed, places, [verdict.concentration for verdict in found])
+    return {v.element: v.concentration * seen[row] for row, v in enumerate(found)}
+
+
 def _responses_at(placed: Placed, places: Sequence[int], amounts: Sequence[float]) -> Array:
-    """The responses of some entries at these amounts, shape (n, N_BINS)."""
-    curves = torch.from_numpy(placed.curves[list(places)])[None]
-    nodes = torch.from_numpy(np.stack([placed.entries[place].concentrations for place in places]))[None]
-    return np.asarray(response_at(curves, nodes, torch.tensor([amounts], dtype=torch.float32))[0].double().numpy())
+    """The responses of some entries at these amounts, shape (n, N_BINS), coarsely smoothed and weighted."""
+    curves = torch.from_numpy(placed.candidates.smooth[1, list(places)])
+    nodes = torch.from_numpy(placed.candidates.concentrations[list(places)])
+    return np.asarray(response_at(curves, nodes, torch.tensor(amounts, dtype=torch.float32)).double().numpy())
 
 
 def _on_device(given: ComparerInputs, device: torch.device) -> ComparerInputs:
     if device.type == "cpu":
         return given
     r = given.responses
-    moved = type(r)(*(tensor.to(device) for tensor in (r.curves, r.concentrations, r.mask, r.log_prior)))
+    moved = Responses(*(tensor.to(device) for tensor in (r.curves, r.concentrations, r.mask, r.log_prior)))
+    if r.smooth is not None:
+        moved = replace(moved, smooth=r.smooth.to(device))
     rest = {name: getattr(given, name).to(device) for name in ("change", "pristine", "about", "flags")}
     return ComparerInputs(responses=moved, **rest)

@@ -12,7 +12,7 @@ from defectnet.model.comparison.comparer import N_ABOUT, N_FLAGS, ComparerInputs
 from defectnet.model.comparison.features import Responses, least_squares, response_at
 from defectnet.model.comparison.hosts import Entry
 
-__all__ = ["MOST_CANDIDATES", "flags_of", "most_promising", "stacked"]
+__all__ = ["MOST_CANDIDATES", "flags_of", "most_promising", "promise", "stacked", "typical", "unit"]
 
 # More candidates than these are sifted before the network sees them.
 MOST_CANDIDATES = 36
@@ -38,7 +38,6 @@ def stacked(
     pristine: NDArray[np.float32],
     lists: Sequence[Sequence[Entry]],
     flags: NDArray[np.float32],
-    curves: Sequence[NDArray[np.float32]] | None = None,
 ) -> ComparerInputs:
     """The network's inputs of B spectra; lists may differ in length.
 
@@ -46,7 +45,6 @@ def stacked(
         changes, pristine: shape (B, N_BINS).
         lists: each spectrum's candidates.
         flags: shape (B, N_FLAGS); the third says that the prior is not used.
-        curves: for each spectrum the candidates' responses (K, 3, N_BINS), where they are not the entries' own.
     """
     b, k = len(lists), max(1, *(len(entries) for entries in lists))
     stack = np.zeros((b, k, 3, N_BINS), dtype=np.float32)
@@ -58,7 +56,7 @@ def stacked(
         n = len(entries)
         if not n:
             continue
-        stack[row, :n] = np.stack([entry.curves for entry in entries]) if curves is None else curves[row]
+        stack[row, :n] = np.stack([entry.curves for entry in entries])
         concentrations[row, :n] = [entry.concentrations for entry in entries]
         about[row, :n] = [entry.about() for entry in entries]
         mask[row, :n] = True
@@ -81,25 +79,45 @@ def most_promising(given: ComparerInputs, most: int = MOST_CANDIDATES) -> tuple[
     b, k = mask.shape
     if k <= most:
         return given, torch.arange(k).expand(b, k)
-    amounts = torch.full(mask.shape, _TYPICAL_AMOUNT)
-    seen = response_at(given.responses.curves, given.responses.concentrations, amounts) @ _COARSE
-    seen = seen / seen.norm(dim=-1, keepdim=True).clamp(min=1e-6) * mask[..., None]
-    change = given.change @ _COARSE
-    change = change / change.norm(dim=1, keepdim=True).clamp(min=1e-6)
-    overlap = (seen @ change[..., None])[..., 0]
-    gram = seen @ seen.transpose(1, 2) + 0.02 * torch.eye(k)
-    parts = least_squares(gram[:, None], overlap[:, None], mask[:, None], 30)[:, 0]
-    rest = change - (parts[..., None] * seen).sum(dim=1)
-    left = rest.square().sum(dim=1, keepdim=True).clamp(min=0.01)
-    alone = -6.0 * torch.log1p(-torch.relu(overlap).square().clamp(max=0.99))
-    beside = 6.0 * torch.log1p(torch.relu((seen @ rest[..., None])[..., 0] + parts).square() / left)
-    score = torch.maximum(alone, beside) + given.responses.log_prior + 4.0 * parts
-    kept = score.masked_fill(~mask, -1e9).topk(most, dim=1).indices
+    r = given.responses
+    seen = unit(typical(r.curves, r.concentrations) @ _COARSE) * mask[..., None]
+    score = promise(given.change, seen, seen @ seen.transpose(1, 2), mask, r.log_prior)
+    kept = score.topk(most, dim=1).indices
 
     def pick(values: Tensor) -> Tensor:
         index = kept.view(b, most, *[1] * (values.ndim - 2)).expand(b, most, *values.shape[2:])
         return values.gather(1, index)
 
-    r = given.responses
     smaller = Responses(pick(r.curves), pick(r.concentrations), pick(r.mask), pick(r.log_prior))
     return given._replace(responses=smaller, about=pick(given.about)), kept
+
+
+def typical(curves: Tensor, concentrations: Tensor) -> Tensor:
+    """Responses (..., K, 3, N) at an amount of a few per cent, shape (..., K, N)."""
+    return response_at(curves, concentrations, torch.full(concentrations.shape[:-1], _TYPICAL_AMOUNT))
+
+
+def unit(curves: Tensor) -> Tensor:
+    """Curves (..., N) of unit norm."""
+    return curves / curves.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+
+
+def promise(change: Tensor, seen: Tensor, products: Tensor, mask: Tensor, log_prior: Tensor) -> Tensor:
+    """How well each candidate explains a change, alone or beside the others, shape (B, K); least outside the mask.
+
+    Args:
+        change: shape (B, N).
+        seen, products: the candidates' `typical` responses, coarsely smoothed and of unit norm, shape (B, K, N), and
+            their products, shape (B, K, K).
+        mask, log_prior: as in `Responses`.
+    """
+    change = unit(change @ _COARSE)
+    overlap = (seen @ change[..., None])[..., 0]
+    gram = products + 0.02 * torch.eye(mask.shape[1])
+    parts = least_squares(gram[:, None], overlap[:, None], mask[:, None], 30)[:, 0]
+    rest = change - (parts[:, None] @ seen)[:, 0]
+    left = rest.square().sum(dim=1, keepdim=True).clamp(min=0.01)
+    alone = -6.0 * torch.log1p(-torch.relu(overlap).square().clamp(max=0.99))
+    beside = 6.0 * torch.log1p(torch.relu((seen @ rest[..., None])[..., 0] + parts).square() / left)
+    score = torch.maximum(alone, beside) + log_prior + 4.0 * parts
+    return score.masked_fill(~mask, -1e9)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from defectnet.settings import Settings
 
-__all__ = ["FOUND", "ComparisonCalibration", "LogitMap", "any_of", "interval", "strangeness"]
+__all__ = ["FOUND", "ComparisonCalibration", "LogitMap", "any_of", "any_of_each", "interval", "strangeness"]
 
 Floats = NDArray[np.float64]
 
@@ -58,8 +58,13 @@ class ComparisonCalibration(Settings):
 
 def any_of(logits: Floats) -> float:
     """The logit that at least one of several sites holds the element, from the sites' logits, shape (n,), n > 0."""
-    absent = float(np.sum(-np.logaddexp(0.0, logits)))  # log of the probability that none does
-    return float(np.log(-np.expm1(min(absent, -1e-12))) - absent)
+    return float(any_of_each(logits, np.zeros(1, dtype=np.int64))[0])
+
+
+def any_of_each(logits: Floats, starts: NDArray[np.int64]) -> Floats:
+    """`any_of` of each of several elements whose sites lie side by side; `starts`: where each one's begin."""
+    absent = np.add.reduceat(-np.logaddexp(0.0, logits), starts)  # log of the probability that none does
+    return np.asarray(np.log(-np.expm1(np.minimum(absent, -1e-12))) - absent)
 
 
 def interval(log_mean: Floats, log_spread: Floats, factor: Floats | float) -> tuple[Floats, Floats, Floats]:

@@ -10,6 +10,7 @@ Shapes: B spectra, K candidates, N bins, W width.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -128,12 +129,14 @@ class Comparer(nn.Module):
         # Least squares need all their digits, whatever the layers multiply in.
         with torch.no_grad(), multiplying_in("float32", mask.device):
             seen = compute_features(given.change, given.pristine, given.responses)
+        there = _there(mask)
         features = torch.cat([seen.entry, seen.whole[:, None].expand(*mask.shape, -1)], dim=-1)
-        known = self.standardised(features[mask]).clamp(-_MOST_DEVIATION, _MOST_DEVIATION)
+        known = self.standardised(there(features)).clamp(-_MOST_DEVIATION, _MOST_DEVIATION)
         flags = given.flags[:, None].expand(*mask.shape, -1)
-        tokens = self.entry(torch.cat([known, given.about[mask], flags[mask]], dim=-1))
+        tokens = self.entry(torch.cat([known, there(given.about), there(flags)], dim=-1))
+        tokens = tokens + self._looked_at(seen, given.pristine, there)
         x = tokens.new_zeros(*mask.shape, tokens.shape[-1])
-        x[mask] = tokens + self._looked_at(seen, given.pristine, mask)
+        x[mask] = tokens
         x = self.mixed(x)
         for block in self.blocks:
             x = block(x, seen.likeness, mask)
@@ -145,32 +148,39 @@ class Comparer(nn.Module):
             seen.whole[:, N_VIEWS + 1],
         )
 
-
-    def _looked_at(self, seen: Features, pristine: Tensor, mask: Tensor) -> Tensor:
-        """What `curves` makes of the six curves of each of M candidates, shape (M, W).
+    def _looked_at(self, seen: Features, pristine: Tensor, there: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `curves` makes of the six curves of each of M candidates, those that are `there`, shape (M, W).
 
         The curves are never drawn for each of them. The first convolution is linear: the change, what all leave and the
         density are convolved once a spectrum, and a candidate's response once, with the sum of the three kernels that
         see it, each times its amount there.
         """
-        first, _, second, _, _, last = self.curves
+        first, second = self.curves[0], self.curves[2]
+        assert isinstance(first, nn.Conv1d)
+        assert isinstance(second, nn.Conv1d)
         density = pristine @ self.fine
         density = density / density.norm(dim=1, keepdim=True).clamp(min=1e-6)
-        kernel = _CURVE_SCALE * first.weight  # (24, 6, 9)
-        of_change, of_response, of_left, of_part, of_rest, of_density = kernel.unbind(dim=1)
+        of_change, of_response, of_left, of_part, of_rest, of_density = (_CURVE_SCALE * first.weight).unbind(dim=1)
         whole = torch.stack([seen.change, seen.left, density], dim=1)
         kernels = torch.stack([of_change + of_rest, of_left, of_density], dim=1)
         common = F.conv1d(whole, kernels, first.bias, stride=_STRIDE, padding=_FIRST_KERNEL // 2).transpose(1, 2)
-        part, alone = (x[mask][:, None, None] for x in (seen.part, seen.alone))
+        shape = *seen.part.shape, *common.shape[1:]
+        part, alone = (there(x)[:, None, None] for x in (seen.part, seen.alone))
         own = of_response.T + part * of_part.T - alone * of_rest.T  # (M, 9, 24)
-        response = F.pad(seen.response[mask], (_FIRST_KERNEL // 2,) * 2).unfold(1, _FIRST_KERNEL, _STRIDE)
-        x = F.gelu(response.contiguous() @ own + common[:, None].expand(*mask.shape, -1, -1)[mask])  # (M, 44, 24)
+        response = F.pad(there(seen.response), (_FIRST_KERNEL // 2,) * 2).unfold(1, _FIRST_KERNEL, _STRIDE)
+        x = F.gelu(torch.baddbmm(there(common[:, None].expand(shape)), response.contiguous(), own))  # (M, 44, 24)
         # Side by side, what the second convolution sees at each place is a row of a matrix.
         channels = x.shape[2]
         x = F.pad(x, (0, 0, *(_SECOND_KERNEL // 2,) * 2)).flatten(1)
         x = x.unfold(1, _SECOND_KERNEL * channels, _STRIDE * channels)  # (M, 11, 120)
         x = F.gelu(F.linear(x, second.weight.transpose(1, 2).flatten(1), second.bias))  # (M, 11, 32)
-        return last(x.transpose(1, 2).flatten(1))
+        drawn: Tensor = self.curves[5](x.transpose(1, 2).flatten(1))
+        return drawn
+
+
+def _there(mask: Tensor) -> Callable[[Tensor], Tensor]:
+    """What picks those of (B, K, ...) that are within the mask, (M, ...): by their places only where some are not."""
+    return (lambda x: x.flatten(0, 1)) if bool(mask.all()) else (lambda x: x[mask])
 
 
 class _Block(nn.Module):
@@ -200,6 +210,8 @@ class _Block(nn.Module):
 
     def _biased(self, likeness: Tensor) -> Tensor:
         """`bias` of every pair, shape (B, heads, K, K), from likeness as it lies in memory, shape (B, V, K, K)."""
-        x, (first, _, second) = likeness.flatten(2), self.bias
-        x = F.gelu(first.weight @ x + first.bias[:, None])
+        first, second = self.bias[0], self.bias[2]
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
+        x = F.gelu(first.weight @ likeness.flatten(2) + first.bias[:, None])
         return (second.weight @ x + second.bias[:, None]).unflatten(2, likeness.shape[2:])

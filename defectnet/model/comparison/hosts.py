@@ -72,6 +72,7 @@ class HostOnAxis:
 
     Attributes:
         host_id, formula: as in `HostResponses`.
+        composition: the formula as `Host` writes it.
         top_thz: the host's highest frequency.
         density: shape (N_BINS,), 3 modes an atom.
         entries: by (element, replaced element) and source.
@@ -94,6 +95,8 @@ class HostOnAxis:
             if response.element not in host.fractions and response.change_of(kind) is not None:
                 key = response.element, response.replaces
                 grouped.setdefault(key, {}).setdefault(response.source, []).append(response)
+        self.composition = host.formula
+        self._stood: dict[str | None, list[Entry]] = {}
         self.entries: dict[tuple[str, str], dict[str, Entry]] = {}
         for key, sources in grouped.items():
             expected = weights.get(key)
@@ -134,16 +137,20 @@ class HostOnAxis:
             elements: symbols; those without a response have no entry.
             source: a class of sources, to take no other.
         """
-        found = []
         wanted = set(elements)
-        for (element, _), sources in sorted(self.entries.items()):
-            if element not in wanted:
-                continue
-            ranked = sorted(sources.values(), key=lambda entry: SOURCES.index(source_class(entry.source)))
-            ranked = [entry for entry in ranked if source is None or source_class(entry.source) == source]
-            if not ranked:
-                continue
-            computed = source_class(ranked[0].source) in SOURCES[:2]
-            if computed or ranked[0].log_ratio > math.log(_LEAST_SITE_RATIO):
-                found.append(ranked[0])
-        return sorted(found, key=lambda entry: (element_index(entry.element), entry.replaces))
+        return [entry for entry in self._standing(source) if entry.element in wanted]
+
+    def _standing(self, source: str | None) -> list[Entry]:
+        """What `chosen` gives of all elements; made once for each `source`."""
+        if source not in self._stood:
+            found = []
+            for _, sources in sorted(self.entries.items()):
+                ranked = sorted(sources.values(), key=lambda entry: SOURCES.index(source_class(entry.source)))
+                ranked = [entry for entry in ranked if source is None or source_class(entry.source) == source]
+                if not ranked:
+                    continue
+                computed = source_class(ranked[0].source) in SOURCES[:2]
+                if computed or ranked[0].log_ratio > math.log(_LEAST_SITE_RATIO):
+                    found.append(ranked[0])
+            self._stood[source] = sorted(found, key=lambda entry: (element_index(entry.element), entry.replaces))
+        return self._stood[source]

@@ -7,7 +7,7 @@ onto the computed axis, the responses are smeared.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +77,12 @@ class Registration:
 
     def on_host_axis(self, spectrum: Spectrum) -> Array:
         """A measured density on the host's axis, shape (N_BINS,); it integrates to the visible modes."""
-        edges = self.measured_thz(EDGES)
-        return self._of_visible_modes(_means(spectrum, edges) * (self.cut < CENTRES))
+        return self._of_visible_modes(_means(spectrum, self._edges_thz) * (self.cut < CENTRES))
+
+    @cached_property
+    def _edges_thz(self) -> Array:
+        """Where the bins' edges lie on the measured axis, THz: every sample of a reference is laid there."""
+        return self.measured_thz(EDGES)
 
     def as_seen(self, density: Array) -> Array:
         """A computed density on the host's axis, shape (N_BINS,), as the registered spectrum's instrument shows it."""

@@ -76,7 +76,7 @@ def test_an_element_without_a_response_is_judged_by_the_spectrum_and_said(predic
 def test_what_explains_little_is_doubted_first(predictor, monkeypatch, explained, doubted):
     found = ElementVerdict("Ca", True, 0.9, 0.05, 0.03, 0.08)
     answered = Answered((found,), Fit("made-up-MgO", explained, {"Ca": "endmember"}), 0.0, {"Ca": 0})
-    monkeypatch.setattr(Comparison, "answer", lambda self, queries, placed: [answered])
+    monkeypatch.setattr(Comparison, "answer", lambda self, queries, placed, least: [answered])
     (answer,) = predictor.predict([question({"Ca": 0.05}, candidates=("Ca",))])
     assert any("Ca explains only 30% of the measured change" in one for one in answer.warnings[:1]) == doubted
 
@@ -181,7 +181,7 @@ def test_a_reference_unlike_its_host_is_said_first(predictor):
 def test_nothing_found_in_a_large_change_is_doubted_first(predictor, monkeypatch, moved, doubted):
     absent = ElementVerdict("Ca", False, 0.05, 0.05, 0.03, 0.08)
     answered = Answered((absent,), Fit("made-up-MgO", 0.0, {"Ca": "endmember"}, moved=moved), 0.0, {"Ca": 0})
-    monkeypatch.setattr(Comparison, "answer", lambda self, queries, placed: [answered])
+    monkeypatch.setattr(Comparison, "answer", lambda self, queries, placed, least: [answered])
     (answer,) = predictor.predict([question({"Ca": 0.05}, candidates=("Ca",))])
     assert any("of the modes lie elsewhere than in the reference" in one for one in answer.warnings[:1]) == doubted
 

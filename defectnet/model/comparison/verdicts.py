@@ -1,0 +1,83 @@
+"""From what the network says of candidates to verdicts on elements, for all spectra of a batch at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of_each, interval
+from defectnet.model.comparison.candidates import Candidates
+from defectnet.model.comparison.comparer import SOURCES
+from defectnet.prediction import ElementVerdict
+
+__all__ = ["Verdicts", "judged"]
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """On one spectrum.
+
+    Attributes:
+        told: most probable first.
+        sites: for each element that was weighed its likeliest entry.
+    """
+
+    told: tuple[ElementVerdict, ...]
+    sites: dict[str, int]
+
+
+def judged(
+    lists: Sequence[Candidates],
+    kept: Sequence[Places],
+    said: tuple[Array, Array, Array],
+    listed: Sequence[bool],
+    calibration: ComparisonCalibration,
+    least: float = 0.0,
+) -> list[Verdicts]:
+    """Verdicts on the elements of B spectra; an element that was sifted out has probability 0.
+
+    Args:
+        lists, kept: each spectrum's candidates, and which of them the network saw, ascending.
+        said: logits, log concentrations and log spreads, each of shape (B, K), filled from the left.
+        listed: whether each spectrum was asked with a list.
+        least: elements below this probability are not told where there was no list.
+    """
+    counts = [places.size for places in kept]
+    seen = np.arange(said[0].shape[1]) < np.array(counts)[:, None]
+    logit, log_mean, log_spread = (values[seen] for values in said)
+    row = np.repeat(np.arange(len(lists)), counts)
+    place = np.concatenate(kept)
+    element = np.concatenate([one.element[places] for one, places in zip(lists, kept, strict=True)])
+    source = np.concatenate([one.source[places] for one, places in zip(lists, kept, strict=True)])
+    # One element's entries lie side by side.
+    starts = np.flatnonzero(np.diff(row, prepend=-1) | np.diff(element, prepend=-1))
+    group = np.repeat(np.arange(starts.size), np.diff(starts, append=row.size))
+    likeliest = np.lexsort((logit, group))[np.append(starts[1:], row.size) - 1]
+    row, element, place, source = (values[likeliest] for values in (row, element, place, source))
+    asked = np.array(listed)[row]
+    both, p, factor = any_of_each(logit, starts), np.zeros(starts.size), np.zeros(starts.size)
+    for number in np.unique(source).tolist():
+        for with_list in {True, False}.intersection(listed):
+            of = (source == number) & (asked == with_list)
+            p[of] = calibration.map_of(SOURCES[number], candidates=with_list).probability(both[of])
+        factor[source == number] = calibration.factor_of(SOURCES[number])
+    figures = np.stack([p, *interval(log_mean[likeliest], log_spread[likeliest], factor)], axis=1)
+    told = asked | (p >= least)
+    found = []
+    for number, one in enumerate(lists):
+        begin, end = np.searchsorted(row, (number, number + 1)).tolist()
+        names = [one.elements[i] for i in element[begin:end].tolist()]
+        order = [i for i in np.argsort(-p[begin:end], kind="stable").tolist() if told[begin + i]]
+        verdicts = [
+            ElementVerdict(names[i], values[0] >= FOUND, *values)
+            for i, values in zip(order, figures[begin:end][order].tolist(), strict=True)
+        ]
+        if listed[number] or least <= 0.0:
+            weighed = set(names)
+            verdicts += [ElementVerdict(e, False, 0.0, 0.0, 0.0, 0.0) for e in one.elements if e not in weighed]
+        found.append(Verdicts(tuple(verdicts), dict(zip(names, place[begin:end].tolist(), strict=True))))
+    return found
