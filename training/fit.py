@@ -23,6 +23,7 @@ from training.candidates import all_candidates, candidate_lists
 from training.dataset import SpectraArrays
 from training.losses import Loss, answer_loss
 from training.mixing import Mixer
+from training.optimizer_state import load_optimizer, optimizer_tensors
 from training.settings import TrainSettings
 
 __all__ = ["Progress", "Trainer", "fit"]
@@ -149,9 +150,7 @@ class Trainer:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for name, parameter in self.network.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{key}.{name}"] = value
+        tensors |= optimizer_tensors(self.optimizer, self.network)
         whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         safetensors.torch.save_file(whole, str(folder / _STATE))
         (folder / _PROGRESS).write_text(json.dumps(asdict(self.progress)), encoding="utf-8")
@@ -166,12 +165,7 @@ class Trainer:
 
         self.network.load_state_dict(under("network."))
         self.average, self.best = under("average."), under("best.")
-        for name, parameter in self.network.named_parameters():
-            state = {key: tensors.get(f"optimizer.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if all(value is not None for value in state.values()):
-                # Where AdamW keeps them: the moments beside the weights, the count of steps on the CPU.
-                moments = {key: state[key].to(self.device) for key in ("exp_avg", "exp_avg_sq")}
-                self.optimizer.state[parameter] = state | moments
+        load_optimizer(self.optimizer, self.network, tensors)
         self.progress = Progress(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
 
     def _step(

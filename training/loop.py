@@ -10,9 +10,6 @@ The same call goes on where a killed one stopped, and returns at once when the a
 """
 
 import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +19,26 @@ import ray.train
 import ray.train.torch
 import torch
 from mlflow import MlflowClient
-from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.execution import context as train_context
-from torch import nn
 
 from defectnet.elements import VOCABULARY
-from defectnet.errors import StorageError
-from defectnet.io.cluster import cluster_failure
-from defectnet.io.ray_session import ray_session
 from defectnet.io.tables import read_spectra
 from defectnet.model.artifact import SUMS, ModelConfig, TrainedOn, save_artifact
-from defectnet.models import tracking_uri
 from training.calibrate import calibrate
 from training.card import write_card
 from training.dataset import SpectraArrays, dataset_sha256, require_rows
 from training.evaluate import evaluate_network, write_report
 from training.evaluation_pictures import draw_evaluation
 from training.fit import Trainer, fit
+from training.ray_workers import fit_on_workers, go_on, in_step, let_through, report_progress
 from training.registry import ARTIFACT_PATH
 from training.settings import TrainSettings
-from training.tracking import git_revision, log_metrics, open_run, tracking_client
+from training.tracking import git_revision, log_metrics, open_run
 
 __all__ = ["train"]
 
 logger = logging.getLogger(__name__)
 
-_CHECKPOINTS, _MODEL, _LOCAL = "checkpoints", "model", "local-checkpoint"
+_MODEL, _LOCAL = "model", "local-checkpoint"
 
 
 def train(data: str | Path, output: str | Path, settings: TrainSettings) -> Path:
@@ -122,94 +113,32 @@ def _train_with_ray(arrays: SpectraArrays, output: Path, settings: TrainSettings
 
     A run of the same name and storage path goes on from its last checkpoint: Ray Train finds it there.
     """
-    # With the dashboard: without its state API, Ray Train warns every second that it cannot watch the controller.
-    with ray_session(dashboard=True, log_to_driver=True), _as_error():
-        trainer = TorchTrainer(
-            _worker,
-            # A few thousand binned spectra are some ten megabytes: one copy in the object store serves every worker.
-            train_loop_config={"arrays": ray.put(arrays), "settings": settings.model_dump()},
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=settings.workers,
-                use_gpu=settings.use_gpu,
-                resources_per_worker={"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.use_gpu else {}),
-            ),
-            run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # typed for Train V1
-                name=_CHECKPOINTS,
-                storage_path=str(output),
-                failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-                logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-                callbacks=[_MlflowCallback(tracking_uri(), run_id)],  # type: ignore[list-item]  # typed for Train V1
-            ),
-        )
-        result = trainer.fit()
-        assert result.checkpoint is not None  # every epoch reports one, and there is at least one epoch
-        return Path(result.checkpoint.path)
-
-
-@contextmanager
-def _as_error() -> Iterator[None]:
-    """Turn what Ray raises (a full store, a lost cluster) into one sentence."""
-    try:
-        yield
-    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
-        raise StorageError(
-            "the spectra do not fit into the cluster's object store and the disk that it spills to; end what fills "
-            "them, or give Ray a larger --object-store-memory, and run again"
-        ) from None
-    except ray.exceptions.RayError as error:
-        raise cluster_failure("training", error, "finished epochs are kept: run again to go on") from error
+    return fit_on_workers(
+        _worker, {"settings": settings.model_dump()}, arrays, settings, output, run_id, counter="epoch"
+    )
 
 
 def _worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
-    _log_epochs()
+    let_through(logger)
     settings = TrainSettings(**config["settings"])
     torch.set_num_threads(settings.threads_per_worker)
     context = ray.train.get_context()
     trainer = Trainer(
         settings,
-        ray.get(config["arrays"]),
+        ray.get(config["data"]),
         rank=context.get_world_rank(),
         world=context.get_world_size(),
         device=ray.train.torch.get_device() if settings.use_gpu else "cpu",
     )
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            trainer.load(Path(folder))
+    go_on(trainer.load)
 
     def report(trainer: Trainer, metrics: dict[str, float]) -> None:
-        if trainer.rank:
-            ray.train.report(metrics)
-            return
-        logger.info(_line(trainer, metrics))
-        with tempfile.TemporaryDirectory() as folder:
-            trainer.save(Path(folder))
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        if trainer.rank == 0:
+            logger.info(_line(trainer, metrics))
+        report_progress(trainer.rank, metrics, trainer.save)
 
-    def wrap(network: nn.Module) -> nn.Module:
-        # The buffers are constants until calibration; sending them before every step would only cost time.
-        kwargs = {"forward_sync_buffers": False}
-        return ray.train.torch.prepare_model(network, parallel_strategy_kwargs=kwargs if trainer.world > 1 else None)
-
-    fit(trainer, wrap=wrap, report=report)
-
-
-class _MlflowCallback(ray.train.UserCallback):
-    """Logs each epoch's metrics. It runs in the controller, so one run outlives the deaths of its workers."""
-
-    def __init__(self, uri: str, run_id: str) -> None:
-        self.uri, self.run_id = uri, run_id
-        self._client: MlflowClient | None = None
-        self._logged = 0  # epochs that an earlier, killed call logged after its last checkpoint
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        if self._client is None:
-            self._client = tracking_client(self.uri)
-            self._logged = max((m.step for m in self._client.get_metric_history(self.run_id, "epoch")), default=0)
-        if metrics[0]["epoch"] > self._logged:
-            log_metrics(self._client, self.run_id, metrics[0], int(metrics[0]["epoch"]))
+    fit(trainer, wrap=lambda network: in_step(network, trainer.world), report=report)
 
 
 def _finish(trainer: Trainer, arrays: SpectraArrays, trained_on: TrainedOn, output: Path) -> None:
@@ -230,18 +159,6 @@ def _finish(trainer: Trainer, arrays: SpectraArrays, trained_on: TrainedOn, outp
         epochs=trainer.progress.epoch,
     )
     save_artifact(output / _MODEL, network=network, config=config, card=card)
-
-
-def _log_epochs() -> None:
-    """Let this module's lines through to the driver, and hold back what repeats them."""
-    # Ray Train 2.60 says every worker's metrics again, through a logger that bears the path of the file.
-    logging.getLogger(train_context.__file__).setLevel(logging.WARNING)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def _line(trainer: Trainer, metrics: dict[str, float]) -> str:

@@ -10,10 +10,30 @@ from defectnet.settings import Settings
 from training.augment import AugmentSettings
 from training.candidates import MAX_DISTRACTORS
 
-__all__ = ["TrainSettings"]
+__all__ = ["TrainSettings", "WorkerSettings"]
 
 
-class TrainSettings(Settings):
+class WorkerSettings(Settings):
+    """How many workers train, and on what."""
+
+    workers: NonNegativeInt = 2
+    """Ray Train workers; 0 trains in this process, without Ray."""
+
+    cpus_per_worker: PositiveFloat = 0.5
+    """CPUs that each worker claims of the cluster. Less than one, for claiming every CPU starves whatever else runs on
+    a small machine."""
+
+    threads_per_worker: PositiveInt = 1
+    """Threads of each worker's arithmetic."""
+
+    use_gpu: bool = False
+    """Give each worker a GPU, where the network computes in bfloat16."""
+
+    max_failures: NonNegativeInt = 2
+    """Worker deaths that are survived from the last checkpoint."""
+
+
+class TrainSettings(WorkerSettings):
     """How to train; where the data lies and where the result goes are arguments of `training.loop.train`."""
 
     seed: NonNegativeInt = 0
@@ -76,22 +96,6 @@ class TrainSettings(Settings):
     neutron_share: float = Field(default=0.15, ge=0.0, le=1.0)
     """Share of the rows that are seen as neutrons see them."""
 
-    workers: NonNegativeInt = 2
-    """Ray Train workers; 0 trains in this process, without Ray."""
-
-    cpus_per_worker: PositiveFloat = 0.5
-    """CPUs that each worker claims of the cluster. Less than one, for claiming every CPU starves whatever else runs on
-    a small machine."""
-
-    threads_per_worker: PositiveInt = 1
-    """Threads of each worker's arithmetic."""
-
-    use_gpu: bool = False
-    """Give each worker a GPU, where the network computes in bfloat16."""
-
-    max_failures: NonNegativeInt = 2
-    """Worker deaths that are survived from the last checkpoint."""
-
     experiment: str = "defectnet"
     """MLflow experiment that the run is recorded in."""
 
@@ -107,5 +111,5 @@ class TrainSettings(Settings):
     @property
     def sha256(self) -> str:
         """Hash of every setting that can change the weights."""
-        about_machines = {"workers", "cpus_per_worker", "threads_per_worker", "use_gpu", "max_failures", "experiment"}
+        about_machines = {*WorkerSettings.model_fields, "experiment"}
         return hashlib.sha256(self.model_dump_json(exclude=about_machines).encode()).hexdigest()

@@ -16,7 +16,9 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, the model and its figures.")] = Path(
         "runs/train"
     ),
-    workers: Annotated[int | None, typer.Option(help="Ray Train workers; 0 trains in this process.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Ray Train workers; 0 trains in this process, without Ray.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data at most.")] = None,
     responses: Annotated[
         str | None,
@@ -37,19 +39,19 @@ def train(
     """
     from defectnet.errors import InputError
     from defectnet.models import MODEL_NAME, ModelReference
-    from training.comparison.fit import CompareSettings
     from training.comparison.run import train_comparison
+    from training.comparison.settings import CompareSettings
     from training.loop import train as run
     from training.registry import register as register_artifact
     from training.settings import TrainSettings
 
     if responses is None:
         artifact = run(data, output, TrainSettings.from_yaml(config, workers=workers, epochs=epochs))
-    elif workers is not None or epochs is not None:
-        raise InputError("does not go with --responses", fix="set steps in --config", field="--workers, --epochs")
+    elif epochs is not None:
+        raise InputError("does not go with --responses", fix="set steps in --config", field="--epochs")
     else:
         base = ModelReference.parse(onto).existing_folder()
-        artifact = train_comparison(data, responses, base, output, CompareSettings.from_yaml(config))
+        artifact = train_comparison(data, responses, base, output, CompareSettings.from_yaml(config, workers=workers))
     console = Console()
     console.print(f"model: {artifact}", highlight=False, soft_wrap=True)
     if register:

@@ -104,7 +104,7 @@ class BatchMaker:
         first = rows.truth[row]
         together = {
             key: one * first.get(key, 0.0) + two * rows.truth[other].get(key, 0.0)
-            for key in {*first, *rows.truth[other]}
+            for key in sorted({*first, *rows.truth[other]})
         }
         if same != neutron or sum(together.values()) > _MOST_TOGETHER or len(together) > _MOST_DOPANTS:
             return sample, dict(first)

@@ -55,7 +55,7 @@ def candidate_entries(
     else:
         count = min(n_distractors, len(others))
         drawn = list(rng.choice(others, count, replace=False, p=_weights(likely, others, truth, kind))) if count else []
-    found = [entry for element in (*(e for e in truth if e in likely), *drawn) for entry in likely[element]]
+    found = [entry for element in (*sorted(e for e in truth if e in likely), *drawn) for entry in likely[element]]
     if kind in ("mixed", "all_mixed"):
         found = _some_better(host, found, truth, rng)
     rng.shuffle(found)  # a list is as good as an array

@@ -1,14 +1,14 @@
 """A training run of the comparison: rows and responses in, a model that compares out; MLflow beside it.
 
     output/run.json                     what the run is of: hashes of data and settings, its MLflow run
-    output/comparer-state.safetensors   the latest checkpoint
+    output/comparer-state.safetensors   the latest checkpoint, where this process trains
+    output/checkpoints/                 the latest two, where Ray Train's workers do
     output/comparison.json              the figures on the test hosts, by regime
     output/model/                       the artifact: the base model with the network that compares
 
 The same call goes on where a killed one stopped.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +20,11 @@ from defectnet.model.artifact import load_artifact, read_card, save_artifact
 from defectnet.model.network import DefectNetwork
 from defectnet.responses import response_library
 from training.comparison.evaluate import calibrate_comparison, evaluate_comparison
-from training.comparison.fit import CompareSettings, fit_comparer
+from training.comparison.fit import fit_comparer
 from training.comparison.mismatch import Mismatch
 from training.comparison.rows import ComparisonRows
+from training.comparison.settings import CompareSettings
+from training.comparison.workers import fit_comparer_on_workers
 from training.dataset import dataset_sha256
 from training.registry import ARTIFACT_PATH
 from training.tracking import log_metrics, open_run
@@ -31,6 +33,7 @@ __all__ = ["comparison_card", "comparison_table", "train_comparison"]
 
 _FIGURES = ("f1", "r2", "mae_pct", "coverage_90", "recall_at_5")
 _TITLES = ("F1", "R²", "MAE (% abs.)", "coverage of 90 %", "recall@5")
+_COMPARER = "comparer."
 _MARK = "## By comparison with computed responses"
 _CARD = """{mark}
 A host that is in the response library, with its pristine spectrum, is answered by comparing the measured change with
@@ -58,29 +61,38 @@ def train_comparison(
         SettingsError: `output` holds a run of other data, responses or settings.
         TableError: the rows or the responses cannot be read, or no row has responses.
         ArtifactError: `base` is no artifact.
+        StorageError, DefectNetError: the cluster has no room for the rows, or was lost.
     """
-    output = Path(output)
+    output = Path(output).resolve()
     library = response_library(responses)
     if library is None:
         raise TableError("there is no response library", fix="name one", field="responses")
     network, config = load_artifact(base)
     output.mkdir(parents=True, exist_ok=True)
-    asked = hashlib.sha256(f"{settings.model_dump_json()}/{responses}".encode()).hexdigest()
-    client, run_id = open_run(output, settings, dataset_sha256(data), asked, experiment=settings.experiment)
+    client, run_id = open_run(
+        output, settings, dataset_sha256(data), settings.sha256(responses), experiment=settings.experiment
+    )
     rows = ComparisonRows.from_table(read_spectra(data), library)
-
-    def report(step: int, presence: float, concentration: float) -> None:
-        log_metrics(client, run_id, {"presence_loss": presence, "concentration_loss": concentration}, step)
-
     start = network.comparer if settings.go_on else None
     if settings.go_on and (start is None or config.comparer != settings.network):
         raise SettingsError("go_on: the base model does not compare, or with another network; set go_on: false")
-    comparer = fit_comparer(rows, settings, output, report=report, start=start)
+    if settings.workers:
+        comparer = fit_comparer_on_workers(rows, settings, output, run_id, start=start)
+    else:
+        comparer = fit_comparer(
+            rows,
+            settings,
+            output,
+            report=lambda metrics: log_metrics(client, run_id, metrics, int(metrics["step"])),
+            start=start,
+        )
     calibration = calibrate_comparison(comparer, rows, Mismatch(settings.mismatch))
     figures = evaluate_comparison(comparer, calibration, rows)
     (output / "comparison.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     whole = DefectNetwork(config.network, config.grid, settings.network)
-    whole.load_state_dict({**network.state_dict(), **{f"comparer.{k}": v for k, v in comparer.state_dict().items()}})
+    # The base model may have one too, of another size.
+    kept = {name: value for name, value in network.state_dict().items() if not name.startswith(_COMPARER)}
+    whole.load_state_dict(kept | {_COMPARER + name: value for name, value in comparer.state_dict().items()})
     config = config.model_copy(update={"comparer": settings.network, "comparison": calibration})
     artifact = output / "model"
     save_artifact(artifact, network=whole, config=config, card=comparison_card(read_card(base), figures))

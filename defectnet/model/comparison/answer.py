@@ -3,7 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from defectnet.errors import InputError
 from defectnet.io.response_library import KnownHosts
 from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
-from defectnet.model.comparison.batches import flags_of
+from defectnet.model.comparison.batches import flags_of, on_device
 from defectnet.model.comparison.calibration import ComparisonCalibration, strangeness
 from defectnet.model.comparison.candidates import Candidates, together
-from defectnet.model.comparison.comparer import Comparer, ComparerInputs
-from defectnet.model.comparison.features import Responses, response_at
+from defectnet.model.comparison.comparer import Comparer
+from defectnet.model.comparison.features import response_at
 from defectnet.model.comparison.hosts import HostOnAxis
 from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register
 from defectnet.model.comparison.verdicts import Verdicts, judged
@@ -200,7 +200,7 @@ class Comparison:
         given, kept = together(changes, pristine, lists, flags)
         device = next(self._comparer.parameters()).device
         with torch.inference_mode(), multiplying_in(self._precision, device):
-            said = self._comparer(_on_device(given, device))
+            said = self._comparer(on_device(given, device))
         *numbers, unexplained = (tensor.double().cpu().numpy() for tensor in said)
         listed = [query.candidates is not None for query in queries]
         verdicts = judged(lists, kept, (numbers[0], numbers[1], numbers[2]), listed, self._calibration, least)
@@ -322,14 +322,3 @@ def _responses_at(placed: Placed, places: Sequence[int], amounts: Sequence[float
     curves = torch.from_numpy(placed.candidates.smooth[1, list(places)])
     nodes = torch.from_numpy(placed.candidates.concentrations[list(places)])
     return np.asarray(response_at(curves, nodes, torch.tensor(amounts, dtype=torch.float32)).double().numpy())
-
-
-def _on_device(given: ComparerInputs, device: torch.device) -> ComparerInputs:
-    if device.type == "cpu":
-        return given
-    r = given.responses
-    moved = Responses(*(tensor.to(device) for tensor in (r.curves, r.concentrations, r.mask, r.log_prior)))
-    if r.smooth is not None:
-        moved = replace(moved, smooth=r.smooth.to(device))
-    rest = {name: getattr(given, name).to(device) for name in ("change", "pristine", "about", "flags")}
-    return ComparerInputs(responses=moved, **rest)

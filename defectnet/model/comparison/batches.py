@@ -12,7 +12,7 @@ from defectnet.model.comparison.comparer import N_ABOUT, N_FLAGS, ComparerInputs
 from defectnet.model.comparison.features import Responses, least_squares, response_at
 from defectnet.model.comparison.hosts import Entry
 
-__all__ = ["MOST_CANDIDATES", "flags_of", "most_promising", "promise", "stacked", "typical", "unit"]
+__all__ = ["MOST_CANDIDATES", "flags_of", "most_promising", "on_device", "promise", "stacked", "typical", "unit"]
 
 # More candidates than these are sifted before the network sees them.
 MOST_CANDIDATES = 36
@@ -67,6 +67,18 @@ def stacked(
     tensors = (torch.from_numpy(array) for array in (stack, concentrations, mask, log_prior))
     first, second = (torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)) for array in (changes, pristine))
     return ComparerInputs(first, second, Responses(*tensors), torch.from_numpy(about), torch.from_numpy(flags))
+
+
+def on_device(given: ComparerInputs, device: torch.device) -> ComparerInputs:
+    """The network's inputs where it computes."""
+    if device.type == "cpu":
+        return given
+    r = given.responses
+    moved = Responses(*(tensor.to(device) for tensor in (r.curves, r.concentrations, r.mask, r.log_prior)))
+    if r.smooth is not None:
+        moved = replace(moved, smooth=r.smooth.to(device))
+    rest = {name: getattr(given, name).to(device) for name in ("change", "pristine", "about", "flags")}
+    return ComparerInputs(responses=moved, **rest)
 
 
 def most_promising(given: ComparerInputs, most: int = MOST_CANDIDATES) -> tuple[ComparerInputs, Tensor]:

@@ -16,30 +16,16 @@ from defectnet.model.comparison.hosts import source_class
 from defectnet.released import released_model
 from training.comparison.batches import BatchMaker
 from training.comparison.evaluate import Regime, calibrate_comparison, evaluate_comparison, judge, raw_answers
-from training.comparison.fit import CompareSettings, comparison_loss, fit_comparer
+from training.comparison.fit import comparison_loss, fit_comparer
 from training.comparison.lists import candidate_entries
 from training.comparison.mismatch import Mismatch, MismatchSettings, bent
 from training.comparison.rows import ComparisonRows
 from training.comparison.run import train_comparison
+from training.comparison.settings import CompareSettings
 
 SETTINGS = CompareSettings(
     steps=60, batch_size=16, learning_rate=5e-3, warmup_steps=5, network=ComparerSettings(width=16, layers=1, heads=2)
 )
-
-
-@pytest.fixture(scope="module")
-def rows():
-    return ComparisonRows.from_table(made_up_rows(), made_up_library())
-
-
-@pytest.fixture(scope="module")
-def in_training(rows):
-    """The same rows, all in the training split: three formulas need not fall into it."""
-    hosts = {
-        name: rows_module.RowHost(host.vibrational, host.neutron, host.ratio, "train", host.rows)
-        for name, host in rows.hosts.items()
-    }
-    return ComparisonRows(**{**vars(rows), "hosts": hosts})
 
 
 def test_rows_know_their_host_and_truth(rows):
@@ -84,10 +70,11 @@ def test_a_bent_axis_keeps_the_modes():
 def test_training_learns_and_goes_on_where_it_stopped(in_training, tmp_path):
     torch.set_num_threads(1)
     losses = []
-    fit_comparer(in_training, SETTINGS, tmp_path / "a", report=lambda step, p, c: losses.append(p), every=20)
+    often = SETTINGS.model_copy(update={"checkpoint_steps": 20})
+    fit_comparer(in_training, often, tmp_path / "a", report=lambda metrics: losses.append(metrics["presence_loss"]))
     assert losses[-1] < 0.7 * losses[0]
     again = []
-    fit_comparer(in_training, SETTINGS, tmp_path / "a", report=lambda *s: again.append(s))
+    fit_comparer(in_training, often, tmp_path / "a", report=again.append)
     assert again == []  # all steps are done
 
 
