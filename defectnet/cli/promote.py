@@ -21,13 +21,18 @@ def promote(
         # Text, for a Path would make s3:/ of s3://.
         str, typer.Option(help="Labelled spectra on whose test hosts the champion must not be better; a path or a URI.")
     ] = "data",
+    responses: Annotated[
+        str, typer.Option(help="Responses of its hosts, where both models compare; a file, a folder, or packaged.")
+    ] = "packaged",
     force: Annotated[str | None, typer.Option(help="Promote it though it is worse, for this reason.")] = None,
     back: Annotated[bool, typer.Option("--rollback", help="Go back to the champion of before.")] = False,
 ) -> None:
     """Move the alias `champion`, which the service follows, to a model that is not worse than the champion.
 
-    Presence F1, concentration error and coverage are compared in total, at 2 % and above, and below; what is worse
-    beyond the noise is refused with a table. The champion of before is kept as `previous`.
+    Presence F1, concentration error and coverage are compared in total, at 2 % and above, and below, guessed from the
+    spectra alone and, where both models compare, by comparison with computed responses; what is worse beyond the noise
+    is refused with a table, and so is a model that does not compare where the champion does. The champion of before is
+    kept as `previous`.
 
     Example: defectnet promote --artifact released
 
@@ -50,14 +55,12 @@ def promote(
         console.print(f"champion: {MODEL_NAME}/{registry.rollback()}", highlight=False)
         return
     version = _registered(version, artifact)
-    gate = promotion.promote(version, benchmark, force=force)
+    gate = promotion.promote(version, benchmark, responses=responses, force=force)
     if gate.compared:
         console.print(Markdown(promotion.markdown(gate)))
     if not gate.promoted:
-        raise RegistryError(
-            f"version {version} is worse than the champion, version {gate.champion}: train a better one, or give "
-            "--force REASON"
-        )
+        why = gate.refusal or f"version {version} is worse than the champion, version {gate.champion}"
+        raise RegistryError(f"{why}: train a better one, or give --force REASON")
     console.print(f"champion: {MODEL_NAME}/{version}", highlight=False)
 
 

@@ -47,9 +47,9 @@ def answered(rows: SpectraArrays, *, error: float) -> Judged:
 
 @pytest.fixture(autouse=True)
 def benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    def judged(artifact: str | Path, table: pa.Table) -> tuple[SpectraArrays, Judged]:
+    def judged(model: promotion._Model, table: pa.Table) -> tuple[SpectraArrays, Judged]:
         rows = SpectraArrays.from_table(rows_of_split(table, "test"), GRID)
-        return rows, answered(rows, error=0.05 if read_card(artifact).startswith("good") else 0.5)
+        return rows, answered(rows, error=0.05 if read_card(model.folder).startswith("good") else 0.5)
 
     monkeypatch.setattr(promotion, "_judged", judged)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -79,7 +79,7 @@ def test_refused_forced_rolled_back(artifacts: dict[str, Path], benchmark: Path)
     assert registry.champion() == good
     assert "**worse**" in markdown(refused)
     assert tags(bad)["gate"] == "refused"
-    assert "f1 total" in tags(bad)["gate_failed"]
+    assert "guessed f1 total" in tags(bad)["gate_failed"]
 
     assert promote(bad, benchmark, force="to see the alarm go off").promoted
     assert registry.champion() == bad
@@ -95,12 +95,13 @@ def test_a_better_one_and_an_equal_one_pass(artifacts: dict[str, Path], benchmar
         assert promote(version, benchmark).promoted
         assert registry.champion() == version
     assert tags(good)["gate"] == "passed"
-    assert float(tags(good)["gate_f1_total"]) > 0.3
+    assert float(tags(good)["gate_guessed_f1_total"]) > 0.3
     assert len(tags(good)["gate_benchmark_sha256"]) == 64
 
 
 def test_the_same_model_gains_and_loses_nothing(artifacts: dict[str, Path]) -> None:
     checks = compare(artifacts["good"], artifacts["good"], TABLE)
+    assert {check.way for check in checks} == {"guessed"}
     assert {check.figure for check in checks} == {"f1", "mae_pct", "coverage_90"}
     assert {check.scope for check in checks} == {"total", "at 2 % and above", "below 2 %"}
     assert all(check.gain == 0.0 and check.noise == (0.0, 0.0) and check.passed for check in checks)
