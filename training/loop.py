@@ -120,7 +120,7 @@ def _train_with_ray(arrays: SpectraArrays, output: Path, settings: TrainSettings
 
 def _worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
-    let_through(logger)
+    let_through(__name__)
     settings = TrainSettings(**config["settings"])
     torch.set_num_threads(settings.threads_per_worker)
     context = ray.train.get_context()

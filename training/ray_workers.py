@@ -106,8 +106,9 @@ def report_progress(rank: int, metrics: dict[str, float], save: Callable[[Path],
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def let_through(logger: logging.Logger) -> None:
-    """In a worker: let a module's lines through to the driver, and hold back what repeats them."""
+def let_through(module: str) -> None:
+    """In a worker: let the lines of the module of this name through to the driver, and hold back what repeats them."""
+    logger = logging.getLogger(module)
     # Ray Train 2.60 says every worker's metrics again, through a logger that bears the path of the file.
     logging.getLogger(train_context.__file__).setLevel(logging.WARNING)
     if not logger.handlers:

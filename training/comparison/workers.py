@@ -9,7 +9,6 @@ import ray.train.torch
 import torch
 
 from defectnet.model.comparison.comparer import Comparer
-from training.comparison import fit
 from training.comparison.fit import ComparerTrainer, Share, averaged, run_steps
 from training.comparison.rows import ComparisonRows
 from training.comparison.settings import CompareSettings
@@ -43,7 +42,7 @@ def _worker(config: dict[str, Any]) -> None:
 
 def compare_worker(config: dict[str, Any]) -> ComparerTrainer:
     """What each Ray Train worker runs; returns where it stands at the end."""
-    let_through(fit.logger)
+    let_through(run_steps.__module__)
     settings = CompareSettings(**config["settings"])
     torch.set_num_threads(settings.threads_per_worker)
     context = ray.train.get_context()
