@@ -1,6 +1,7 @@
 """Candidates' responses stacked into the network's inputs; and, of many candidates, the most promising few."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch

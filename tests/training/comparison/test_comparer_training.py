@@ -199,7 +199,7 @@ def test_draws_do_not_depend_on_the_process() -> None:
             text=True,
             check=True,
         ).stdout
-        for seed in (1, 2, 3)
+        for seed in (1, 2)
     }
     assert len(said) == 1
     assert "Ca" in said.pop()
