@@ -3,8 +3,8 @@
 Every pair of `ordered_pairs.csv` whose dopants are at most 25 % of all atoms each: the alloy's density is the sample,
 its host's the reference. All candidates of a list have their responses by one source, Nequix: the true dopants, those
 of the host's other alloys, and the likeliest others on the same sublattice. Alloys that Nequix was fine-tuned on and
-hosts whose formula the model was trained on stand apart. The control is the host's own density as sample. Responses take
-minutes a host; they are kept in runs/alloys-read and gone on with, hosts that the model has not seen first.
+hosts whose formula the model was trained on stand apart. The control is the host's own density as sample. Responses
+take minutes a host; they are kept in runs/alloys-read and gone on with, hosts that the model has not seen first.
 
     make bench-alloys-read PARENTS=…/phonondb_parents.parquet
 """
