@@ -13,6 +13,7 @@ from defectnet.cli.promote import promote
 from defectnet.cli.train import train
 from defectnet.errors import ArtifactError, InputError, RegistryError, SettingsError, TableError
 from defectnet.io.tables import write_table
+from training.comparison.settings import CompareSettings
 
 pytestmark = pytest.mark.slow
 
@@ -106,3 +107,21 @@ def test_the_released_settings_are_readable(repository: Path) -> None:
 
     for name in ("train.yaml", "model.yaml"):
         assert TrainSettings.from_yaml(repository / "configs" / name).workers == 2
+
+
+def test_workers_go_with_responses_and_epochs_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[CompareSettings] = []
+
+    def trained(data: str, responses: str, base: Path, output: Path, settings: CompareSettings) -> Path:
+        asked.append(settings)
+        return output / "model"
+
+    monkeypatch.setattr("training.comparison.run.train_comparison", trained)
+    (tmp_path / "compare.yaml").write_text("steps: 5\nworkers: 2\n")
+    arguments = ("spectra.parquet", "--responses", "responses.parquet", "--config", "compare.yaml")
+    assert run(train, *arguments).exit_code == 0
+    assert run(train, *arguments, "--workers", "3").exit_code == 0
+    assert [(one.workers, one.steps) for one in asked] == [(2, 5), (3, 5)]
+    refused = run(train, *arguments, "--epochs", "3")
+    assert isinstance(refused.exception, InputError)
+    assert "--epochs" in str(refused.exception)
