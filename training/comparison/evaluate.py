@@ -42,6 +42,8 @@ _SEED = 20261125
 _NOT_ASKED = -1
 # A map or a factor is fitted to so many dopants at least.
 _LEAST_DOPANTS = 100
+# A median needs fewer.
+_LEAST_AMOUNTS = 40
 # Logit of a candidate that was sifted out before the network saw it.
 _SIFTED = -30.0
 
@@ -186,12 +188,13 @@ def _ask(
 
 def judge(raw: RawAnswers, calibration: ComparisonCalibration, *, candidates: bool) -> Judged:
     """Calibrated answers beside the truth; an element is found from a probability of one half up."""
-    probability, factor = np.zeros(raw.logit.shape), np.ones(raw.logit.shape)
+    probability, factor, shift = np.zeros(raw.logit.shape), np.ones(raw.logit.shape), np.zeros(raw.logit.shape)
     for place, name in enumerate(SOURCES):
         of = raw.source == place
         probability[of] = calibration.map_of(name, candidates=candidates).probability(raw.logit[of])
         factor[of] = calibration.factor_of(name)
-    amount, low, high = interval(raw.log_mean, raw.log_spread, factor)
+        shift[of] = calibration.shift_of(name)
+    amount, low, high = interval(raw.log_mean + shift, raw.log_spread, factor)
     return Judged(
         asked=np.isfinite(raw.logit),
         truth=raw.truth,
@@ -227,22 +230,31 @@ def calibrate_comparison(
     fallback = maps[True].get(SOURCES[0], LogitMap())
     maps = {which: {name: found.get(name, fallback) for name in SOURCES} for which, found in maps.items()}
     every = [*gathered[True], *gathered[False]]
-    factors = {}
+    shifts, factors = {}, {}
     for place, name in enumerate(SOURCES):
-        scores = [
-            np.abs(np.log(raw.truth[here]) - raw.log_mean[here]) / np.exp(raw.log_spread[here])
-            for raw in every
-            if (here := (raw.source == place) & (raw.truth > 0) & (raw.logit > _SIFTED)).any()
-        ]
-        if sum(score.size for score in scores) >= _LEAST_DOPANTS:
-            factors[name] = conformal_quantile(np.concatenate(scores), COVERAGE)
+        away, spread = _errors(every, place)
+        if away.size >= _LEAST_AMOUNTS:
+            shifts[name] = float(np.median(away))
+        if away.size >= _LEAST_DOPANTS:
+            factors[name] = conformal_quantile(np.abs(away - shifts[name]) / spread, COVERAGE)
     unexplained = np.concatenate([raw.unexplained for raw in gathered[False]] or [np.ones(1)])
     return ComparisonCalibration(
         with_candidates=maps[True],
         guess_free=maps[False],
+        log_shifts=shifts,
         interval_factors=factors,
         unexplained=float(np.quantile(unexplained, 0.99)),
     )
+
+
+def _errors(every: Sequence[RawAnswers], source: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of true dopants that were weighed by this source: log of the true amount over the answered, and the spread."""
+    away, spread = [], []
+    for raw in every:
+        here = (raw.source == source) & (raw.truth > 0) & (raw.logit > _SIFTED)
+        away.append(np.log(raw.truth[here]) - raw.log_mean[here])
+        spread.append(np.exp(raw.log_spread[here]))
+    return np.concatenate(away or [np.zeros(0)]), np.concatenate(spread or [np.ones(0)])
 
 
 def _fitted(logit: NDArray[np.float64], there: NDArray[np.bool_]) -> LogitMap:

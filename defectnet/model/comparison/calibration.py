@@ -37,12 +37,15 @@ class ComparisonCalibration(Settings):
 
     Attributes:
         with_candidates, guess_free: maps of the logits, by class of the response's source, with a list and without.
+        log_shifts: what is added to the log concentration, by class of the response's source: one whose curves are not
+            quite the sample's leads to amounts that are too small in the median.
         interval_factors: multiples of the spread that cover 90 %, by class of the response's source.
         unexplained: share of a change that all candidates together leave, which 1 % of the calibration rows exceed.
     """
 
     with_candidates: dict[str, LogitMap] = Field(default_factory=dict)
     guess_free: dict[str, LogitMap] = Field(default_factory=dict)
+    log_shifts: dict[str, float] = Field(default_factory=dict)
     interval_factors: dict[str, float] = Field(default_factory=dict)
     unexplained: float = Field(default=1.0, gt=0.0)
 
@@ -50,6 +53,10 @@ class ComparisonCalibration(Settings):
         """The map of a response's class of source."""
         maps: Mapping[str, LogitMap] = self.with_candidates if candidates else self.guess_free
         return maps.get(source, LogitMap())
+
+    def shift_of(self, source: str) -> float:
+        """What is added to the log concentration by a response's class of source."""
+        return self.log_shifts.get(source, 0.0)
 
     def factor_of(self, source: str) -> float:
         """The interval factor of a response's class of source."""

@@ -60,12 +60,14 @@ def judged(
     row, element, place, source = (values[likeliest] for values in (row, element, place, source))
     asked = np.array(listed)[row]
     both, p, factor = any_of_each(logit, starts), np.zeros(starts.size), np.zeros(starts.size)
+    shift = np.zeros(starts.size)
     for number in np.unique(source).tolist():
         for with_list in {True, False}.intersection(listed):
             of = (source == number) & (asked == with_list)
             p[of] = calibration.map_of(SOURCES[number], candidates=with_list).probability(both[of])
         factor[source == number] = calibration.factor_of(SOURCES[number])
-    figures = np.stack([p, *interval(log_mean[likeliest], log_spread[likeliest], factor)], axis=1)
+        shift[source == number] = calibration.shift_of(SOURCES[number])
+    figures = np.stack([p, *interval(log_mean[likeliest] + shift, log_spread[likeliest], factor)], axis=1)
     told = asked | (p >= least)
     found = []
     for number, one in enumerate(lists):
