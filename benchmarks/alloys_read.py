@@ -1,10 +1,11 @@
 """Ordered alloys that are themselves DFT crystals, read by the released model: both densities are DFT's own.
 
 Every pair of `ordered_pairs.csv` whose dopants are at most 25 % of all atoms each: the alloy's density is the sample,
-its host's the reference. All candidates of a list have their responses by one source, Nequix: the true dopants, those
-of the host's other alloys, and the likeliest others on the same sublattice. Alloys that Nequix was fine-tuned on and
-hosts whose formula the model was trained on stand apart. The control is the host's own density as sample. Responses
-take minutes a host; they are kept in runs/alloys-read and gone on with, hosts that the model has not seen first.
+its host's the reference. The candidates are the true dopants, those of the host's other alloys, and the likeliest
+others on the same sublattice, all with responses by one source: springs for every host, and Nequix, which takes minutes
+a host, for so many as are asked for, those that the model has not seen first. Alloys that Nequix was fine-tuned on and
+hosts whose formula the model was trained on stand apart. The control is the host's own density as sample. Responses are
+kept in runs/alloys-read and gone on with.
 
     make bench-alloys-read PARENTS=…/phonondb_parents.parquet
 """
@@ -57,7 +58,7 @@ def main() -> None:
     """Prepare the hosts, ask, print, and write `results/alloys_read.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parents", help="Parquet of DFT phonon calculations")
-    parser.add_argument("--hosts", type=int, help="at most so many hosts; those that were prepared before count too")
+    parser.add_argument("--nequix-hosts", type=int, help="at most so many by Nequix; those prepared before count too")
     arguments = parser.parse_args()
     split = json.loads((Path(arguments.parents).parent / SPLIT).read_text(encoding="utf-8"))
     tuned_on = {*split["train"], *split["val"]}
@@ -65,25 +66,29 @@ def main() -> None:
     for alloy in alloys():
         by_host[alloy.host_id].append(alloy)
     order = sorted(by_host, key=lambda name: (split_of(by_host[name][0].host) == "train", name))
-    rows = []
-    for name in order[: arguments.hosts]:
-        try:
-            for row in read(arguments.parents, by_host[name]):
-                rows.append(row | {"tuned_on": row["alloy_id"] in tuned_on})
-                say(f"{row['alloy']:16} {row['truth']} {row['listed']}")
-        except DefectNetError as error:
-            say(f"{name} {by_host[name][0].host.formula}: {error}")
+    result: dict[str, Any] = {}
+    for source, names in (("springs", order), ("nequix", order[: arguments.nequix_hosts])):
+        rows = []
+        for name in names:
+            try:
+                for row in read(arguments.parents, by_host[name], source):
+                    rows.append(row | {"tuned_on": row["alloy_id"] in tuned_on})
+                    say(f"{row['alloy']:16} {row['truth']} {row['listed']}")
+            except DefectNetError as error:
+                say(f"{name} {by_host[name][0].host.formula}: {error}")
+        result[source] = {**_by_group(rows), "rows": rows}
+    write_result("alloys_read", {**result["nequix"]["all"]["listed"], **result})
+    say(json.dumps({source: {k: v for k, v in of.items() if k != "rows"} for source, of in result.items()}, indent=1))
+
+
+def _by_group(rows: list[dict[str, Any]]) -> dict[str, Any]:
     groups = {
         "all": rows,
         "hosts_not_trained_on": [row for row in rows if row["split"] != "train"],
         "alloys_that_nequix_has_not_seen": [row for row in rows if not row["tuned_on"]],
-        "neither": [row for row in rows if row["split"] != "train" and not row["tuned_on"]],
         "one_dopant": [row for row in rows if len(row["truth"]) == 1],
     }
-    result: dict[str, Any] = {**_summary(rows, "listed"), "hosts": len({row["host_id"] for row in rows})}
-    result |= {name: {mode: _summary(some, mode) for mode in MODES} for name, some in groups.items()}
-    say(json.dumps(result, indent=1))
-    write_result("alloys_read", {**result, "rows": rows})
+    return {name: {mode: _summary(some, mode) for mode in MODES} for name, some in groups.items()}
 
 
 MODES = ("listed", "free", "control")
@@ -99,8 +104,8 @@ def alloys() -> Iterator[Alloy]:
                 yield Alloy(row["alloy_id"], row["alloy"], row["host_id"], host, row["replaces"], truth)
 
 
-def read(parents: str, some: Sequence[Alloy]) -> Iterator[dict[str, Any]]:
-    """The answers about the alloys of one host."""
+def read(parents: str, some: Sequence[Alloy], source: str) -> Iterator[dict[str, Any]]:
+    """The answers about the alloys of one host, by responses of one source."""
     host_id, known = some[0].host_id, load_named(parents, [some[0].host_id, *(one.alloy_id for one in some)])
     host = known[host_id]
     if host.lowest_thz() < SETTINGS.lowest_host_thz:
@@ -108,12 +113,12 @@ def read(parents: str, some: Sequence[Alloy]) -> Iterator[dict[str, Any]]:
     for replaces in sorted({one.replaces for one in some}):
         here = [one for one in some if one.replaces == replaces]
         candidates = _candidates(host, here)
-        folder = WORK / f"{host_id}-{replaces}"
+        folder = WORK / source / f"{host_id}-{replaces}"
         prepare_own(
             host,
             PrepareSettings(
                 dopants=candidates,
-                potential=nequix_beside(parents),
+                potential=nequix_beside(parents) if source == "nequix" else "",
                 use_endmembers=False,
                 output=str(folder),
                 fragment_cache=str(WORK / "fragments"),
