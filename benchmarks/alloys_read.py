@@ -77,7 +77,7 @@ def main() -> None:
             except DefectNetError as error:
                 say(f"{name} {by_host[name][0].host.formula}: {error}")
         result[source] = {**_by_group(rows), "rows": rows}
-    write_result("alloys_read", {**result["nequix"]["all"]["listed"], **result})
+    write_result("alloys_read", {**result["springs"]["all"]["listed"], **result})
     say(json.dumps({source: {k: v for k, v in of.items() if k != "rows"} for source, of in result.items()}, indent=1))
 
 
