@@ -45,18 +45,22 @@ def main() -> None:
     assert library is not None
     rows = ComparisonRows.from_table(read_spectra(arguments.data), library)
     figures = evaluate_comparison(network.comparer, config.comparison, rows, arguments.split)
-    result: dict[str, Any] = {
-        "released": {name: _flat(one) for name, one in figures.items()},
-        "control": {name: _flat(one["control"]) for name, one in figures.items()},
-        "unmixing": {"hard_lists": _flat(_unlearned(rows, arguments.split))},
-        "regimes": figures,
-    }
+    result = compared(figures, rows, arguments.split) | {"regimes": figures}
     write_result("comparison", result)
     unlearned = result["unmixing"]["hard_lists"]
     beside = f"Unlearned unmixing on hard lists: F1 {unlearned['f1']}, R² {unlearned['r2']}."
     text = f"{comparison_table(figures)}\n{beside}\n"
     (RESULTS / "comparison.md").write_text(text, encoding="utf-8")
     print(text)  # noqa: T201
+
+
+def compared(figures: dict[str, Any], rows: ComparisonRows, split: str) -> dict[str, Any]:
+    """The figures of `evaluate_comparison` by regime, flat, beside the control's and unlearned unmixing's."""
+    return {
+        "released": {name: _flat(one) for name, one in figures.items()},
+        "control": {name: _flat(one["control"]) for name, one in figures.items()},
+        "unmixing": {"hard_lists": _flat(_unlearned(rows, split))},
+    }
 
 
 def _flat(figures: dict[str, Any]) -> dict[str, Any]:
