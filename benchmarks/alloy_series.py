@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from datagen.dopants import Replacement
 from datagen.engine import Outcome, Workbench
@@ -89,11 +91,14 @@ def _pristine(path: Path) -> Path:
     return path.with_name(f"pristine-{path.name}")
 
 
+def pristine_parts(path: Path) -> dict[str, NDArray[np.float64]]:
+    """The pristine host's density by element, modes per THz, as `simulate_series` left it beside the series."""
+    return {row["element"]: np.array(row["dos"]) for row in pq.read_table(_pristine(path)).to_pylist()}
+
+
 def as_measured(table: pa.Table, path: Path, resolution: Resolution, noise: float, seed: int) -> pa.Table:
     """The series as a spectrometer sees it: neutron weights, resolution, counting noise; the pristine host likewise."""
-    import pyarrow.parquet as pq
-
-    parts = {row["element"]: np.array(row["dos"]) for row in pq.read_table(_pristine(path)).to_pylist()}
+    parts = pristine_parts(path)
     rng = np.random.default_rng(seed)
     rows = table.to_pylist()
     for row in rows:

@@ -1,7 +1,9 @@
 """Parts of `make bench-responses` that need one source alone, and how two responses are compared."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,18 @@ CANDIDATES = 20
 def read(folders: list[str]) -> ResponseLibrary:
     """Several folders as one library."""
     return ResponseLibrary([read_responses(file) for folder in folders for file in response_files(folder)])
+
+
+def kept_rows(path: Path) -> list[dict[str, Any]]:
+    """What an earlier run has kept, one object a line; none where there is no file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def keep(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Add rows to what is kept."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def joined(curve: Array) -> Array:

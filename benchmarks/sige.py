@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from alloy_series import as_measured, read_series, simulate_series
+from alloy_series import as_measured, pristine_parts, read_series, simulate_series
+from bands import Panel, draw_bands
 from writing import write_result
 
 from datagen.parents import from_row
@@ -42,6 +43,7 @@ def main() -> None:
     (row,) = pq.read_table(arguments.parents, filters=[("material_id", "=", SILICON)]).to_pylist()
     silicon, path = from_row(row), WORK / "series.parquet"
     table = simulate_series(silicon, "Ge", "Si", FRACTIONS, path)
+    picture(table)
     seen = as_measured(table, path, ARCS, NOISE, seed=1)
     result = {
         "data": "simulated; measured curves were not available",
@@ -53,6 +55,15 @@ def main() -> None:
     }
     write_result("sige", result)
     print(json.dumps({mode: result[mode]["summary"] for mode in ("listed", "free")}, indent=1))  # noqa: T201
+
+
+def picture(table: pa.Table) -> None:
+    """The series, and germanium's part of it, beside the published bands: `results/sige_bands.png`."""
+    panels = [
+        Panel("Si(1-x)Ge(x): DFT silicon, changes by Nequix", table, pristine_parts(WORK / "series.parquet")),
+        Panel("germanium's part, for one atom", table, None, "Ge"),
+    ]
+    draw_bands("sige_bands", panels, "cm-1", {band: position for band, (_, _, position) in BANDS.items()})
 
 
 def _bands(table: pa.Table) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Simulation and batch scoring on three nodes, while parts of the cluster die: every row exactly once."""
+"""Simulation, preparation and batch scoring on three nodes, while parts of the cluster die: every row exactly once."""
 
 import json
 import os
@@ -20,6 +20,7 @@ from datagen.potentials import load_potential
 from datagen.sampling import identity
 from datagen.settings import SimulateSettings
 from defectnet.errors import PotentialError
+from defectnet.io.response_library import ResponseLibrary
 from defectnet.io.tables import SPECTRA_SCHEMA, write_table
 from defectnet.released import released_model
 
@@ -82,14 +83,35 @@ class Simulate:
         assert (self.output / "report.json").exists()
 
 
-STAGES: dict[str, Callable[[Path], Any]] = {"score": Score, "simulate": Simulate}
+class Prepare:
+    """`defectnet prepare` of the packaged parents, by springs alone."""
+
+    actor = "HostWriter"
+
+    def __init__(self, folder: Path) -> None:
+        self.output = folder / "out"
+        values = {"dopants": ["Ge", "Sn", "Mg", "Se"], "hosts_per_shard": 1, "workers": 2, "output": str(self.output)}
+        folder.mkdir(exist_ok=True)
+        config = folder / "prepare.yaml"
+        config.write_text(yaml.safe_dump(values))
+        self.expected = list_parents("packaged")
+        self.arguments = ["prepare", "--config", str(config)]
+
+    def check(self) -> None:
+        library = ResponseLibrary.read(self.output)
+        assert all(library.host(name).responses for name in self.expected)
+        assert json.loads((self.output / "report.json").read_text())["failed"] == 0
+
+
+STAGES: dict[str, Callable[[Path], Any]] = {"prepare": Prepare, "score": Score, "simulate": Simulate}
 
 
 def rows_of(output: Path) -> Counter[str]:
-    """How often each id stands in the files of the output."""
+    """How often each id, of a sample or of a host, stands in the files of the output."""
     found: Counter[str] = Counter()
     for file in output.glob("*.parquet"):
-        found.update(pq.read_table(file, columns=["sample_id"])["sample_id"].to_pylist())
+        (name,) = {"sample_id", "host_id"} & set(pq.read_schema(file).names)
+        found.update(pq.read_table(file, columns=[name])[name].to_pylist())
     return found
 
 
@@ -141,3 +163,18 @@ def test_every_row_once(cluster: RayCluster, record: Record, tmp_path: Path, nam
     assert set(found) == expected
     assert [file.name for file in stage.output.iterdir() if file.name.endswith(".partial")] == []
     stage.check()
+
+
+def test_a_library_gone_on_with_is_that_of_an_unbroken_run(cluster: RayCluster, tmp_path: Path) -> None:
+    broken, whole = Prepare(tmp_path / "broken"), Prepare(tmp_path / "whole")
+    assert 0 < run_with(cluster, broken, "driver", tmp_path / "broken.log") < len(broken.expected)
+    log = tmp_path / "whole.log"
+    driver = cluster.driver(*whole.arguments, log=log)
+    try:
+        cluster.wait(driver, 600)
+    finally:
+        kill_driver(driver)
+    assert driver.returncode == 0, log.read_text()[-3000:]
+    found, expected = (pq.read_table(stage.output).sort_by("host_id") for stage in (broken, whole))
+    assert expected.num_rows == len(whole.expected)
+    assert found.equals(expected)

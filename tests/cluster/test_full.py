@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # Room for the first few shards (and for the model, which is copied beside them), and for all of them.
 MODEL_BYTES = sum(file.stat().st_size for file in released_model().iterdir())
-FIRST, THEN = {"score": MODEL_BYTES + 150_000, "simulate": 96_000}, "64m"
+FIRST, THEN = {"prepare": 160_000, "score": MODEL_BYTES + 150_000, "simulate": 96_000}, "64m"
 
 
 def run_in_namespace(script: str, arguments: list[str], *options: str) -> None:
