@@ -4,6 +4,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -16,9 +17,10 @@ from defectnet.io.response_library import KnownHosts
 from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
 from defectnet.model.comparison.batches import flags_of, on_device
 from defectnet.model.comparison.calibration import ComparisonCalibration, strangeness
-from defectnet.model.comparison.candidates import Candidates, together
+from defectnet.model.comparison.candidates import Candidates, coarse_responses, sifted, together
 from defectnet.model.comparison.comparer import Comparer
-from defectnet.model.comparison.features import response_at
+from defectnet.model.comparison.features import axis_directions
+from defectnet.model.comparison.fused import FusedComparer
 from defectnet.model.comparison.hosts import HostOnAxis
 from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register
 from defectnet.model.comparison.verdicts import Verdicts, judged
@@ -40,6 +42,7 @@ __all__ = ["Answered", "Comparison", "Placed", "cannot_tell", "remarks"]
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
+Places = NDArray[np.int64]
 
 _HOSTS_KEPT, _REGISTRATIONS_KEPT = 256, 512
 # Half a megabyte each without a list.
@@ -48,6 +51,8 @@ _CANDIDATES_KEPT = 128
 _RIVALS, _ALTERNATIVES = 10, 4
 # A computed host whose axis is stretched by more than this to fit the reference is worth a word.
 _NOTABLE_STRETCH = 0.03
+# Candidates that are compared at once: what passes between the network's layers then stays in a core's cache.
+_AT_ONCE = 1152
 _FIX = "name the host of the sample, or leave host_id out"
 _ROOT = np.sqrt(WIDTHS)
 _SMOOTHING = smoothing(COARSE).double().numpy()
@@ -61,6 +66,7 @@ class Placed:
     Attributes:
         host, registration: whose axis, and how the measured one lies on it.
         change, pristine: shape (N_BINS,).
+        directions: shape (5, N_BINS), `axis_directions` of `pristine`.
         candidates: what stands for the elements that were asked for.
     """
 
@@ -68,6 +74,7 @@ class Placed:
     registration: Registration
     change: Floats
     pristine: Floats
+    directions: Floats
     candidates: Candidates
 
 
@@ -77,6 +84,11 @@ class _Laid:
 
     registration: Registration
     density: Array
+
+    @cached_property
+    def directions(self) -> Floats:
+        """Where a wrong axis would move this density, shape (5, N_BINS)."""
+        return _directions(self.density)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +143,11 @@ class Comparison:
         precision: Precision = "float32",
     ) -> None:
         self._known, self._precision = known, precision
-        self._comparer, self._calibration = comparer.eval(), calibration
+        self._calibration = calibration
+        self._device = next(comparer.parameters()).device
+        # Elsewhere, and in fewer digits, the layers take the time and not the number of operations.
+        plain = self._device.type == "cpu" and precision == "float32"
+        self._network = FusedComparer(comparer.eval()) if plain else comparer.eval()
         self._hosts: _Recent[HostOnAxis] = _Recent(_HOSTS_KEPT)
         self._registrations: _Recent[_Laid] = _Recent(_REGISTRATIONS_KEPT)
         self._candidates: _Recent[Candidates] = _Recent(_CANDIDATES_KEPT)
@@ -156,11 +172,13 @@ class Comparison:
             if found.likeness < LEAST_LIKENESS:
                 return None
             reference = found.as_seen(reference)
+            directions = _directions(reference)
         else:
+            directions = laid.directions
             sample = found.on_host_axis(query.spectrum)
         change = sample - reference
         candidates = self._weighed(host, query, tuple(elements), found)
-        return Placed(host, found, change.astype(np.float32), reference.astype(np.float32), candidates)
+        return Placed(host, found, change.astype(np.float32), reference.astype(np.float32), directions, candidates)
 
     def unlike(self, query: Query) -> Iterator[str]:
         """What to say of an answer to a query that could not be placed though its host is known."""
@@ -195,18 +213,17 @@ class Comparison:
                 for query in queries
             ]
         )
-        changes, pristine = (np.stack([getattr(one, name) for one in placed]) for name in ("change", "pristine"))
+        changes, pristine, directions = (
+            np.stack([getattr(one, name) for one in placed]) for name in ("change", "pristine", "directions")
+        )
         lists = [one.candidates for one in placed]
-        given, kept = together(changes, pristine, lists, flags)
-        device = next(self._comparer.parameters()).device
-        with torch.inference_mode(), multiplying_in(self._precision, device):
-            said = self._comparer(on_device(given, device))
-        *numbers, unexplained = (tensor.double().cpu().numpy() for tensor in said)
-        listed = [query.candidates is not None for query in queries]
-        verdicts = judged(lists, kept, (numbers[0], numbers[1], numbers[2]), listed, self._calibration, least)
         seen = changes @ _WEIGHTED_SMOOTHING
+        kept = sifted(seen.astype(np.float32), lists, flags[:, 2] > 0)
+        numbers, unexplained = self._compared(changes, pristine, directions, lists, kept, flags)
+        listed = [query.candidates is not None for query in queries]
+        verdicts = judged(lists, kept, numbers, listed, self._calibration, least)
         moved = np.clip(0.5 * np.abs(seen * _ROOT).sum(axis=1) / MODES_PER_ATOM, 0.0, 1.0).tolist()
-        explained = [_explained(*row) for row in zip(placed, verdicts, seen, strict=True)]
+        explained = _explained(lists, verdicts, seen)
         return [
             Answered(
                 of.told,
@@ -221,6 +238,40 @@ class Comparison:
             )
             for row, (one, of) in enumerate(zip(placed, verdicts, strict=True))
         ]
+
+    def _compared(
+        self,
+        changes: Floats,
+        pristine: Floats,
+        directions: Floats,
+        lists: Sequence[Candidates],
+        kept: Sequence[Places],
+        flags: Floats,
+    ) -> tuple[Array, Array]:
+        """What the network says of B spectra, as `Compared`: three numbers of each candidate, and what is unexplained.
+
+        Few are compared at once, and those of as many candidates together.
+        """
+        sizes = [places.size for places in kept]
+        numbers, unexplained = np.zeros((3, len(kept), max(sizes))), np.zeros(len(kept))
+        order = np.argsort(sizes, kind="stable")
+        start = 0
+        while start < len(kept):
+            rows = order[start : start + max(1, _AT_ONCE // max(sizes[order[start]], 1))]
+            start += rows.size
+            given = together(
+                changes[rows],
+                pristine[rows],
+                directions[rows],
+                [lists[row] for row in rows.tolist()],
+                [kept[row] for row in rows.tolist()],
+                flags[rows],
+            )
+            with torch.inference_mode(), multiplying_in(self._precision, self._device):
+                said = self._network(on_device(given, self._device))
+            unexplained[rows] = said.unexplained.cpu().numpy()
+            numbers[:, rows, : given.responses.mask.shape[1]] = torch.stack(said[:3]).float().cpu().numpy()
+        return numbers, unexplained
 
     def curves(self, placed: Placed, answered: Answered) -> Curves:
         """The measured change and what the found elements' responses make of it, on the measured axis, smoothed."""
@@ -301,24 +352,32 @@ def remarks(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
         yield f"the response to {', '.join(weak)} is an estimate from chemistry (springs): its amount is rough"
 
 
-def _explained(placed: Placed, verdicts: Verdicts, seen: Array) -> float:
-    """The share of a change, coarsely smoothed and weighted, `seen`, that the found elements explain."""
-    left = seen - sum(_parts(placed, verdicts.told, verdicts.sites).values(), np.zeros_like(seen))
-    return float(np.clip(1.0 - left @ left / max(float(seen @ seen), 1e-12), 0.0, 1.0))
+def _directions(density: Array) -> Floats:
+    return np.asarray(axis_directions(torch.from_numpy(density.astype(np.float32))[None])[0].numpy())
+
+
+def _explained(lists: Sequence[Candidates], verdicts: Sequence[Verdicts], seen: Array) -> list[float]:
+    """The share of each change, coarsely smoothed and weighted, `seen`, (B, N), that the found elements explain."""
+    found = [(row, v) for row, one in enumerate(verdicts) for v in one.told if v.present]
+    left = seen.copy()
+    if found:
+        places = np.array([verdicts[row].sites[v.element] for row, v in found])
+        amounts = np.array([v.concentration for _, v in found])
+        curves = coarse_responses([lists[row] for row, _ in found], places, amounts.astype(np.float32))
+        np.subtract.at(left, [row for row, _ in found], amounts[:, None] * curves)
+    share = 1.0 - np.square(left).sum(axis=1) / np.maximum(np.square(seen).sum(axis=1), 1e-12)
+    return [float(one) for one in np.clip(share, 0.0, 1.0)]
 
 
 def _parts(placed: Placed, verdicts: Sequence[ElementVerdict], sites: Mapping[str, int]) -> dict[str, Array]:
     """What each found element adds to the change, shape (N_BINS,), coarsely smoothed and weighted."""
     found = [verdict for verdict in verdicts if verdict.present and verdict.element in sites]
-    if not found:
-        return {}
-    places = [sites[verdict.element] for verdict in found]
-    seen = _responses_at(placed, places, [verdict.concentration for verdict in found])
+    seen = _responses_at(placed, [sites[v.element] for v in found], [v.concentration for v in found])
     return {v.element: v.concentration * seen[row] for row, v in enumerate(found)}
 
 
 def _responses_at(placed: Placed, places: Sequence[int], amounts: Sequence[float]) -> Array:
     """The responses of some entries at these amounts, shape (n, N_BINS), coarsely smoothed and weighted."""
-    curves = torch.from_numpy(placed.candidates.smooth[1, list(places)])
-    nodes = torch.from_numpy(placed.candidates.concentrations[list(places)])
-    return np.asarray(response_at(curves, nodes, torch.tensor(amounts, dtype=torch.float32)).double().numpy())
+    lists = [placed.candidates] * len(places)
+    found = coarse_responses(lists, np.array(places, dtype=np.int64), np.array(amounts, dtype=np.float32))
+    return found.astype(np.float64)

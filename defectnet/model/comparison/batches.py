@@ -10,14 +10,29 @@ from torch import Tensor
 
 from defectnet.model.comparison.axis import COARSE, N_BINS, weighted_smoothing
 from defectnet.model.comparison.comparer import N_ABOUT, N_FLAGS, ComparerInputs
-from defectnet.model.comparison.features import Responses, least_squares, response_at
+from defectnet.model.comparison.features import TYPICAL_AMOUNT, Prepared, Responses, response_at
+from defectnet.model.comparison.fitting import least_squares
 from defectnet.model.comparison.hosts import Entry
 
-__all__ = ["MOST_CANDIDATES", "flags_of", "most_promising", "on_device", "promise", "stacked", "typical", "unit"]
+__all__ = [
+    "MOST_CANDIDATES",
+    "SIFTING_RIDGE",
+    "SIFTING_STEPS",
+    "flags_of",
+    "most_promising",
+    "on_device",
+    "promise",
+    "stacked",
+    "typical",
+    "unit",
+]
 
 # More candidates than these are sifted before the network sees them.
 MOST_CANDIDATES = 36
-_TYPICAL_AMOUNT = 0.04
+# Of the least squares by which they are sifted.
+SIFTING_STEPS, SIFTING_RIDGE = 30, 0.02
+Floats = NDArray[np.float32]
+
 _COARSE = weighted_smoothing(COARSE)
 
 
@@ -65,9 +80,11 @@ def stacked(
             about[row, :n, :3] = 0.0
         else:
             log_prior[row, :n] = [entry.log_prior for entry in entries]
-    tensors = (torch.from_numpy(array) for array in (stack, concentrations, mask, log_prior))
+    curves, amounts, there, prior = (torch.from_numpy(array) for array in (stack, concentrations, mask, log_prior))
     first, second = (torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)) for array in (changes, pristine))
-    return ComparerInputs(first, second, Responses(*tensors), torch.from_numpy(about), torch.from_numpy(flags))
+    return ComparerInputs(
+        first, second, Responses(curves, amounts, there, prior), torch.from_numpy(about), torch.from_numpy(flags)
+    )
 
 
 def on_device(given: ComparerInputs, device: torch.device) -> ComparerInputs:
@@ -75,9 +92,12 @@ def on_device(given: ComparerInputs, device: torch.device) -> ComparerInputs:
     if device.type == "cpu":
         return given
     r = given.responses
-    moved = Responses(*(tensor.to(device) for tensor in (r.curves, r.concentrations, r.mask, r.log_prior)))
-    if r.smooth is not None:
-        moved = replace(moved, smooth=r.smooth.to(device))
+    curves, amounts, there, prior = (x.to(device) for x in (r.curves, r.concentrations, r.mask, r.log_prior))
+    moved = Responses(curves, amounts, there, prior)
+    if r.prepared is not None:
+        moved = replace(moved, prepared=Prepared(*(tensor.to(device) for tensor in vars(r.prepared).values())))
+    if r.directions is not None:
+        moved = replace(moved, directions=r.directions.to(device))
     rest = {name: getattr(given, name).to(device) for name in ("change", "pristine", "about", "flags")}
     return ComparerInputs(responses=moved, **rest)
 
@@ -93,8 +113,13 @@ def most_promising(given: ComparerInputs, most: int = MOST_CANDIDATES) -> tuple[
     if k <= most:
         return given, torch.arange(k).expand(b, k)
     r = given.responses
-    seen = unit(typical(r.curves, r.concentrations) @ _COARSE) * mask[..., None]
-    score = promise(given.change, seen, seen @ seen.transpose(1, 2), mask, r.log_prior)
+    there = mask[:, None].numpy()
+    seen = (unit(typical(r.curves, r.concentrations) @ _COARSE) * mask[..., None]).numpy()
+    changes = unit(given.change[:, None] @ _COARSE).numpy()
+    overlap = changes @ seen.mT
+    parts = least_squares(seen @ seen.mT, overlap, there, SIFTING_STEPS, SIFTING_RIDGE)
+    promised = promise(changes, seen, overlap, parts)[:, 0] + r.log_prior.numpy()
+    score = torch.from_numpy(np.where(mask.numpy(), promised, np.float32(-1e9)))
     kept = score.topk(most, dim=1).indices
 
     def pick(values: Tensor) -> Tensor:
@@ -107,7 +132,7 @@ def most_promising(given: ComparerInputs, most: int = MOST_CANDIDATES) -> tuple[
 
 def typical(curves: Tensor, concentrations: Tensor) -> Tensor:
     """Responses (..., K, 3, N) at an amount of a few per cent, shape (..., K, N)."""
-    return response_at(curves, concentrations, torch.full(concentrations.shape[:-1], _TYPICAL_AMOUNT))
+    return response_at(curves, concentrations, torch.full(concentrations.shape[:-1], TYPICAL_AMOUNT))
 
 
 def unit(curves: Tensor) -> Tensor:
@@ -115,22 +140,17 @@ def unit(curves: Tensor) -> Tensor:
     return curves / curves.norm(dim=-1, keepdim=True).clamp(min=1e-6)
 
 
-def promise(change: Tensor, seen: Tensor, products: Tensor, mask: Tensor, log_prior: Tensor) -> Tensor:
-    """How well each candidate explains a change, alone or beside the others, shape (B, K); least outside the mask.
+def promise(changes: Floats, seen: Floats, overlap: Floats, parts: Floats) -> Floats:
+    """How well each candidate explains a change, alone or beside the others, shape (..., n, K), its prior left out.
 
     Args:
-        change: shape (B, N).
-        seen, products: the candidates' `typical` responses, coarsely smoothed and of unit norm, shape (B, K, N), and
-            their products, shape (B, K, K).
-        mask, log_prior: as in `Responses`.
+        changes: shape (..., n, N), n changes that have one list, coarsely smoothed and of unit norm.
+        seen: the candidates' `typical` responses, alike, shape (..., K, N).
+        overlap: their products, shape (..., n, K).
+        parts: the changes' parts by `least_squares`, shape (..., n, K).
     """
-    change = unit(change @ _COARSE)
-    overlap = (seen @ change[..., None])[..., 0]
-    gram = products + 0.02 * torch.eye(mask.shape[1])
-    parts = least_squares(gram[:, None], overlap[:, None], mask[:, None], 30)[:, 0]
-    rest = change - (parts[:, None] @ seen)[:, 0]
-    left = rest.square().sum(dim=1, keepdim=True).clamp(min=0.01)
-    alone = -6.0 * torch.log1p(-torch.relu(overlap).square().clamp(max=0.99))
-    beside = 6.0 * torch.log1p(torch.relu((seen @ rest[..., None])[..., 0] + parts).square() / left)
-    score = torch.maximum(alone, beside) + log_prior + 4.0 * parts
-    return score.masked_fill(~mask, -1e9)
+    rest = changes - parts @ seen
+    left = np.maximum(np.square(rest).sum(axis=-1, keepdims=True), np.float32(0.01))
+    alone = -6.0 * np.log1p(-np.minimum(np.square(np.maximum(overlap, 0.0)), np.float32(0.99)))
+    beside = 6.0 * np.log1p(np.square(np.maximum(rest @ seen.swapaxes(-1, -2) + parts, 0.0)) / left)
+    return np.asarray(np.maximum(alone, beside) + 4.0 * parts)

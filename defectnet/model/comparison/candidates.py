@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from defectnet.model.comparison.axis import N_BINS
-from defectnet.model.comparison.batches import MOST_CANDIDATES, promise, typical, unit
-from defectnet.model.comparison.comparer import SOURCES, ComparerInputs
-from defectnet.model.comparison.features import Responses, smoothed
+from defectnet.model.comparison.batches import MOST_CANDIDATES, SIFTING_RIDGE, SIFTING_STEPS, promise, unit
+from defectnet.model.comparison.comparer import N_ABOUT, SOURCES, ComparerInputs
+from defectnet.model.comparison.features import Prepared, Responses, between, first_responses, smoothed
+from defectnet.model.comparison.fitting import descended, descent
 from defectnet.model.comparison.hosts import Entry, HostOnAxis, source_class
 from defectnet.model.comparison.registration import Registration, smeared
 
-__all__ = ["Candidates", "together"]
+__all__ = ["Candidates", "coarse_responses", "sifted", "together"]
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -37,8 +38,10 @@ class Candidates:
         elements: those that have one, in the order of the entries.
         element: shape (K,), the place of each entry's element among `elements`.
         source: shape (K,), the place of each entry's class of source among `SOURCES`.
-        smooth: shape (2, K, 3, N), responses as the instrument shows them, `smoothed`.
-        concentrations, about, log_prior: shapes (K, 3), (K, N_ABOUT) and (K,), as in `ComparerInputs`.
+        first: shape (2, K, N), responses as the instrument shows them, `smoothed` and read at `TYPICAL_AMOUNT`.
+        slot: shape (K,), where those whose response hangs on the amount have their `nodes`; -1 for all others.
+        nodes: shape (n, 3, 2, N), smoothed responses at three concentrations.
+        concentrations, about, log_prior: shapes (n, 3), (K, N_ABOUT) and (K,), as in `ComparerInputs`.
     """
 
     entries: tuple[Entry, ...]
@@ -46,7 +49,9 @@ class Candidates:
     elements: tuple[str, ...]
     element: Places
     source: Places
-    smooth: Floats
+    first: Floats
+    slot: Places
+    nodes: Floats
     concentrations: Floats
     about: Floats
     log_prior: Floats
@@ -57,23 +62,35 @@ class Candidates:
         entries = host.chosen(wanted)
         elements = tuple(dict.fromkeys(entry.element for entry in entries))
         curves = np.stack([entry.curves for entry in entries]) if entries else np.zeros((0, 3, N_BINS), np.float32)
+        smooth = smoothed(torch.from_numpy(smeared(curves, registration)))  # (2, K, 3, N)
+        concentrations = np.array([entry.concentrations for entry in entries], dtype=np.float32).reshape(-1, 3)
+        varying = np.flatnonzero(concentrations[:, 0] < concentrations[:, -1])
+        slot = np.full(len(entries), -1)
+        slot[varying] = np.arange(varying.size)
         return cls(
             tuple(entries),
             tuple(element for element in wanted if element not in elements),
             elements,
             np.array([elements.index(entry.element) for entry in entries], dtype=np.int64),
             np.array([SOURCES.index(source_class(entry.source)) for entry in entries], dtype=np.int64),
-            smoothed(torch.from_numpy(smeared(curves, registration))).numpy(),
-            np.array([entry.concentrations for entry in entries], dtype=np.float32).reshape(-1, 3),
+            first_responses(smooth, torch.from_numpy(concentrations)).numpy(),
+            slot,
+            np.ascontiguousarray(smooth.numpy()[:, varying].transpose(1, 2, 0, 3)),
+            concentrations[varying],
             np.array([entry.about() for entry in entries], dtype=np.float32),
             np.array([entry.log_prior for entry in entries], dtype=np.float32),
         )
 
     @cached_property
-    def typical(self) -> tuple[Floats, Floats]:
-        """Unit responses at a typical amount, shape (K, N), and their products, shape (K, K): more are sifted by it."""
-        seen = unit(typical(torch.from_numpy(self.smooth[1]), torch.from_numpy(self.concentrations)))
-        return seen.numpy(), (seen @ seen.T).numpy()
+    def typical(self) -> Floats:
+        """Coarsely smoothed responses at a typical amount, of unit norm, shape (K, N): more are sifted by them."""
+        return np.asarray(unit(torch.from_numpy(self.first[1])).numpy())
+
+    @cached_property
+    def sifting(self) -> tuple[Floats, Floats]:
+        """The `descent` of their least squares, shapes (K, K) and (1, K)."""
+        everyone = np.ones((1, len(self.entries)), dtype=bool)
+        return descent(self.typical @ self.typical.T, everyone, SIFTING_RIDGE)
 
     def of_prior(self, used: bool) -> tuple[Floats, Floats]:
         """`about` and `log_prior` as they are read where the chemical prior is `used`, or is not."""
@@ -84,60 +101,94 @@ class Candidates:
         return about, np.zeros_like(self.log_prior)
 
 
-def together(
-    changes: Floats, pristine: Floats, lists: Sequence[Candidates], flags: Floats, most: int = MOST_CANDIDATES
-) -> tuple[ComparerInputs, list[Places]]:
-    """The network's inputs of B spectra, with the most promising candidates of each list.
+def coarse_responses(lists: Sequence[Candidates], places: Places, amounts: Floats) -> Floats:
+    """Coarsely smoothed responses, (n, N), of n candidates, each at its place in its own list, at `amounts`, (n,)."""
+    found = np.array([one.first[1, place] for one, place in zip(lists, places.tolist(), strict=True)])
+    slots = [int(one.slot[place]) for one, place in zip(lists, places.tolist(), strict=True)]
+    varying = [row for row, slot in enumerate(slots) if slot >= 0]
+    if varying:
+        nodes = np.stack([lists[row].nodes[slots[row], :, 1] for row in varying])
+        concentrations = np.stack([lists[row].concentrations[slots[row]] for row in varying])
+        found[varying] = between(nodes, concentrations, amounts[varying])
+    return found
+
+
+def sifted(
+    changes: Floats, lists: Sequence[Candidates], without_prior: NDArray[np.bool_], most: int = MOST_CANDIDATES
+) -> list[Places]:
+    """The places of each list's most promising candidates, ascending: all, where they are no more than `most`.
 
     Args:
-        changes, pristine: shape (B, N).
-        lists: each spectrum's candidates, at least one.
-        flags: shape (B, N_FLAGS).
-        most: that a spectrum keeps.
-
-    Returns:
-        the inputs, and each spectrum's places in its list, ascending; they fill its row from the left.
+        changes: shape (B, N), coarsely smoothed and weighted.
+        lists: each spectrum's candidates; spectra of one list are sifted together.
+        without_prior: shape (B,), whether each one's chemical prior is left out.
     """
     kept = [np.arange(len(one.entries)) for one in lists]
-    read = [one.of_prior(not without) for one, without in zip(lists, flags[:, 2], strict=True)]
-    long = [row for row, places in enumerate(kept) if places.size > most]
-    if long:
-        priors = [read[row][1] for row in long]
-        for row, places in zip(long, _sifted(changes[long], [lists[row] for row in long], priors, most), strict=True):
-            kept[row] = places
-    b, k = len(lists), max(places.size for places in kept)
-    mask = np.arange(k) < np.array([[places.size] for places in kept])
-    smooth = np.zeros((b, 2, k, *lists[0].smooth.shape[2:]), dtype=np.float32)
-    for row, (one, places) in enumerate(zip(lists, kept, strict=True)):
-        smooth[row, :, : places.size] = one.smooth[:, places]
-    responses = Responses(
-        torch.empty(b, 0),
-        torch.from_numpy(_padded([one.concentrations[places] for one, places in zip(lists, kept, strict=True)], k)),
-        torch.from_numpy(mask),
-        torch.from_numpy(_padded([prior[places] for (_, prior), places in zip(read, kept, strict=True)], k)),
-        torch.from_numpy(smooth),
+    rows_of: dict[int, list[int]] = {}
+    for row, places in enumerate(kept):
+        if places.size > most:
+            rows_of.setdefault(id(lists[row]), []).append(row)
+    if not rows_of:
+        return kept
+    groups = [(lists[rows[0]], rows) for rows in rows_of.values()]
+    n, k = max(len(rows) for _, rows in groups), max(len(one.entries) for one, _ in groups)
+    start = np.zeros((len(groups), n, k), dtype=np.float32)
+    step = np.zeros((len(groups), k, k), dtype=np.float32)
+    overlaps = []
+    changes = changes / np.maximum(np.linalg.norm(changes, axis=1, keepdims=True), np.float32(1e-6))
+    for group, (one, rows) in enumerate(groups):
+        overlaps.append(changes[rows] @ one.typical.T)
+        size = len(one.entries)
+        step[group, :size, :size], rate = one.sifting
+        np.multiply(overlaps[-1], rate, out=start[group, : len(rows), :size])
+    parts = descended(step, start, SIFTING_STEPS)
+    for group, (one, rows) in enumerate(groups):
+        fitted = parts[group, : len(rows), : len(one.entries)]
+        score = promise(changes[rows], one.typical, overlaps[group], fitted)
+        score += np.where(without_prior[rows, None], np.float32(0.0), one.log_prior)
+        found = np.sort(torch.from_numpy(score).topk(most, dim=1, sorted=False).indices.numpy(), axis=1)
+        for at, row in enumerate(rows):
+            kept[row] = found[at]
+    return kept
+
+
+def together(
+    changes: Floats,
+    pristine: Floats,
+    directions: Floats,
+    lists: Sequence[Candidates],
+    kept: Sequence[Places],
+    flags: Floats,
+) -> ComparerInputs:
+    """The network's inputs of B spectra.
+
+    Args:
+        changes, pristine, directions: shapes (B, N), (B, N) and (B, 5, N), as in `ComparerInputs` and `Responses`.
+        lists: each spectrum's candidates, at least one.
+        kept: the places in its list of those that are read; they fill its row from the left.
+        flags: shape (B, N_FLAGS).
+    """
+    sizes = [places.size for places in kept]
+    b, k = len(lists), max(sizes)
+    make = np.empty if min(sizes) == k else np.zeros
+    first, about, log_prior = (make((b, *shape), dtype=np.float32) for shape in ((2, k, N_BINS), (k, N_ABOUT), (k,)))
+    slots = np.full((b, k), -1)
+    for row, (one, places, n) in enumerate(zip(lists, kept, sizes, strict=True)):
+        np.take(one.first, places, axis=1, out=first[row, :, :n], mode="clip")
+        read, prior = one.of_prior(not flags[row, 2])
+        about[row, :n], log_prior[row, :n], slots[row, :n] = read[places], prior[places], one.slot[places]
+    rows, at = np.nonzero(slots >= 0)
+    slot = slots[rows, at].tolist()
+    nodes = [lists[row].nodes[i] for row, i in zip(rows.tolist(), slot, strict=True)]
+    concentrations = [lists[row].concentrations[i] for row, i in zip(rows.tolist(), slot, strict=True)]
+    prepared = Prepared(
+        torch.from_numpy(first),
+        torch.from_numpy(rows),
+        torch.from_numpy(at),
+        torch.from_numpy(np.array(nodes, dtype=np.float32).reshape(-1, 3, 2, N_BINS)),
+        torch.from_numpy(np.array(concentrations, dtype=np.float32).reshape(-1, 3)),
     )
-    about = torch.from_numpy(_padded([about[places] for (about, _), places in zip(read, kept, strict=True)], k))
-    first, second, third = (torch.from_numpy(array) for array in (changes, pristine, flags))
-    return ComparerInputs(first, second, responses, about, third), kept
-
-
-def _sifted(changes: Floats, lists: Sequence[Candidates], log_priors: Sequence[Floats], most: int) -> Places:
-    """The places of each list's most promising candidates, ascending, shape (B, most); each list is longer."""
-    k = max(len(one.entries) for one in lists)
-    mask = np.arange(k) < np.array([[len(one.entries)] for one in lists])
-    seen = _padded([one.typical[0] for one in lists], k)
-    products = np.zeros((len(lists), k, k), dtype=np.float32)
-    for row, one in enumerate(lists):
-        n = len(one.entries)
-        products[row, :n, :n] = one.typical[1]
-    tensors = (torch.from_numpy(array) for array in (changes, seen, products, mask, _padded(log_priors, k)))
-    return np.sort(promise(*tensors).topk(most, dim=1).indices.numpy(), axis=1)
-
-
-def _padded(rows: Sequence[Floats], k: int) -> Floats:
-    """Arrays (n, ...) stacked, each filled up with zeros to `k`."""
-    stack = np.zeros((len(rows), k, *rows[0].shape[1:]), dtype=np.float32)
-    for place, row in enumerate(rows):
-        stack[place, : len(row)] = row
-    return stack
+    mask, none = torch.from_numpy(np.arange(k) < np.array(sizes)[:, None]), torch.empty(b, 0)
+    responses = Responses(none, none, mask, torch.from_numpy(log_prior), prepared, torch.from_numpy(directions))
+    change, density, known, said = (torch.from_numpy(array) for array in (changes, pristine, about, flags))
+    return ComparerInputs(change, density, responses, known, said)

@@ -30,7 +30,23 @@ from defectnet.model.comparison.features import (
 from defectnet.model.precision import multiplying_in
 from defectnet.settings import Settings
 
-__all__ = ["N_ABOUT", "N_FLAGS", "SOURCES", "Comparer", "ComparerInputs", "ComparerSettings", "Compared"]
+__all__ = [
+    "CURVE_SCALE",
+    "FIRST_KERNEL",
+    "LEAST_LOGIT",
+    "MOST_DEVIATION",
+    "N_ABOUT",
+    "N_FLAGS",
+    "SECOND_KERNEL",
+    "SOURCES",
+    "SPREAD_BOUNDS",
+    "STRIDE",
+    "Compared",
+    "Comparer",
+    "ComparerBlock",
+    "ComparerInputs",
+    "ComparerSettings",
+]
 
 # Where a response comes from, best first.
 SOURCES = ("endmember", "potential", "springs", "masses")
@@ -41,12 +57,14 @@ N_FLAGS = 4
 # Of a candidate's curves: the change, its response, what all leave, its part, what it alone leaves; and the pristine
 # density.
 _CURVES = 6
-_FIRST_KERNEL, _SECOND_KERNEL, _STRIDE = 9, 5, 4
+FIRST_KERNEL, SECOND_KERNEL, STRIDE = 9, 5, 4
 _FIRST_BIAS = (-1.5, 0.0, -1.0)
-_SPREAD_BOUNDS = (-4.0, 1.0)
+SPREAD_BOUNDS = (-4.0, 1.0)
 # Features are standardised and held within so many standard deviations.
-_MOST_DEVIATION = 6.0
-_CURVE_SCALE = 5.0
+MOST_DEVIATION = 6.0
+CURVE_SCALE = 5.0
+# Of what is no candidate.
+LEAST_LOGIT = -30.0
 
 
 class ComparerSettings(Settings):
@@ -104,14 +122,14 @@ class Comparer(nn.Module):
         self.mixed = nn.Sequential(nn.GELU(), nn.Linear(width, width))
         last = math.ceil(N_BINS / 16)
         self.curves = nn.Sequential(
-            nn.Conv1d(_CURVES, 24, _FIRST_KERNEL, stride=_STRIDE, padding=_FIRST_KERNEL // 2),
+            nn.Conv1d(_CURVES, 24, FIRST_KERNEL, stride=STRIDE, padding=FIRST_KERNEL // 2),
             nn.GELU(),
-            nn.Conv1d(24, 32, _SECOND_KERNEL, stride=_STRIDE, padding=_SECOND_KERNEL // 2),
+            nn.Conv1d(24, 32, SECOND_KERNEL, stride=STRIDE, padding=SECOND_KERNEL // 2),
             nn.GELU(),
             nn.Flatten(),
             nn.Linear(32 * last, width),
         )
-        self.blocks = nn.ModuleList([_Block(settings) for _ in range(settings.layers)])
+        self.blocks = nn.ModuleList([ComparerBlock(settings) for _ in range(settings.layers)])
         self.norm = nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
         final = self.head[-1]
@@ -131,7 +149,7 @@ class Comparer(nn.Module):
             seen = compute_features(given.change, given.pristine, given.responses)
         there = _there(mask)
         features = torch.cat([seen.entry, seen.whole[:, None].expand(*mask.shape, -1)], dim=-1)
-        known = self.standardised(there(features)).clamp(-_MOST_DEVIATION, _MOST_DEVIATION)
+        known = self.standardised(there(features)).clamp(-MOST_DEVIATION, MOST_DEVIATION)
         flags = given.flags[:, None].expand(*mask.shape, -1)
         tokens = self.entry(torch.cat([known, there(given.about), there(flags)], dim=-1))
         tokens = tokens + self._looked_at(seen, given.pristine, there)
@@ -142,9 +160,9 @@ class Comparer(nn.Module):
             x = block(x, seen.likeness, mask)
         logit, shift, spread = self.head(self.norm(x)).unbind(dim=-1)
         return Compared(
-            logit.masked_fill(~mask, -30.0),
+            logit.masked_fill(~mask, LEAST_LOGIT),
             seen.log_amount + shift,
-            spread.clamp(*_SPREAD_BOUNDS),
+            spread.clamp(*SPREAD_BOUNDS),
             seen.whole[:, N_VIEWS + 1],
         )
 
@@ -160,19 +178,19 @@ class Comparer(nn.Module):
         assert isinstance(second, nn.Conv1d)
         density = pristine @ self.fine
         density = density / density.norm(dim=1, keepdim=True).clamp(min=1e-6)
-        of_change, of_response, of_left, of_part, of_rest, of_density = (_CURVE_SCALE * first.weight).unbind(dim=1)
+        of_change, of_response, of_left, of_part, of_rest, of_density = (CURVE_SCALE * first.weight).unbind(dim=1)
         whole = torch.stack([seen.change, seen.left, density], dim=1)
         kernels = torch.stack([of_change + of_rest, of_left, of_density], dim=1)
-        common = F.conv1d(whole, kernels, first.bias, stride=_STRIDE, padding=_FIRST_KERNEL // 2).transpose(1, 2)
+        common = F.conv1d(whole, kernels, first.bias, stride=STRIDE, padding=FIRST_KERNEL // 2).transpose(1, 2)
         shape = *seen.part.shape, *common.shape[1:]
         part, alone = (there(x)[:, None, None] for x in (seen.part, seen.alone))
         own = of_response.T + part * of_part.T - alone * of_rest.T  # (M, 9, 24)
-        response = F.pad(there(seen.response), (_FIRST_KERNEL // 2,) * 2).unfold(1, _FIRST_KERNEL, _STRIDE)
+        response = F.pad(there(seen.response), (FIRST_KERNEL // 2,) * 2).unfold(1, FIRST_KERNEL, STRIDE)
         x = F.gelu(torch.baddbmm(there(common[:, None].expand(shape)), response.contiguous(), own))  # (M, 44, 24)
         # Side by side, what the second convolution sees at each place is a row of a matrix.
         channels = x.shape[2]
-        x = F.pad(x, (0, 0, *(_SECOND_KERNEL // 2,) * 2)).flatten(1)
-        x = x.unfold(1, _SECOND_KERNEL * channels, _STRIDE * channels)  # (M, 11, 120)
+        x = F.pad(x, (0, 0, *(SECOND_KERNEL // 2,) * 2)).flatten(1)
+        x = x.unfold(1, SECOND_KERNEL * channels, STRIDE * channels)  # (M, 11, 120)
         x = F.gelu(F.linear(x, second.weight.transpose(1, 2).flatten(1), second.bias))  # (M, 11, 32)
         drawn: Tensor = self.curves[5](x.transpose(1, 2).flatten(1))
         return drawn
@@ -183,7 +201,7 @@ def _there(mask: Tensor) -> Callable[[Tensor], Tensor]:
     return (lambda x: x.flatten(0, 1)) if bool(mask.all()) else (lambda x: x[mask])
 
 
-class _Block(nn.Module):
+class ComparerBlock(nn.Module):
     """Attention among candidates, then a feed-forward layer."""
 
     def __init__(self, settings: ComparerSettings) -> None:
@@ -213,5 +231,7 @@ class _Block(nn.Module):
         first, second = self.bias[0], self.bias[2]
         assert isinstance(first, nn.Linear)
         assert isinstance(second, nn.Linear)
-        x = F.gelu(first.weight @ likeness.flatten(2) + first.bias[:, None])
-        return (second.weight @ x + second.bias[:, None]).unflatten(2, likeness.shape[2:])
+        x, b = likeness.flatten(2), likeness.shape[0]
+        x = F.gelu(torch.baddbmm(first.bias[:, None], first.weight.expand(b, -1, -1), x))
+        x = torch.baddbmm(second.bias[:, None], second.weight.expand(b, -1, -1), x)
+        return x.unflatten(2, likeness.shape[2:])

@@ -2,50 +2,111 @@
 
 The change is decomposed into responses three times: finely and coarsely smoothed, and finely with everything projected
 out that a wrong axis or width of the reference could make. Each time the candidates' amounts follow from non-negative
-least squares of all together, and from a greedy choice of one after the other.
+least squares of all together, and from a greedy choice of one after the other (`fitting`).
 
 Shapes: B spectra, K candidates, N bins, V = 3 views.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from defectnet.model.comparison.axis import CENTRES, COARSE, EVEN_TO, FINE, derivative, smoothing, weighted_smoothing
+from defectnet.model.comparison.axis import (
+    CENTRES,
+    COARSE,
+    EVEN_TO,
+    FINE,
+    N_BINS,
+    derivative,
+    smoothing,
+    weighted_smoothing,
+)
+from defectnet.model.comparison.fitting import STEPS, greedy, least_squares
 
 __all__ = [
     "N_ENTRY_FEATURES",
     "N_GLOBAL_FEATURES",
     "N_VIEWS",
+    "TYPICAL_AMOUNT",
     "Features",
+    "Prepared",
     "Responses",
+    "axis_directions",
+    "between",
     "compute_features",
-    "least_squares",
+    "first_responses",
+    "quick_features",
     "response_at",
     "smoothed",
 ]
 
-Floats = NDArray[np.float32]
+# Arrays of numpy on a CPU, tensors of torch elsewhere: what is done with them here is written alike for both.
+Numbers = Any
 
-_STEPS = 5  # of the greedy choice
 N_VIEWS = 3
-N_ENTRY_FEATURES = 2 * _STEPS * N_VIEWS + 4 * N_VIEWS
+N_ENTRY_FEATURES = 2 * STEPS * N_VIEWS + 4 * N_VIEWS
 N_GLOBAL_FEATURES = 4 * N_VIEWS + 3
-_FIRST_AMOUNT = 0.04
+# At this amount responses are read first.
+TYPICAL_AMOUNT = 0.04
 _LEAST_AMOUNT, _MOST_AMOUNT = 0.002, 0.3
+# Steps of least squares: for the amounts at which responses are read, and for what is said of the change.
+_FIRST_FIT, _LAST_FIT = 15, 40
 _RIDGE = 0.01
-# Independent points of a smoothed curve, for the greedy choice.
-_INDEPENDENT = 30.0
-# Added to the squares of responses, so that one may follow its equal.
-_JITTER = 1e-4
 _FINE, _COARSE = weighted_smoothing(FINE), weighted_smoothing(COARSE)
+_BOTH = torch.cat([_FINE, _COARSE], dim=1)
 _AXIS = torch.tensor(CENTRES, dtype=torch.float32)
 _WITHIN = _AXIS.clamp(max=EVEN_TO)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Responses smoothed before, and read at the first amount: what no spectrum changes.
+
+    Attributes:
+        first: shape (B, 2, K, N), `first_responses`; 0 outside the mask.
+        row, place: shape (n,), where those candidates stand whose response hangs on the amount.
+        nodes: shape (n, 3, 2, N), their smoothed responses at three concentrations.
+        concentrations: shape (n, 3), ascending; see `Responses`.
+    """
+
+    first: Numbers
+    row: Numbers
+    place: Numbers
+    nodes: Numbers
+    concentrations: Numbers
+
+    @property
+    def varies(self) -> bool:
+        """Whether some response hangs on the amount."""
+        return len(self.row) > 0
+
+    def at(self, amounts: Numbers) -> Numbers:
+        """All responses at `amounts`, shape (B, K), as `first` is."""
+        there = 1 * self.first
+        there[self.row, :, self.place] = between(self.nodes, self.concentrations, amounts[self.row, self.place])
+        return there
+
+
+@dataclass(frozen=True, eq=False)
+class _Raw:
+    """Responses smoothed just now, (B, 2, K, 3, N), each of which may hang on the amount; as `Prepared`."""
+
+    smooth: Tensor
+    concentrations: Tensor
+    varies: bool = True
+
+    @property
+    def first(self) -> Numbers:
+        return _alike(first_responses(self.smooth, self.concentrations))
+
+    def at(self, amounts: Numbers) -> Numbers:
+        # Smoothing and reading between concentrations are both linear: smoothed once, curves are read twice.
+        return _alike(response_at(self.smooth, self.concentrations[:, None], torch.as_tensor(amounts)[:, None]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,19 +114,21 @@ class Responses:
     """Candidates' responses.
 
     Attributes:
-        curves: shape (B, K, 3, N), change for each unit of concentration at three concentrations; empty where `smooth`
-            is given.
+        curves: shape (B, K, 3, N), change for each unit of concentration at three concentrations; empty where they
+            are `prepared`.
         concentrations: shape (B, K, 3), fractions of all atoms, ascending; equal where there is one response only.
         mask: shape (B, K), bool: whether there is a candidate at this place.
         log_prior: shape (B, K), natural log of each one's weight before the spectrum, 0 where unknown.
-        smooth: shape (B, 2, K, 3, N), the curves `smoothed`, where that was done before.
+        prepared: the curves smoothed, where that was done before.
+        directions: shape (B, 5, N), the pristine densities' `axis_directions`, where they are known.
     """
 
     curves: Tensor
     concentrations: Tensor
     mask: Tensor
     log_prior: Tensor
-    smooth: Tensor | None = None
+    prepared: Prepared | None = None
+    directions: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +145,15 @@ class Features:
         part, alone: shape (B, K), how much of its response is in the change beside the others, and alone.
     """
 
-    entry: Tensor
-    whole: Tensor
-    likeness: Tensor
-    log_amount: Tensor
-    change: Tensor
-    left: Tensor
-    response: Tensor
-    part: Tensor
-    alone: Tensor
+    entry: Numbers
+    whole: Numbers
+    likeness: Numbers
+    log_amount: Numbers
+    change: Numbers
+    left: Numbers
+    response: Numbers
+    part: Numbers
+    alone: Numbers
 
 
 def smoothed(curves: Tensor) -> Tensor:
@@ -106,149 +169,153 @@ def response_at(curves: Tensor, concentrations: Tensor, amounts: Tensor) -> Tens
     return (weights[..., None, :] @ curves)[..., 0, :]
 
 
+def between(nodes: Numbers, concentrations: Numbers, amounts: Numbers) -> Numbers:
+    """As `response_at`, of n responses (n, 3, ...) with `concentrations`, (n, 3), at `amounts`, (n,): (n, ...)."""
+    low, high = concentrations[:, :-1], concentrations[:, 1:]
+    part = ((amounts[:, None] - low) / (high - low).clip(1e-6)).clip(0.0, 1.0)  # (n, 2)
+    shape = -1, *[1] * (nodes.ndim - 2)
+    first, second = (part[:, i].reshape(shape) for i in (0, 1))
+    return nodes[:, 0] * (1 - first) + nodes[:, 1] * (first - second) + nodes[:, 2] * second
+
+
+def first_responses(smooth: Tensor, concentrations: Tensor) -> Tensor:
+    """Responses (..., 2, K, N) at the first amount that is tried, from smoothed ones, shape (..., 2, K, 3, N)."""
+    amounts = torch.full(concentrations.shape[:-1], TYPICAL_AMOUNT, device=smooth.device)
+    return response_at(smooth, concentrations.unsqueeze(-3), amounts.unsqueeze(-2))
+
+
 def compute_features(change: Tensor, pristine: Tensor, given: Responses) -> Features:
     """The features of B changes, shape (B, N), of hosts whose pristine densities are `pristine`, shape (B, N)."""
-    mask = given.mask
-    to_fine, to_coarse = _FINE.to(change.device), _COARSE.to(change.device)
-    nuisance = _orthonormal(_axis_errors(pristine) @ to_fine)
-    fine, coarse = change @ to_fine, change @ to_coarse
-    views = torch.stack([fine, coarse, _without(fine[:, None], nuisance)[:, 0]], dim=1)  # (B, V, N)
-    sizes = views.norm(dim=-1).clamp(min=1e-6)  # (B, V)
+    found = quick_features(change, pristine, given)
+    return Features(**{name: torch.as_tensor(values) for name, values in vars(found).items()})
+
+
+def quick_features(change: Tensor, pristine: Tensor, given: Responses) -> Features:
+    """As `compute_features`; on a CPU they are arrays of numpy."""
+    directions = axis_directions(pristine) if given.directions is None else given.directions
+    smooth = (change @ _BOTH.to(change.device)).view(-1, 2, 1, N_BINS)
+    if given.prepared is None:
+        read: _Raw | Prepared = _Raw(smoothed(given.curves), given.concentrations)
+    else:
+        read = Prepared(*map(_alike, vars(given.prepared).values()))
+    numbers = [_alike(values) for values in (smooth, pristine, directions, given.mask, given.log_prior)]
+    return _decomposed(np if change.device.type == "cpu" else torch, numbers, read)
+
+
+def _decomposed(xp: Any, numbers: Sequence[Numbers], read: Prepared | _Raw) -> Features:
+    """The features, by numpy or torch: `xp`.
+
+    Args:
+        numbers: the changes finely and coarsely smoothed, shape (B, 2, 1, N), the pristine densities, shape (B, N),
+            their directions, shape (B, 5, N), the mask and the log prior, shape (B, K).
+        read: the responses.
+    """
+    change, pristine, directions, mask, log_prior = numbers
+    views = _views(xp, change, directions)[:, :, 0]  # (B, V, N)
+    sizes = xp.sqrt((views * views).sum(-1)).clip(1e-6)  # (B, V)
     unit = views / sizes[..., None]
-    # Smoothing and reading between concentrations are both linear: smoothed first, curves may be used again.
-    smooth = smoothed(given.curves) if given.smooth is None else given.smooth
-    ridge = _RIDGE * torch.eye(mask.shape[1], device=mask.device)
-    amounts = change.new_full(mask.shape, _FIRST_AMOUNT)
-    for last in (False, True):
-        both = response_at(smooth, given.concentrations[:, None], amounts[:, None])  # (B, 2, K, N)
-        seen = torch.cat([both, _without(both[:, 0], nuisance)[:, None]], dim=1)  # (B, V, K, N)
-        norms = seen.norm(dim=-1).clamp(min=1e-6)  # (B, V, K)
-        seen *= (mask[:, None] / norms)[..., None]
-        likeness = seen @ seen.transpose(2, 3)
-        overlap = (seen @ unit[..., None])[..., 0]  # (B, V, K)
-        parts = least_squares(likeness + ridge, overlap, mask[:, None], 40 if last else 15)
-        joint, alone = (x * sizes[..., None] / norms for x in (parts, overlap))
-        if not last:
-            fitted = (0.5 * (joint[:, 0] + joint[:, 2])).clamp(_LEAST_AMOUNT, _MOST_AMOUNT)
-            single = alone[:, 0].clamp(_LEAST_AMOUNT, 0.1)
-            amounts = torch.where(parts[:, 0] + parts[:, 2] > 1e-3, fitted, single)
-    partial, chosen, left = _greedy(likeness, overlap, mask, given.log_prior)
-    rest = unit - (parts[..., None, :] @ seen)[..., 0, :]  # (B, V, N)
-    unexplained = rest.square().sum(dim=-1)
-    entry = [*partial, chosen, *(_rows(x) for x in (parts, _log(joint), _log(alone), norms.log()))]
-    count = mask.sum(dim=1, keepdim=True).float().clamp(min=1).log()
-    whole = [sizes.log(), unexplained, unexplained.clamp(min=1e-4).log(), left.clamp(min=0)]
-    whole += [(sizes[:, 2:] / sizes[:, :1]).log(), pristine.norm(dim=1, keepdim=True).log(), count]
-    fitted = 0.5 * (joint[:, 0] + joint[:, 2])
-    amount = torch.where(parts[:, 0] + parts[:, 2] > 2e-3, fitted, alone[:, 0].clamp(min=1e-3)).clamp(1.5e-3, 0.35)
+    first = read.first
+    if read.varies:
+        tried = _fitted(xp, first, directions, unit, sizes, mask, _FIRST_FIT)
+        single = tried.alone[:, 0].clip(_LEAST_AMOUNT, 0.1)
+        first = read.at(xp.where(tried.part > 1e-3, tried.amount.clip(_LEAST_AMOUNT, _MOST_AMOUNT), single))
+    fit = _fitted(xp, first, directions, unit, sizes, mask, _LAST_FIT)
+    partial, chosen, left = greedy(fit.likeness, fit.overlap, mask, log_prior)
+    rest = unit - ((fit.parts * fit.inverse)[:, :, None] @ fit.curves)[:, :, 0]  # (B, V, N)
+    unexplained = (rest * rest).sum(-1)
+    b, k = mask.shape
+    logs = xp.log(xp.stack([fit.joint.clip(3e-4), fit.alone.clip(3e-4), fit.norms], 1))  # (B, 3, V, K)
+    logs[:, :2] += 4.0
+    entry = [x.reshape(b, -1, k) for x in (partial, chosen.swapaxes(1, 2), fit.parts, logs)]
+    log_size = xp.log(sizes)
+    count = xp.log((1.0 * mask.sum(1)).clip(1))[:, None]
+    whole = [log_size, unexplained, xp.log(unexplained.clip(1e-4)), left.clip(0.0), log_size[:, 2:] - log_size[:, :1]]
+    whole += [0.5 * xp.log((pristine * pristine).sum(1))[:, None], xp.asarray(count, dtype=unit.dtype)]
+    amount = xp.where(fit.part > 2e-3, fit.amount, fit.alone[:, 0].clip(1e-3)).clip(1.5e-3, 0.35)
     return Features(
-        entry=torch.cat(entry, dim=-1),
-        whole=torch.cat(whole, dim=-1),
-        likeness=likeness,
-        log_amount=amount.log(),
+        entry=xp.concatenate(entry, 1).swapaxes(1, 2),
+        whole=xp.concatenate(whole, 1),
+        likeness=fit.likeness,
+        log_amount=xp.log(amount),
         change=unit[:, 0],
         left=rest[:, 0],
-        response=seen[:, 0],
-        part=parts[:, 0],
-        alone=overlap[:, 0],
+        response=fit.curves[:, 0] * fit.inverse[:, 0, :, None],
+        part=fit.parts[:, 0],
+        alone=fit.overlap[:, 0],
     )
 
 
-def _rows(values: Tensor) -> Tensor:
-    return values.transpose(1, 2)
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Changes decomposed into responses.
+
+    Attributes:
+        curves: shape (B, V, K, N).
+        norms, inverse: shape (B, V, K), of the curves, and one over them, 0 outside the mask.
+        likeness, overlap: cosines between responses, (B, V, K, K), and with the change, (B, V, K).
+        parts: shape (B, V, K), the change's parts by least squares of all responses, both of unit norm.
+        joint, alone: shape (B, V, K), amounts beside all others, and alone, fractions of all atoms.
+    """
+
+    curves: Numbers
+    norms: Numbers
+    inverse: Numbers
+    likeness: Numbers
+    overlap: Numbers
+    parts: Numbers
+    joint: Numbers
+    alone: Numbers
+
+    @property
+    def part(self) -> Numbers:
+        """Shape (B, K), how much of the change the two fine views give to a candidate."""
+        return self.parts[:, 0] + self.parts[:, 2]
+
+    @property
+    def amount(self) -> Numbers:
+        """Shape (B, K), what they give on average, fraction of all atoms."""
+        return 0.5 * (self.joint[:, 0] + self.joint[:, 2])
 
 
-def _log(amounts: Tensor) -> Tensor:
-    return amounts.clamp(min=3e-4).log() + 4.0
+def _fitted(
+    xp: Any, curves: Numbers, directions: Numbers, unit: Numbers, sizes: Numbers, mask: Numbers, steps: int
+) -> _Fit:
+    """Decompose changes of unit norm, (B, V, N), and of `sizes`, (B, V), into responses, (B, 2, K, N)."""
+    seen = _views(xp, curves, directions)  # (B, V, K, N)
+    products = seen @ seen.swapaxes(2, 3)
+    norms = xp.sqrt(xp.diagonal(products, 0, 2, 3)).clip(1e-6)  # (B, V, K)
+    inverse = mask[:, None] / norms
+    products *= inverse[..., None]
+    products *= inverse[:, :, None]
+    overlap = (seen @ unit[..., None])[..., 0] * inverse
+    parts = least_squares(products, overlap[:, :, None], mask[:, None, None], steps, _RIDGE)[:, :, 0]
+    scale = sizes[..., None] / norms
+    return _Fit(seen, norms, inverse, products, overlap, parts, parts * scale, overlap * scale)
 
 
-def _axis_errors(pristine: Tensor) -> Tensor:
-    """Changes (B, 5, N) that a stretched, bent or shifted axis and another width would make."""
-    axis, within, slope = (values.to(pristine.device) for values in (_AXIS, _WITHIN, derivative()))
+def _views(xp: Any, curves: Numbers, directions: Numbers) -> Numbers:
+    """Curves finely and coarsely smoothed, (B, 2, n, N), and finely less what a wrong axis makes: (B, V, n, N)."""
+    fine = curves[:, 0]
+    rest = fine - (fine @ directions.swapaxes(1, 2)) @ directions
+    return xp.concatenate([curves, rest[:, None]], 1)
+
+
+def _alike(values: Tensor) -> Numbers:
+    """The same numbers for numpy on a CPU, whose many small steps take a fifth of torch's time there."""
+    return values.numpy() if values.device.type == "cpu" else values
+
+
+def axis_directions(pristine: Tensor) -> Tensor:
+    """Orthonormal directions in which a wrong axis or width moves densities, shape (B, N), finely seen: (B, 5, N).
+
+    The axis is stretched, bent twice or shifted; the last is another width.
+    """
+    axis, within, slope, fine = (values.to(pristine.device) for values in (_AXIS, _WITHIN, derivative(), _FINE))
     smooth = pristine @ smoothing(0.006).to(pristine.device)
     bends = [axis, axis * (math.pi * within).sin(), axis * (2 * math.pi * within).sin(), torch.ones_like(axis)]
     errors = [-(bend * smooth) @ slope for bend in bends]
-    return torch.stack([*errors, (axis.square() * smooth) @ slope @ slope], dim=1)
-
-
-def _orthonormal(rows: Tensor) -> Tensor:
+    rows = torch.stack([*errors, (axis.square() * smooth) @ slope @ slope], dim=1) @ fine
     gram = rows @ rows.transpose(1, 2)
     scale = 1e-3 * gram.diagonal(dim1=1, dim2=2).mean(dim=-1)[:, None, None] + 1e-9
     lower = torch.linalg.cholesky(gram + scale * torch.eye(rows.shape[1], device=rows.device))
     return torch.linalg.solve_triangular(lower, rows, upper=False)
-
-
-def _without(curves: Tensor, directions: Tensor) -> Tensor:
-    return curves - (curves @ directions.transpose(1, 2)) @ directions
-
-
-def least_squares(gram: Tensor, overlap: Tensor, mask: Tensor, steps: int) -> Tensor:
-    """min ½ xᵀ G x − qᵀ x with x ≥ 0 by accelerated projected gradients; G (B, V, K, K) has a diagonal near 1."""
-    both = gram * mask[..., None, :] * mask[..., :, None]
-    bound = torch.minimum(both.abs().sum(dim=-1).amax(dim=-1), both.square().sum(dim=(-1, -2)).sqrt())
-    rate = mask / (bound[..., None] + 1e-3)  # 0 keeps what is masked at 0
-    if gram.device.type == "cpu":
-        return torch.from_numpy(_descended(gram.numpy(), overlap.numpy(), rate.numpy(), steps))
-    x = y = torch.zeros_like(overlap)
-    for ahead in _momenta(steps):
-        new = torch.relu(y - ((gram @ y[..., None])[..., 0] - overlap) * rate)
-        x, y = new, new + ahead * (new - x)
-    return x
-
-
-def _descended(gram: Floats, overlap: Floats, rate: Floats, steps: int) -> Floats:
-    """The steps of `least_squares` in numpy, whose many small products take a fifth of torch's time on a CPU."""
-    x = y = np.zeros_like(overlap)
-    for ahead in _momenta(steps):
-        slope = (y[..., None, :] @ gram)[..., 0, :]  # the matrix is symmetric
-        slope -= overlap
-        slope *= rate
-        new = np.maximum(y - slope, 0.0)
-        x, y = new, new + np.float32(ahead) * (new - x)
-    return x
-
-
-@cache
-def _momenta(steps: int) -> tuple[float, ...]:
-    """How far each accelerated step looks ahead (Nesterov's sequence)."""
-    found, momentum = [], 1.0
-    for _ in range(steps):
-        grown = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * momentum * momentum))
-        found.append((momentum - 1.0) / grown)
-        momentum = grown
-    return tuple(found)
-
-
-def _greedy(likeness: Tensor, overlap: Tensor, mask: Tensor, log_prior: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Candidates one after the other, each time whoever explains most of what is left, with its prior.
-
-    What is left of the responses' products after some were chosen is never formed: of it the diagonal and the chosen
-    ones' columns are enough (Cholesky's, with pivots).
-
-    Returns:
-        for each step the partial cosines (B, K, V); who was chosen when, (B, K, V * steps); the share left, (B, V).
-    """
-    b, k = mask.shape
-    diagonal = likeness.diagonal(dim1=2, dim2=3) + _JITTER  # (B, V, K)
-    left, free = likeness.new_ones(b, N_VIEWS, 1), mask[:, None].expand(b, N_VIEWS, k)
-    chosen = likeness.new_zeros(b, N_VIEWS, k, _STEPS)
-    partial: list[Tensor] = []
-    columns: list[Tensor] = []
-    for step in range(_STEPS):
-        cosine = overlap / (diagonal.clamp(min=1e-3) * left.clamp(min=1e-3)).sqrt() * free
-        partial.append(_rows(cosine.clamp(-1, 1)))
-        gain = -0.5 * _INDEPENDENT * torch.log1p(-torch.relu(cosine).square().clamp(max=0.995))
-        best = (gain + log_prior[:, None]).masked_fill(~free, -1e9).argmax(dim=-1, keepdim=True)
-        taken = (cosine.gather(2, best) > 0.02).float()  # (B, V, 1)
-        counts = torch.zeros_like(cosine).scatter_(2, best, taken)
-        chosen[..., step] = counts
-        column = likeness.gather(2, best[..., None].expand(b, N_VIEWS, 1, k))[:, :, 0] + _JITTER * counts
-        for former in columns:
-            column = column - former * former.gather(2, best)
-        root = column.gather(2, best).clamp(min=1e-3).sqrt()
-        share = taken * overlap.gather(2, best) / root
-        column = taken * column / root
-        columns.append(column)
-        diagonal, left, overlap = diagonal - column.square(), left - share.square(), overlap - column * share
-        free = free & (counts == 0)
-    return partial, chosen.permute(0, 2, 1, 3).reshape(b, k, N_VIEWS * _STEPS), left[..., 0]

@@ -40,6 +40,8 @@ _LINES = ((0.006, 0.0), (0.008, -0.004), (0.015, -0.008), (0.03, -0.015), (0.05,
 _NARROW = 0.003
 # Scales of the three parameters of a warp and the two of a resolution.
 _SCALES = np.array([0.01, 0.005, 0.005, 0.005, 0.01])
+# Measured axes that a registration remembers how to read.
+_AXES_KEPT = 4
 # Where a spectrum has less than this share of its greatest density, from 0 up, it was cut off.
 _CUT_OFF = 1e-3
 _LEAST_CUT = 0.03
@@ -77,12 +79,22 @@ class Registration:
 
     def on_host_axis(self, spectrum: Spectrum) -> Array:
         """A measured density on the host's axis, shape (N_BINS,); it integrates to the visible modes."""
-        return self._of_visible_modes(_means(spectrum, self._edges_thz) * (self.cut < CENTRES))
+        axis = spectrum.frequency_thz.tobytes()
+        read = self._read.get(axis)
+        if read is None:
+            if len(self._read) >= _AXES_KEPT:
+                self._read.clear()
+            read = self._read[axis] = _reading(spectrum.frequency_thz, self.measured_thz(EDGES))
+        return self._of_visible_modes(read(spectrum.dos) * self._shown)
 
     @cached_property
-    def _edges_thz(self) -> Array:
-        """Where the bins' edges lie on the measured axis, THz: every sample of a reference is laid there."""
-        return self.measured_thz(EDGES)
+    def _read(self) -> "dict[bytes, _Reading]":
+        """By measured axes: most samples of a reference have its own."""
+        return {}
+
+    @cached_property
+    def _shown(self) -> Array:
+        return np.asarray((self.cut < CENTRES) / WIDTHS)
 
     def as_seen(self, density: Array) -> Array:
         """A computed density on the host's axis, shape (N_BINS,), as the registered spectrum's instrument shows it."""
@@ -222,12 +234,45 @@ def _bend(u: Array, warp: Array) -> Array:
     return np.asarray(warp[0] + warp[1] * np.sin(np.pi * within) + warp[2] * np.sin(2.0 * np.pi * within))
 
 
-def _means(spectrum: Spectrum, edges_thz: Array) -> Array:
-    """Mean density of a spectrum between edges, times the mean width in THz of a unit of the axis."""
-    axis = spectrum.frequency_thz
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """How a density on one axis is read between edges.
+
+    Attributes:
+        widths: shape (n,), of the axis' bins, THz.
+        below, part: for each edge the bin's border below it, and how far it lies towards the next.
+    """
+
+    widths: Array
+    below: NDArray[np.int64]
+    part: Array
+
+    def __call__(self, dos: Array) -> Array:
+        """The modes between edges."""
+        modes = np.zeros(dos.size + 1)
+        np.cumsum(dos * self.widths, out=modes[1:])
+        at = modes[self.below]
+        at += (modes[self.below + 1] - at) * self.part
+        return np.asarray(at[1:] - at[:-1])
+
+
+def _reading(axis: Array, edges_thz: Array) -> _Reading:
+    borders = _borders(axis)
+    widths = np.diff(borders)
+    below = np.clip(np.searchsorted(borders, edges_thz, side="right") - 1, 0, axis.size - 1)
+    return _Reading(widths, below, np.clip((edges_thz - borders[below]) / widths[below], 0.0, 1.0))
+
+
+def _borders(axis: Array) -> Array:
+    """Where the bins of an axis, shape (n,), begin and end, shape (n + 1,); none begins below 0."""
     middle = 0.5 * (axis[1:] + axis[:-1])
     first, last = axis[0] - (middle[0] - axis[0]), axis[-1] + (axis[-1] - middle[-1])
-    borders = np.concatenate([[max(first, 0.0)], middle, [last]])
+    return np.concatenate([[max(first, 0.0)], middle, [last]])
+
+
+def _means(spectrum: Spectrum, edges_thz: Array) -> Array:
+    """Mean density of a spectrum between edges, times the mean width in THz of a unit of the axis."""
+    borders = _borders(spectrum.frequency_thz)
     modes = np.concatenate([[0.0], np.cumsum(spectrum.dos * np.diff(borders))])
     return np.asarray(np.diff(np.interp(edges_thz, borders, modes)) / WIDTHS)
 

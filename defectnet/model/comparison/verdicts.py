@@ -33,7 +33,7 @@ class Verdicts:
 def judged(
     lists: Sequence[Candidates],
     kept: Sequence[Places],
-    said: tuple[Array, Array, Array],
+    said: Array,
     listed: Sequence[bool],
     calibration: ComparisonCalibration,
     least: float = 0.0,
@@ -42,12 +42,12 @@ def judged(
 
     Args:
         lists, kept: each spectrum's candidates, and which of them the network saw, ascending.
-        said: logits, log concentrations and log spreads, each of shape (B, K), filled from the left.
+        said: logits, log concentrations and log spreads, shape (3, B, K), filled from the left.
         listed: whether each spectrum was asked with a list.
         least: elements below this probability are not told where there was no list.
     """
     counts = [places.size for places in kept]
-    seen = np.arange(said[0].shape[1]) < np.array(counts)[:, None]
+    seen = np.arange(said.shape[2]) < np.array(counts)[:, None]
     logit, log_mean, log_spread = (values[seen] for values in said)
     row = np.repeat(np.arange(len(lists)), counts)
     place = np.concatenate(kept)

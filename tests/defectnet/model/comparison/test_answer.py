@@ -111,6 +111,10 @@ def test_a_batch_answers_as_each_alone(predictor):
     for one, other in zip(together, alone, strict=True):
         assert [v.element for v in one.elements] == [v.element for v in other.elements]
         assert [v.probability for v in one.elements] == pytest.approx([v.probability for v in other.elements], abs=1e-4)
+        for name in ("concentration", "low", "high"):
+            amounts = [getattr(verdict, name) for verdict in other.elements]
+            assert [getattr(verdict, name) for verdict in one.elements] == pytest.approx(amounts, rel=1e-3)
+        assert one.fit.explained == pytest.approx(other.fit.explained, abs=1e-4)
 
 
 def test_the_fit_survives_the_table(predictor):

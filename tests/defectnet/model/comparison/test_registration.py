@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from support.responses import STEP_THZ, host_density
 
-from defectnet.model.comparison.axis import WIDTHS, on_axis, smearing, top_of
+from defectnet.model.comparison.axis import CENTRES, WIDTHS, on_axis, smearing, top_of
 from defectnet.model.comparison.registration import LEAST_LIKENESS, register
 from defectnet.spectrum import Spectrum, bin_centres_thz
 
@@ -50,6 +50,16 @@ def test_a_cut_off_reference_says_where():
     assert found.cut == pytest.approx(0.3, abs=0.02)
     assert 0.5 < found.visible < 1.0
     assert found.on_host_axis(measured(0.0, shape)) @ WIDTHS == pytest.approx(3.0 * found.visible, rel=1e-6)
+
+
+def test_how_an_axis_is_read_is_remembered_for_that_axis():
+    found = register(measured(), ON_AXIS, TOP)
+    axes = [np.linspace(0.02 * n, 30.0 + n, 300 + n) for n in range(7)]
+    for axis in (*axes, *axes):
+        centre, width = 0.55 * TOP, 0.12 * TOP
+        seen = found.on_host_axis(Spectrum(axis, np.exp(-0.5 * ((axis - centre) / width) ** 2)))
+        expected = np.exp(-0.5 * ((CENTRES - 0.55) / 0.12) ** 2)
+        assert seen == pytest.approx(expected * 3.0 / (expected @ WIDTHS), abs=0.1)
 
 
 def test_another_crystal_is_not_alike():

@@ -1,0 +1,189 @@
+"""Amounts of candidates in a change: non-negative least squares of all together, and a greedy choice of one at a time.
+
+Both work on products of curves alone. On a CPU their many small steps are taken in numpy, which needs a fifth of
+torch's time for them.
+
+Shapes: B spectra, K candidates, V views.
+"""
+
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["STEPS", "descended", "descent", "greedy", "least_squares"]
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+# Arrays of numpy or tensors of torch.
+Numbers = Any
+
+STEPS = 5  # of the greedy choice
+# Independent points of a smoothed curve, for the greedy choice.
+_INDEPENDENT = 30.0
+# Added to the squares of responses, so that one may follow its equal.
+_JITTER = 1e-4
+# An explained share of the square counts as no more than this, and a chosen one has at least this cosine.
+_MOST_EXPLAINED, _LEAST_COSINE = 0.995, 0.02
+_LEAST_SQUARE = 1e-3
+_TAKEN = -1e9
+
+
+def least_squares(gram: Numbers, overlap: Numbers, mask: Numbers, steps: int, ridge: float) -> Numbers:
+    """min ½ xᵀ (G + ridge) x − qᵀ x with x ≥ 0 by accelerated projected gradients.
+
+    Args:
+        gram: shape (..., K, K), symmetric, with a diagonal near 1.
+        overlap: shape (..., n, K), n right sides q of each matrix.
+        mask: shape (..., 1, K), bool; what is outside stays 0.
+        steps: that are taken.
+
+    Returns:
+        shape (..., n, K).
+    """
+    if isinstance(gram, np.ndarray):
+        step, rate = descent(gram, mask, ridge)
+        return descended(step, overlap * rate, steps)
+    gram = gram + ridge * torch.eye(gram.shape[-1], device=gram.device)
+    both = gram * mask * mask.transpose(-1, -2)
+    bound = torch.minimum(both.abs().sum(dim=-1).amax(dim=-1), both.square().sum(dim=(-1, -2)).sqrt())
+    rate = mask / (bound[..., None, None] + 1e-3)  # 0 keeps what is masked at 0
+    x = y = torch.zeros_like(overlap)
+    for ahead in _momenta(steps):
+        new = torch.relu(y - (y @ gram - overlap) * rate)
+        x, y = new, new + ahead * (new - x)
+    return x
+
+
+def descent(gram: Floats, mask: Mask, ridge: float) -> tuple[Floats, Floats]:
+    """What the steps of `least_squares` do that no right side changes: each is y ↦ max(y (1 − G r) + q r, 0).
+
+    Returns:
+        1 − G r, shape (..., K, K), and the rates r, shape (..., 1, K), which are 0 outside the mask.
+    """
+    k = gram.shape[-1]
+    gram = gram + np.float32(ridge) * _eye(k)
+    inside = gram if mask.all() else gram * mask * mask.swapaxes(-1, -2)
+    flat = inside.reshape(*inside.shape[:-2], 1, k * k)
+    squares = np.sqrt((flat @ flat.swapaxes(-1, -2))[..., 0, 0])
+    bound = np.minimum(np.abs(inside).sum(axis=-1).max(axis=-1), squares)
+    rate = mask / (bound[..., None, None] + np.float32(1e-3))
+    gram *= rate
+    return np.subtract(_eye(k), gram, out=gram), rate
+
+
+def descended(step: Floats, start: Floats, steps: int) -> Floats:
+    """What `least_squares` finds by so many steps, from `descent` and the right sides times the rates, (..., n, K)."""
+    former, ahead, new = (np.zeros(start.shape, dtype=np.float32) for _ in range(3))
+    for momentum in _momenta(steps):
+        np.matmul(ahead, step, out=new)
+        new += start
+        np.maximum(new, 0.0, out=new)
+        np.subtract(new, former, out=former)
+        former *= np.float32(momentum)
+        former += new
+        former, ahead, new = new, former, ahead
+    return former
+
+
+@cache
+def _eye(k: int) -> Floats:
+    return np.eye(k, dtype=np.float32)
+
+
+@cache
+def _momenta(steps: int) -> tuple[float, ...]:
+    """How far each accelerated step looks ahead (Nesterov's sequence)."""
+    found, momentum = [], 1.0
+    for _ in range(steps):
+        grown = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * momentum * momentum))
+        found.append((momentum - 1.0) / grown)
+        momentum = grown
+    return tuple(found)
+
+
+def greedy(likeness: Numbers, overlap: Numbers, mask: Numbers, log_prior: Numbers) -> tuple[Numbers, ...]:
+    """Candidates one after the other, each time whoever explains most of what is left, with its prior.
+
+    What is left of the responses' products after some were chosen is never formed: of it the diagonal and the chosen
+    ones' columns are enough (Cholesky's, with pivots).
+
+    Args:
+        likeness, overlap: cosines between responses, shape (B, V, K, K), and with the change, shape (B, V, K).
+        mask, log_prior: shape (B, K).
+
+    Returns:
+        for each step the partial cosines, and who was chosen, both (B, STEPS, V, K); the share left, (B, V).
+    """
+    if isinstance(likeness, np.ndarray):
+        return _greedy_small(likeness, overlap, mask, log_prior)
+    b, v, k = overlap.shape
+    diagonal = likeness.diagonal(dim1=2, dim2=3) + _JITTER  # (B, V, K)
+    left, free = likeness.new_ones(b, v, 1), mask[:, None].expand(b, v, k)
+    partial: list[Tensor] = []
+    taken_by: list[Tensor] = []
+    columns: list[Tensor] = []
+    for _ in range(STEPS):
+        cosine = overlap / (diagonal.clamp(min=_LEAST_SQUARE) * left.clamp(min=_LEAST_SQUARE)).sqrt() * free
+        partial.append(cosine.clamp(-1, 1))
+        gain = -0.5 * _INDEPENDENT * torch.log1p(-torch.relu(cosine).square().clamp(max=_MOST_EXPLAINED))
+        best = (gain + log_prior[:, None]).masked_fill(~free, _TAKEN).argmax(dim=-1, keepdim=True)
+        taken = (cosine.gather(2, best) > _LEAST_COSINE).float()  # (B, V, 1)
+        counts = torch.zeros_like(cosine).scatter_(2, best, taken)
+        taken_by.append(counts)
+        column = likeness.gather(2, best[..., None].expand(b, v, 1, k))[:, :, 0] + _JITTER * counts
+        for former in columns:
+            column = column - former * former.gather(2, best)
+        root = column.gather(2, best).clamp(min=_LEAST_SQUARE).sqrt()
+        share = taken * overlap.gather(2, best) / root
+        column = taken * column / root
+        columns.append(column)
+        diagonal, left, overlap = diagonal - column.square(), left - share.square(), overlap - column * share
+        free = free & (counts == 0)
+    return torch.stack(partial, dim=1), torch.stack(taken_by, dim=1), left[..., 0]
+
+
+def _greedy_small(likeness: Floats, overlap: Floats, mask: Mask, log_prior: Floats) -> tuple[Floats, ...]:
+    """The steps of `greedy` in numpy, as `descended` does."""
+    b, v, k = overlap.shape
+    likeness, overlap = likeness.reshape(-1, k, k), overlap.reshape(-1, k).copy()
+    n = len(overlap)  # a row for each spectrum and view, B * V
+    rows = np.arange(n)
+    # What may not be chosen has a cosine of 0 and a prior against it.
+    free = np.repeat(mask, v, axis=0).astype(np.float32)
+    prior = np.repeat(np.where(mask, log_prior, np.float32(_TAKEN)), v, axis=0)
+    diagonal = likeness.diagonal(axis1=1, axis2=2) + np.float32(_JITTER)
+    left = np.ones((n, 1), dtype=np.float32)
+    partial, chosen = np.zeros((2, b, STEPS, v, k), dtype=np.float32)
+    columns = np.zeros((n, STEPS, k), dtype=np.float32)
+    for step in range(STEPS):
+        cosine = np.maximum(diagonal, _LEAST_SQUARE)
+        cosine *= np.maximum(left, _LEAST_SQUARE)
+        np.divide(overlap, np.sqrt(cosine, out=cosine), out=cosine)
+        cosine *= free
+        partial[:, step] = cosine.reshape(b, v, k)
+        gain = np.minimum(np.square(np.maximum(cosine, 0.0)), _MOST_EXPLAINED)
+        gain = np.log1p(np.negative(gain, out=gain), out=gain)
+        gain *= -0.5 * _INDEPENDENT
+        gain += prior
+        best = gain.argmax(axis=1)
+        taken = (cosine[rows, best] > _LEAST_COSINE).astype(np.float32)
+        chosen.reshape(b, STEPS, v, k)[rows // v, step, rows % v, best] = taken
+        column = likeness[rows, best]
+        column[rows, best] += np.float32(_JITTER)
+        if step:
+            column -= (columns[rows, :step, best][:, None] @ columns[:, :step])[:, 0]
+        root = np.sqrt(np.maximum(column[rows, best], _LEAST_SQUARE))
+        column *= (taken / root)[:, None]
+        share = (taken * overlap[rows, best] / root)[:, None]
+        columns[:, step] = column
+        left -= np.square(share)
+        diagonal -= np.square(column)
+        overlap -= column * share
+        free[rows, best] *= 1.0 - taken
+        prior[rows, best] += taken * np.float32(_TAKEN)
+    return np.clip(partial, -1.0, 1.0, out=partial), chosen, left.reshape(b, v)

@@ -1,0 +1,290 @@
+"""`Comparer` for answers on a CPU: what its weights alone decide is prepared, and little is done one by one.
+
+The answer is the network's to rounding. A spectrum alone costs a third of the time, for there the number of operations
+counts and not their size: numpy takes small ones, torch large ones; the layers of all blocks that read likenesses are
+one; scales and shifts before a layer are in its weights; and a convolution is one product of all its windows.
+
+Shapes: B spectra, K candidates, M = B · K, N bins, W width, H heads, L blocks.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from defectnet.model.comparison.axis import N_BINS
+from defectnet.model.comparison.comparer import (
+    CURVE_SCALE,
+    FIRST_KERNEL,
+    LEAST_LOGIT,
+    MOST_DEVIATION,
+    N_FLAGS,
+    SECOND_KERNEL,
+    SPREAD_BOUNDS,
+    STRIDE,
+    Compared,
+    Comparer,
+    ComparerBlock,
+    ComparerInputs,
+)
+from defectnet.model.comparison.features import N_ENTRY_FEATURES, N_VIEWS, Features, quick_features
+
+__all__ = ["FusedComparer"]
+
+Floats = NDArray[np.float32]
+
+_FAR = np.float32(-1e4)  # added to the attention that nobody is paid
+_EPS = np.float32(1e-5)  # of torch's norms
+_ROOT_HALF = 0.5**0.5
+# Products of at most so many multiplications are numpy's (whose BLAS takes one thread for them), larger ones torch's;
+# and functions of at most so many numbers are put together from erf.
+_SMALL_PRODUCT, _SMALL = 1 << 18, 1 << 14
+# Places of the first convolution that are computed at once: those that the second one steps over, and its steps.
+_PLACES = STRIDE
+_STEP = STRIDE * _PLACES
+_WINDOW = FIRST_KERNEL + STRIDE * (_PLACES - 1)
+_N_WINDOWS = -(-N_BINS // _STEP)
+
+
+class _Layer(NamedTuple):
+    """x ↦ x @ weight + bias."""
+
+    weight: Floats
+    bias: Floats
+
+    def __call__(self, x: Floats) -> Floats:
+        found = _product(x, self.weight)
+        found += self.bias
+        return found
+
+
+class _Block(NamedTuple):
+    attended: _Layer
+    out: _Layer
+    widened: _Layer
+    narrowed: _Layer
+
+
+class FusedComparer:
+    """A trained network's answers; later changes of its weights are not seen."""
+
+    def __init__(self, comparer: Comparer) -> None:
+        with torch.no_grad():
+            self._prepare_entry(comparer)
+            self._prepare_curves(comparer)
+            self._prepare_blocks(comparer)
+
+    def _prepare_entry(self, comparer: Comparer) -> None:
+        norm = comparer.standardised
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        deviations, n = (norm.running_var + norm.eps).rsqrt(), N_ENTRY_FEATURES
+        # Of a candidate, and of a spectrum.
+        self._mean, self._mean_whole = norm.running_mean[:n].numpy(), norm.running_mean[n:].numpy()
+        self._scale, self._scale_whole = deviations[:n].numpy(), deviations[n:].numpy()
+        weight, m = comparer.entry.weight.T, n + self._mean_whole.size
+        flags = weight.shape[0] - N_FLAGS
+        self._own = torch.cat([weight[:n], weight[m:flags]]).numpy()
+        drawn = _as_linear(comparer.curves[5])
+        whole = torch.cat([weight[n:m], weight[flags:]])
+        self._whole = _Layer(whole.numpy(), (comparer.entry.bias + drawn.bias).numpy())
+        self._mixed = _linear(_as_linear(comparer.mixed[1]))
+
+    def _prepare_curves(self, comparer: Comparer) -> None:
+        first, second, drawn = comparer.curves[0], comparer.curves[2], _as_linear(comparer.curves[5])
+        assert isinstance(first, nn.Conv1d)
+        assert isinstance(second, nn.Conv1d)
+        assert first.bias is not None
+        assert second.bias is not None
+        change, response, left, part, rest, density = (CURVE_SCALE * first.weight).unbind(dim=1)  # each (C, 9)
+        # The change, what all leave and the density are of a spectrum; a response, its part and itself are a
+        # candidate's, of which the last is taken from the change.
+        self._common = _windowed([change + rest, left, density]), first.bias.repeat(_PLACES).numpy()
+        self._response = _windowed([response, part, -rest])
+        kernel = second.weight.permute(2, 1, 0).flatten(0, 1)
+        # What the second convolution sees begins in one window's places and ends in the next one's.
+        block = _PLACES * first.out_channels
+        self._before = SECOND_KERNEL // 2 * first.out_channels
+        self._here, self._next = kernel[:block].numpy().copy(), kernel[block:].numpy().copy()
+        self._second_bias = second.bias.numpy()
+        places = drawn.in_features // second.out_channels
+        shuffled = drawn.weight.unflatten(1, (second.out_channels, places)).transpose(1, 2).flatten(1)
+        self._drawn = shuffled.T.contiguous().numpy()
+
+    def _prepare_blocks(self, comparer: Comparer) -> None:
+        self._heads, self._width = comparer.settings.heads, comparer.settings.width
+        blocks = [block for block in comparer.blocks if isinstance(block, ComparerBlock)]
+        self._blocks = [_fused_block(block, self._width // self._heads) for block in blocks]
+        firsts, seconds = ([_linear(_as_linear(block.bias[at])) for block in blocks] for at in (0, 2))
+        self._pair = torch.cat([torch.from_numpy(layer.weight.T) for layer in firsts])
+        self._pair_bias = torch.cat([torch.from_numpy(layer.bias) for layer in firsts])[:, None]
+        self._heard = torch.block_diag(*(torch.from_numpy(layer.weight.T) for layer in seconds))
+        self._heard_bias = torch.cat([torch.from_numpy(layer.bias) for layer in seconds])[:, None]
+        self._head = _linear(_as_linear(comparer.head[0]), norm=comparer.norm)
+        self._final = _linear(_as_linear(comparer.head[2]))
+        self._fine = comparer.fine.numpy()
+
+    def __call__(self, given: ComparerInputs) -> Compared:
+        """As `Comparer`, without gradients and in single precision."""
+        with torch.inference_mode():
+            seen = quick_features(given.change, given.pristine, given.responses)
+            mask = given.responses.mask.numpy()
+            b, k = mask.shape
+            x = self._mixed(_gelu(self._tokens(given, seen)))
+            for block, bias in zip(self._blocks, self._biases(seen.likeness, mask), strict=True):
+                x = self._attended(block, x, bias)
+            said = self._final(_gelu(self._head(_normalised(x)))).reshape(b, k, 3)
+            numbers = (
+                np.where(mask, said[..., 0], np.float32(LEAST_LOGIT)),
+                seen.log_amount + said[..., 1],
+                np.clip(said[..., 2], *SPREAD_BOUNDS),
+                seen.whole[:, N_VIEWS + 1],
+            )
+            return Compared(*map(torch.from_numpy, numbers))
+
+    def _tokens(self, given: ComparerInputs, seen: Features) -> Floats:
+        """What is known and seen of each candidate, shape (M, W)."""
+        b, k = seen.part.shape
+        own = (seen.entry - self._mean) * self._scale
+        whole = (seen.whole - self._mean_whole) * self._scale_whole
+        np.clip(own, -MOST_DEVIATION, MOST_DEVIATION, out=own)
+        np.clip(whole, -MOST_DEVIATION, MOST_DEVIATION, out=whole)
+        x = _product(np.concatenate([own, given.about.numpy()], axis=2).reshape(b * k, -1), self._own)
+        x += _product(self._looked_at(seen, given.pristine.numpy()), self._drawn)
+        of_spectrum = self._whole(np.concatenate([whole, given.flags.numpy()], axis=1))  # (B, W)
+        by_spectrum = x.reshape(b, k, -1)
+        by_spectrum += of_spectrum[:, None]
+        return x
+
+    def _looked_at(self, seen: Features, pristine: Floats) -> Floats:
+        """What the convolutions make of each candidate's curves, shape (M, places · channels)."""
+        b, k = seen.part.shape
+        density = _product(pristine, self._fine)
+        density /= np.maximum(np.sqrt(np.square(density).sum(axis=1, keepdims=True)), np.float32(1e-6))
+        weights, bias = self._common
+        common = _product(_windows(np.stack([seen.change, seen.left, density], axis=1)), weights)
+        common += bias
+        scales = np.stack([np.ones_like(seen.part), seen.part, seen.alone], axis=2).reshape(b * k, 3)
+        x = _product(_windows(seen.response.reshape(b * k, 1, -1), scales), self._response)
+        by_spectrum = x.reshape(b, k, -1)
+        by_spectrum += common.reshape(b, 1, -1)
+        size = by_spectrum.shape[2]
+        # Half a kernel of nothing before the first place, and behind the last one what fills a window's places.
+        padded = np.zeros((b * k, size + self._here.shape[0]), dtype=np.float32)
+        padded[:, self._before : self._before + size] = _gelu(x).reshape(b * k, size)
+        at = padded.reshape(-1, self._here.shape[0])
+        x = _product(at, self._here).reshape(b * k, _N_WINDOWS + 1, -1)
+        following = _product(at[:, : self._next.shape[0]], self._next).reshape(x.shape)
+        x = x[:, :-1] + following[:, 1:]
+        x += self._second_bias
+        return _gelu(x.reshape(b * k, -1))
+
+    def _biases(self, likeness: Floats, mask: NDArray[np.bool_]) -> list[Floats]:
+        """What likenesses add to the attention of every block, for each shape (B, H, K, K)."""
+        b, k = mask.shape
+        pairs = torch.from_numpy(likeness.reshape(b, N_VIEWS, k * k))
+        x = torch.baddbmm(self._pair_bias, self._pair.expand(b, -1, -1), pairs)
+        x = torch.from_numpy(_gelu(x.numpy()))
+        x = torch.baddbmm(self._heard_bias, self._heard.expand(b, -1, -1), x)
+        biases = x.numpy().reshape(b, len(self._blocks), self._heads, k, k)
+        if not mask.all():
+            np.copyto(biases, _FAR, where=~mask[:, None, None, None])
+        return [biases[:, at] for at in range(len(self._blocks))]
+
+    def _attended(self, block: _Block, x: Floats, bias: Floats) -> Floats:
+        """One block; x and the result: shape (M, W)."""
+        b, heads, k, _ = bias.shape
+        query, key, value = block.attended(_normalised(x)).reshape(b, k, 3, heads, -1).transpose(2, 0, 3, 1, 4)
+        weights = query @ key.swapaxes(2, 3)
+        weights += bias
+        weights = torch.softmax(torch.from_numpy(weights), dim=-1).numpy()
+        heard = np.empty((b, k, heads, value.shape[3]), dtype=np.float32)
+        np.matmul(weights, value, out=heard.transpose(0, 2, 1, 3))
+        x = block.out(heard.reshape(b * k, -1)) + x
+        wide = _gelu(block.widened(_normalised(x)))
+        x += block.narrowed(wide)
+        return x
+
+
+def _product(a: Floats, b: Floats) -> Floats:
+    if a.shape[0] * b.size <= _SMALL_PRODUCT:
+        return a @ b
+    return np.asarray(torch.mm(torch.from_numpy(a), torch.from_numpy(b)).numpy())
+
+
+def _gelu(x: Floats) -> Floats:
+    given = torch.from_numpy(x)
+    if x.size > _SMALL:
+        return np.asarray(F.gelu(given).numpy())
+    # torch's own has a start of 15 µs
+    found: Floats = torch.erf(given * _ROOT_HALF).numpy()
+    found += np.float32(1.0)
+    found *= x
+    found *= np.float32(0.5)
+    return found
+
+
+def _normalised(x: Floats) -> Floats:
+    """Rows less their mean, over their standard deviation, shape (M, W)."""
+    if x.size > _SMALL:
+        return np.asarray(F.layer_norm(torch.from_numpy(x), x.shape[1:]).numpy())
+    share = np.float32(1.0 / x.shape[1])
+    centred = np.subtract(x, np.add.reduce(x, axis=1, keepdims=True) * share, dtype=np.float32)
+    centred /= np.sqrt(np.add.reduce(centred * centred, axis=1, keepdims=True) * share + _EPS)
+    return centred
+
+
+def _windows(curves: Floats, scales: Floats | None = None) -> Floats:
+    """What each window of the first convolution sees of three curves, shape (n · windows, 3 · window).
+
+    Args:
+        curves: shape (n, 3, N), or (n, 1, N) of one that is read three times.
+        scales: shape (n, 3), by what it is multiplied.
+    """
+    n, given, size = curves.shape
+    padded = np.zeros((n, given, _STEP * (_N_WINDOWS - 1) + _WINDOW), dtype=np.float32)
+    padded[..., FIRST_KERNEL // 2 : FIRST_KERNEL // 2 + size] = curves
+    a, b, c = padded.strides
+    seen: Floats = np.ndarray((n, _N_WINDOWS, given, _WINDOW), np.float32, padded, 0, (a, _STEP * c, b, c))
+    if scales is not None:
+        seen = seen * scales[:, None, :, None]
+    return seen.reshape(n * _N_WINDOWS, -1)
+
+
+def _windowed(kernels: list[Tensor]) -> Floats:
+    """The weights of three curves' windows, shape (3 · window, places · C), from kernels of shape (C, 9)."""
+    channels = kernels[0].shape[0]
+    weights = torch.zeros(len(kernels), _WINDOW, _PLACES, channels)
+    for curve, kernel in enumerate(kernels):
+        for place in range(_PLACES):
+            weights[curve, STRIDE * place : STRIDE * place + FIRST_KERNEL, place] = kernel.T
+    return np.asarray(weights.view(len(kernels) * _WINDOW, -1).numpy())
+
+
+def _as_linear(layer: nn.Module) -> nn.Linear:
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def _linear(layer: nn.Linear, *, norm: nn.LayerNorm | None = None) -> _Layer:
+    """A layer with the scale and the shift of the norm before it in its weights."""
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    if norm is not None:
+        bias = bias + weight @ norm.bias
+        weight = weight * norm.weight
+    return _Layer(weight.T.contiguous().numpy(), bias.numpy())
+
+
+def _fused_block(block: ComparerBlock, per_head: int) -> _Block:
+    attended = _linear(block.attended, norm=block.before)
+    scale = np.ones(attended.bias.size, dtype=np.float32)
+    scale[: attended.bias.size // 3] = per_head**-0.5
+    return _Block(
+        _Layer(attended.weight * scale, attended.bias * scale),
+        _linear(block.out),
+        _linear(_as_linear(block.forwards[0]), norm=block.between),
+        _linear(_as_linear(block.forwards[3])),
+    )
