@@ -18,6 +18,7 @@ from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card
 from defectnet.model.calibration import OOD_LIMIT, ModeCalibration, intervals, ood_score, probabilities
 from defectnet.model.comparison.answer import Answered, Comparison, Placed, cannot_tell, remarks
+from defectnet.model.devices import device_named
 from defectnet.model.error_bars import carry_errors
 from defectnet.model.features import element_index, host_vector
 from defectnet.model.network import DefectNetwork, Inputs
@@ -73,7 +74,7 @@ class Predictor:
         self.config, self.card = config, card
         self.name, self.version = name, version
         self.batch_size = batch_size
-        self._device, self._precision = _device(device), precision
+        self._device, self._precision = device_named(device), precision
         self.network = network.to(self._device).eval()
         self._known = np.isin(VOCABULARY, config.trained_on.dopants)
         self._vocabulary = tuple(symbol for symbol, known in zip(VOCABULARY, self._known, strict=True) if known)
@@ -251,11 +252,13 @@ class Predictor:
         judged = {place: prediction.elements for place, prediction in zip(lacking, alone, strict=True)}
         for (place, placed), answered in zip(compared, answers, strict=True):
             query = queries[place]
-            verdicts = sorted((*answered.verdicts, *judged.get(place, ())), key=lambda verdict: -verdict.probability)
+            verdicts = answered.verdicts
+            if place in judged:
+                verdicts = tuple(sorted((*verdicts, *judged[place]), key=lambda verdict: -verdict.probability))
             prediction = Prediction(
                 sample_id=query.sample_id,
                 host=query.host.formula,
-                elements=tuple(verdicts),
+                elements=verdicts,
                 ood_score=answered.strangeness,
                 warnings=(*remarks(query, placed, answered), *self._warnings(query, answered.strangeness)),
                 model_name=self.name,
@@ -385,15 +388,3 @@ class Predictor:
 
 # Mode shares of a sample and, where it is known, of its pristine host, each of shape (n_bins,).
 _Shares = tuple[NDArray[np.float32], NDArray[np.float32] | None]
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # a torch without CUDA asserts
-        said = (str(error).splitlines() or [""])[0][:120]
-        raise SettingsError(
-            f"cannot compute on {name!r} ({said}); give a device of this machine, such as cpu"
-        ) from None
-    return device

@@ -18,7 +18,7 @@ from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
 from defectnet.model.comparison.batches import flags_of, on_device
 from defectnet.model.comparison.calibration import ComparisonCalibration, strangeness
 from defectnet.model.comparison.candidates import Candidates, coarse_responses, sifted, together
-from defectnet.model.comparison.comparer import Comparer
+from defectnet.model.comparison.comparer import Compared, Comparer, ComparerInputs
 from defectnet.model.comparison.features import axis_directions
 from defectnet.model.comparison.fused import FusedComparer
 from defectnet.model.comparison.hosts import HostOnAxis
@@ -143,11 +143,11 @@ class Comparison:
         precision: Precision = "float32",
     ) -> None:
         self._known, self._precision = known, precision
-        self._calibration = calibration
+        self._comparer, self._calibration = comparer.eval(), calibration
         self._device = next(comparer.parameters()).device
         # Elsewhere, and in fewer digits, the layers take the time and not the number of operations.
         plain = self._device.type == "cpu" and precision == "float32"
-        self._network = FusedComparer(comparer.eval()) if plain else comparer.eval()
+        self._network = FusedComparer(comparer) if plain else self._by_layers
         self._hosts: _Recent[HostOnAxis] = _Recent(_HOSTS_KEPT)
         self._registrations: _Recent[_Laid] = _Recent(_REGISTRATIONS_KEPT)
         self._candidates: _Recent[Candidates] = _Recent(_CANDIDATES_KEPT)
@@ -267,11 +267,15 @@ class Comparison:
                 [kept[row] for row in rows.tolist()],
                 flags[rows],
             )
-            with torch.inference_mode(), multiplying_in(self._precision, self._device):
-                said = self._network(on_device(given, self._device))
+            said = self._network(on_device(given, self._device))
             unexplained[rows] = said.unexplained.cpu().numpy()
             numbers[:, rows, : given.responses.mask.shape[1]] = torch.stack(said[:3]).float().cpu().numpy()
         return numbers, unexplained
+
+    def _by_layers(self, given: ComparerInputs) -> Compared:
+        with torch.inference_mode(), multiplying_in(self._precision, self._device):
+            found: Compared = self._comparer(given)
+            return found
 
     def curves(self, placed: Placed, answered: Answered) -> Curves:
         """The measured change and what the found elements' responses make of it, on the measured axis, smoothed."""

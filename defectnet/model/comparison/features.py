@@ -216,10 +216,10 @@ def _decomposed(xp: Any, numbers: Sequence[Numbers], read: Prepared | _Raw) -> F
     unit = views / sizes[..., None]
     first = read.first
     if read.varies:
-        tried = _fitted(xp, first, directions, unit, sizes, mask, _FIRST_FIT)
+        tried = _fitted(xp, first, directions, (unit[:, ::2], sizes[:, ::2]), mask, _FIRST_FIT)
         single = tried.alone[:, 0].clip(_LEAST_AMOUNT, 0.1)
         first = read.at(xp.where(tried.part > 1e-3, tried.amount.clip(_LEAST_AMOUNT, _MOST_AMOUNT), single))
-    fit = _fitted(xp, first, directions, unit, sizes, mask, _LAST_FIT)
+    fit = _fitted(xp, first, directions, (unit, sizes), mask, _LAST_FIT)
     partial, chosen, left = greedy(fit.likeness, fit.overlap, mask, log_prior)
     rest = unit - ((fit.parts * fit.inverse)[:, :, None] @ fit.curves)[:, :, 0]  # (B, V, N)
     unexplained = (rest * rest).sum(-1)
@@ -269,19 +269,24 @@ class _Fit:
     @property
     def part(self) -> Numbers:
         """Shape (B, K), how much of the change the two fine views give to a candidate."""
-        return self.parts[:, 0] + self.parts[:, 2]
+        return self.parts[:, 0] + self.parts[:, -1]
 
     @property
     def amount(self) -> Numbers:
         """Shape (B, K), what they give on average, fraction of all atoms."""
-        return 0.5 * (self.joint[:, 0] + self.joint[:, 2])
+        return 0.5 * (self.joint[:, 0] + self.joint[:, -1])
 
 
 def _fitted(
-    xp: Any, curves: Numbers, directions: Numbers, unit: Numbers, sizes: Numbers, mask: Numbers, steps: int
+    xp: Any, curves: Numbers, directions: Numbers, change: tuple[Numbers, Numbers], mask: Numbers, steps: int
 ) -> _Fit:
-    """Decompose changes of unit norm, (B, V, N), and of `sizes`, (B, V), into responses, (B, 2, K, N)."""
-    seen = _views(xp, curves, directions)  # (B, V, K, N)
+    """Decompose changes into responses, (B, 2, K, N), in all views or the two fine ones.
+
+    Args:
+        change: the changes of unit norm, (B, V, N), and their norms, (B, V); V is 3, or 2 without the coarse view.
+    """
+    unit, sizes = change
+    seen = _views(xp, curves, directions, coarse=unit.shape[1] == N_VIEWS)  # (B, V, K, N)
     products = seen @ seen.swapaxes(2, 3)
     norms = xp.sqrt(xp.diagonal(products, 0, 2, 3)).clip(1e-6)  # (B, V, K)
     inverse = mask[:, None] / norms
@@ -293,11 +298,11 @@ def _fitted(
     return _Fit(seen, norms, inverse, products, overlap, parts, parts * scale, overlap * scale)
 
 
-def _views(xp: Any, curves: Numbers, directions: Numbers) -> Numbers:
+def _views(xp: Any, curves: Numbers, directions: Numbers, coarse: bool = True) -> Numbers:
     """Curves finely and coarsely smoothed, (B, 2, n, N), and finely less what a wrong axis makes: (B, V, n, N)."""
     fine = curves[:, 0]
     rest = fine - (fine @ directions.swapaxes(1, 2)) @ directions
-    return xp.concatenate([curves, rest[:, None]], 1)
+    return xp.concatenate([curves if coarse else curves[:, :1], rest[:, None]], 1)
 
 
 def _alike(values: Tensor) -> Numbers:

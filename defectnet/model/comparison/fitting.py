@@ -31,6 +31,8 @@ _JITTER = 1e-4
 _MOST_EXPLAINED, _LEAST_COSINE = 0.995, 0.02
 _LEAST_SQUARE = 1e-3
 _TAKEN = -1e9
+# So many numbers are few.
+_FEW = 4096
 
 
 def least_squares(gram: Numbers, overlap: Numbers, mask: Numbers, steps: int, ridge: float) -> Numbers:
@@ -55,7 +57,7 @@ def least_squares(gram: Numbers, overlap: Numbers, mask: Numbers, steps: int, ri
     x = y = torch.zeros_like(overlap)
     for ahead in _momenta(steps):
         new = torch.relu(y - (y @ gram - overlap) * rate)
-        x, y = new, new + ahead * (new - x)
+        x, y = new, new + float(ahead) * (new - x)
     return x
 
 
@@ -78,16 +80,38 @@ def descent(gram: Floats, mask: Mask, ridge: float) -> tuple[Floats, Floats]:
 
 def descended(step: Floats, start: Floats, steps: int) -> Floats:
     """What `least_squares` finds by so many steps, from `descent` and the right sides times the rates, (..., n, K)."""
+    if start.size <= _FEW:
+        return _descended_few(step, start, steps)
     former, ahead, new = (np.zeros(start.shape, dtype=np.float32) for _ in range(3))
     for momentum in _momenta(steps):
         np.matmul(ahead, step, out=new)
         new += start
         np.maximum(new, 0.0, out=new)
         np.subtract(new, former, out=former)
-        former *= np.float32(momentum)
+        former *= momentum
         former += new
         former, ahead, new = new, former, ahead
     return former
+
+
+def _descended_few(step: Floats, start: Floats, steps: int) -> Floats:
+    """The same for few numbers, where the number of operations counts: looking ahead is one product."""
+    both = np.zeros((2, start.size), dtype=np.float32)
+    ahead, slope = np.zeros(start.size, dtype=np.float32), np.empty_like(start)
+    last, shaped = (x.reshape(*x.shape[:-1], *start.shape) for x in (both, ahead))
+    for number, weights in enumerate(_weights(steps)):
+        np.matmul(shaped, step, out=slope)
+        slope += start
+        np.maximum(slope, 0.0, out=last[number % 2])
+        np.dot(weights, both, out=ahead)
+    return last[(steps - 1) % 2]
+
+
+@cache
+def _weights(steps: int) -> list[Floats]:
+    """By how much the last two points count in each step, the later one standing first and second by turns."""
+    pairs = [np.array([1.0 + momentum, -momentum], dtype=np.float32) for momentum in _momenta(steps)]
+    return [np.ascontiguousarray(pair[:: 1 - 2 * (number % 2)]) for number, pair in enumerate(pairs)]
 
 
 @cache
@@ -96,12 +120,12 @@ def _eye(k: int) -> Floats:
 
 
 @cache
-def _momenta(steps: int) -> tuple[float, ...]:
+def _momenta(steps: int) -> tuple[np.float32, ...]:
     """How far each accelerated step looks ahead (Nesterov's sequence)."""
     found, momentum = [], 1.0
     for _ in range(steps):
         grown = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * momentum * momentum))
-        found.append((momentum - 1.0) / grown)
+        found.append(np.float32((momentum - 1.0) / grown))
         momentum = grown
     return tuple(found)
 
@@ -150,40 +174,46 @@ def greedy(likeness: Numbers, overlap: Numbers, mask: Numbers, log_prior: Number
 def _greedy_small(likeness: Floats, overlap: Floats, mask: Mask, log_prior: Floats) -> tuple[Floats, ...]:
     """The steps of `greedy` in numpy, as `descended` does."""
     b, v, k = overlap.shape
-    likeness, overlap = likeness.reshape(-1, k, k), overlap.reshape(-1, k).copy()
-    n = len(overlap)  # a row for each spectrum and view, B * V
-    rows = np.arange(n)
+    n = b * v  # rows, one for each spectrum and view
+    likeness, overlap = likeness.reshape(n, k, k), overlap.reshape(n, k).copy()
+    begins = np.arange(n) * k
     # What may not be chosen has a cosine of 0 and a prior against it.
     free = np.repeat(mask, v, axis=0).astype(np.float32)
     prior = np.repeat(np.where(mask, log_prior, np.float32(_TAKEN)), v, axis=0)
     diagonal = likeness.diagonal(axis1=1, axis2=2) + np.float32(_JITTER)
     left = np.ones((n, 1), dtype=np.float32)
-    partial, chosen = np.zeros((2, b, STEPS, v, k), dtype=np.float32)
-    columns = np.zeros((n, STEPS, k), dtype=np.float32)
+    partial, chosen = np.zeros((2, STEPS, n, k), dtype=np.float32)
+    columns = np.zeros((n, k, STEPS), dtype=np.float32)
     for step in range(STEPS):
         cosine = np.maximum(diagonal, _LEAST_SQUARE)
         cosine *= np.maximum(left, _LEAST_SQUARE)
         np.divide(overlap, np.sqrt(cosine, out=cosine), out=cosine)
         cosine *= free
-        partial[:, step] = cosine.reshape(b, v, k)
-        gain = np.minimum(np.square(np.maximum(cosine, 0.0)), _MOST_EXPLAINED)
-        gain = np.log1p(np.negative(gain, out=gain), out=gain)
+        partial[step] = cosine
+        gain = np.maximum(cosine, 0.0)
+        gain *= gain
+        np.minimum(gain, _MOST_EXPLAINED, out=gain)
+        np.log1p(np.negative(gain, out=gain), out=gain)
         gain *= -0.5 * _INDEPENDENT
         gain += prior
-        best = gain.argmax(axis=1)
-        taken = (cosine[rows, best] > _LEAST_COSINE).astype(np.float32)
-        chosen.reshape(b, STEPS, v, k)[rows // v, step, rows % v, best] = taken
-        column = likeness[rows, best]
-        column[rows, best] += np.float32(_JITTER)
+        at = begins + gain.argmax(axis=1)  # places in flat arrays
+        taken = (cosine.take(at) > _LEAST_COSINE).astype(np.float32)
+        chosen[step].reshape(-1)[at] = taken
+        column = likeness.reshape(n * k, k).take(at, axis=0)
+        flat = column.reshape(-1)
+        flat[at] += np.float32(_JITTER)
         if step:
-            column -= (columns[rows, :step, best][:, None] @ columns[:, :step])[:, 0]
-        root = np.sqrt(np.maximum(column[rows, best], _LEAST_SQUARE))
-        column *= (taken / root)[:, None]
-        share = (taken * overlap[rows, best] / root)[:, None]
-        columns[:, step] = column
-        left -= np.square(share)
-        diagonal -= np.square(column)
+            former = columns.reshape(n * k, STEPS).take(at, axis=0)
+            column -= (columns @ former[:, :, None])[:, :, 0]
+        scale = taken / np.sqrt(np.maximum(flat.take(at), _LEAST_SQUARE))
+        column *= scale[:, None]
+        share = (scale * overlap.take(at))[:, None]
+        columns[:, :, step] = column
+        left -= share * share
+        diagonal -= column * column
         overlap -= column * share
-        free[rows, best] *= 1.0 - taken
-        prior[rows, best] += taken * np.float32(_TAKEN)
-    return np.clip(partial, -1.0, 1.0, out=partial), chosen, left.reshape(b, v)
+        free.reshape(-1)[at] *= 1.0 - taken
+        prior.reshape(-1)[at] += taken * np.float32(_TAKEN)
+    np.clip(partial, -1.0, 1.0, out=partial)
+    cosines, counts = (x.reshape(STEPS, b, v, k).swapaxes(0, 1) for x in (partial, chosen))
+    return cosines, counts, left.reshape(b, v)

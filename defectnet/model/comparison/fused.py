@@ -7,6 +7,7 @@ one; scales and shifts before a layer are in its weights; and a convolution is o
 Shapes: B spectra, K candidates, M = B · K, N bins, W width, H heads, L blocks.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,10 +39,12 @@ Floats = NDArray[np.float32]
 
 _FAR = np.float32(-1e4)  # added to the attention that nobody is paid
 _EPS = np.float32(1e-5)  # of torch's norms
-_ROOT_HALF = 0.5**0.5
+_ROOT_HALF = np.float32(0.5**0.5)
 # Products of at most so many multiplications are numpy's (whose BLAS takes one thread for them), larger ones torch's;
 # and functions of at most so many numbers are put together from erf.
 _SMALL_PRODUCT, _SMALL = 1 << 18, 1 << 14
+# Candidates that pass through the layers at once: what lies between two of them then stays in a core's cache.
+_AT_ONCE = 576
 # Places of the first convolution that are computed at once: those that the second one steps over, and its steps.
 _PLACES = STRIDE
 _STEP = STRIDE * _PLACES
@@ -131,19 +134,32 @@ class FusedComparer:
         """As `Comparer`, without gradients and in single precision."""
         with torch.inference_mode():
             seen = quick_features(given.change, given.pristine, given.responses)
-            mask = given.responses.mask.numpy()
-            b, k = mask.shape
-            x = self._mixed(_gelu(self._tokens(given, seen)))
-            for block, bias in zip(self._blocks, self._biases(seen.likeness, mask), strict=True):
-                x = self._attended(block, x, bias)
-            said = self._final(_gelu(self._head(_normalised(x)))).reshape(b, k, 3)
-            numbers = (
-                np.where(mask, said[..., 0], np.float32(LEAST_LOGIT)),
-                seen.log_amount + said[..., 1],
-                np.clip(said[..., 2], *SPREAD_BOUNDS),
-                seen.whole[:, N_VIEWS + 1],
-            )
-            return Compared(*map(torch.from_numpy, numbers))
+            rows = max(1, _AT_ONCE // seen.part.shape[1])
+            if len(seen.part) <= rows:
+                return Compared(*map(torch.from_numpy, self._said(seen, given)))
+            parts = []
+            for start in range(0, len(seen.part), rows):
+                part = slice(start, start + rows)
+                some = Features(**{name: values[part] for name, values in vars(seen).items()})
+                mask = replace(given.responses, mask=given.responses.mask[part])
+                asked = ComparerInputs(given.change, given.pristine[part], mask, given.about[part], given.flags[part])
+                parts.append(self._said(some, asked))
+            return Compared(*(torch.from_numpy(np.concatenate(one)) for one in zip(*parts, strict=True)))
+
+    def _said(self, seen: Features, given: ComparerInputs) -> tuple[Floats, ...]:
+        """What the network says by the features, as `Compared`."""
+        mask = given.responses.mask.numpy()
+        b, k = mask.shape
+        x = self._mixed(_gelu(self._tokens(given, seen)))
+        for block, bias in zip(self._blocks, self._biases(seen.likeness, mask), strict=True):
+            x = self._attended(block, x, bias)
+        said = self._final(_gelu(self._head(_normalised(x)))).reshape(b, k, 3)
+        return (
+            np.where(mask, said[..., 0], np.float32(LEAST_LOGIT)),
+            seen.log_amount + said[..., 1],
+            np.clip(said[..., 2], *SPREAD_BOUNDS),
+            seen.whole[:, N_VIEWS + 1],
+        )
 
     def _tokens(self, given: ComparerInputs, seen: Features) -> Floats:
         """What is known and seen of each candidate, shape (M, W)."""
@@ -216,11 +232,10 @@ def _product(a: Floats, b: Floats) -> Floats:
 
 
 def _gelu(x: Floats) -> Floats:
-    given = torch.from_numpy(x)
     if x.size > _SMALL:
-        return np.asarray(F.gelu(given).numpy())
+        return np.asarray(F.gelu(torch.from_numpy(x)).numpy())
     # torch's own has a start of 15 µs
-    found: Floats = torch.erf(given * _ROOT_HALF).numpy()
+    found: Floats = torch.erf(torch.from_numpy(x * _ROOT_HALF)).numpy()
     found += np.float32(1.0)
     found *= x
     found *= np.float32(0.5)

@@ -54,14 +54,15 @@ def judged(
     element = np.concatenate([one.element[places] for one, places in zip(lists, kept, strict=True)])
     source = np.concatenate([one.source[places] for one, places in zip(lists, kept, strict=True)])
     # One element's entries lie side by side.
-    starts = np.flatnonzero(np.diff(row, prepend=-1) | np.diff(element, prepend=-1))
-    group = np.repeat(np.arange(starts.size), np.diff(starts, append=row.size))
+    begins = np.ones(row.size, dtype=bool)
+    begins[1:] = (row[1:] != row[:-1]) | (element[1:] != element[:-1])
+    starts, group = np.flatnonzero(begins), np.cumsum(begins)
     likeliest = np.lexsort((logit, group))[np.append(starts[1:], row.size) - 1]
     row, element, place, source = (values[likeliest] for values in (row, element, place, source))
     asked = np.array(listed)[row]
     both, p, factor = any_of_each(logit, starts), np.zeros(starts.size), np.zeros(starts.size)
     shift = np.zeros(starts.size)
-    for number in np.unique(source).tolist():
+    for number in set(source.tolist()):
         for with_list in {True, False}.intersection(listed):
             of = (source == number) & (asked == with_list)
             p[of] = calibration.map_of(SOURCES[number], candidates=with_list).probability(both[of])

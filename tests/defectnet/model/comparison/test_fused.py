@@ -117,7 +117,8 @@ def test_a_response_read_by_numpy_is_torchs():
     assert between(curves, nodes, amounts) == pytest.approx(expected.numpy())
 
 
-def test_numpy_and_torch_fit_alike():
+@pytest.mark.parametrize("n", [1, 200])
+def test_numpy_and_torch_fit_alike(n):
     rng = np.random.default_rng(5)
     curves = rng.standard_normal((2, 3, 8, 20)).astype(np.float32)
     curves /= np.linalg.norm(curves, axis=-1, keepdims=True)
@@ -126,7 +127,8 @@ def test_numpy_and_torch_fit_alike():
     mask = np.ones((2, 8), dtype=bool)
     mask[1, 6:] = False
     overlap *= mask[:, None]
-    arrays = gram, overlap[:, :, None], mask[:, None, None]
+    sides = overlap[:, :, None] * rng.uniform(0.5, 1.5, (n, 1)).astype(np.float32)
+    arrays = gram, sides, mask[:, None, None]
     expected = least_squares(*(torch.from_numpy(x) for x in arrays), 25, 0.01).numpy()
     assert expected.max() > 0.1
     assert least_squares(*arrays, 25, 0.01) == pytest.approx(expected, abs=1e-5)
