@@ -27,7 +27,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: help demo pipeline test test-cluster lint lock audit formats docs wheel-test screenshots house bench-potentials \
 	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-comparison bench-asking bench-predictor bench-curves bench-search \
 	bench-training \
-	bench-limit springs bench-hosts bench-check bench-transfer bench-sige bench-alloys-read bench-mgb2 bench-readers bench-score bench-beside \
+	bench-limit springs strain bench-hosts bench-check bench-transfer bench-sige bench-alloys-read bench-mgb2 bench-readers bench-score bench-beside \
 	bench-page bench-hosts-service \
 	bench-serve bench-serve-fuzz bench-faults soak bench-cluster capacity capacity-fleet install clean
 
@@ -108,6 +108,9 @@ ordered-pairs: $(STAMP)  ## find the ordered alloys among the parents again (min
 
 springs: $(STAMP)  ## fit the model of a dopant's bonds again and judge it on left-out formulas (PARENTS=FILE; an hour)
 	$(RUN) -W ignore benchmarks/springs.py $(PARENTS)
+
+strain: $(STAMP)  ## fit the volumes of atoms again and judge what strain adds to springs on unseen hosts (a minute)
+	$(RUN) -W ignore benchmarks/strain.py
 
 bench-dataset: $(STAMP)  ## what data/ holds
 	$(RUN) benchmarks/dataset.py data

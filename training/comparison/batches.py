@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defectnet.model.comparison.axis import CENTRES, EVEN_TO
 from defectnet.model.comparison.batches import flags_of, most_promising, stacked
 from defectnet.model.comparison.comparer import SOURCES, ComparerInputs
 from defectnet.model.comparison.hosts import Entry, source_class
+from training.comparison.differences import SourceErrors, host_parts
 from training.comparison.lists import ListKind, candidate_entries
-from training.comparison.mismatch import Mismatch, moved_curves
+from training.comparison.mismatch import Mismatch
 from training.comparison.rows import ComparisonRows, Floats, Substitutions
 
 __all__ = ["Batch", "BatchMaker", "Question", "labels_of"]
@@ -20,13 +20,10 @@ __all__ = ["Batch", "BatchMaker", "Question", "labels_of"]
 _MOST_TOGETHER, _MOST_DOPANTS = 0.4, 6
 # Of a row that stands alone, how often it is diluted, and to what share at least.
 _DILUTED, _LEAST_DILUTION = 0.25, 0.15
-# Samples that are made of responses: dopants, their amounts, and how far springs are from the truth (log size; axis;
-# share of some other response), end members from another cell of theirs.
+# Samples that are made of responses: dopants, their amounts, and how far end members are from another cell of theirs
+# (log of the size).
 _MOST_MADE_UP, _MADE_UP_AMOUNTS = 4, (0.004, 0.2)
-_SPRINGS_SIZE, _SPRINGS_AXIS_ERROR, _OTHER_CURVE, _OWN_SIZE = (0.35, 0.45), (0.04, 0.0, 0.0), 0.35, 0.05
-# How wrong a potential's response is made of an end member's: share of springs mixed in at most, log of the size, axis.
-_MOST_SPRINGS, _SIZE_ERROR, _AXIS_ERROR = 0.35, 0.12, (0.008, 0.004, 0.003)
-_CENTRES = torch.tensor(CENTRES, dtype=torch.float32)
+_OWN_SIZE = 0.05
 _ABOUT_SOURCE = 3  # where the source stands in what the network reads of a candidate
 
 
@@ -72,6 +69,7 @@ class BatchMaker:
         """Shares of the rows that are mixed with another, that hold nothing, and that are made of responses."""
         self.rows, self.mismatch = rows, mismatch
         self._mixtures, self._pristine, self._made_up = mixtures, pristine, made_up
+        self._errors = SourceErrors(rows)
 
     def question(
         self, row: int, kind: ListKind, rng: np.random.Generator, *, neutron: bool, source: str, n_distractors: int
@@ -90,7 +88,7 @@ class BatchMaker:
             host.of(neutron), {e for e, _ in truth}, kind, rng, source=source, n_distractors=n_distractors
         )
         if entries and rng.random() < self._made_up:
-            sample, truth = _made_of(entries, reference, rng)
+            sample, truth = self._made_of(entries, reference, rng)
         if rng.random() < self._pristine:
             sample, truth = reference.copy(), {}
         return Question(sample, reference, neutron, truth, entries)
@@ -134,7 +132,7 @@ class BatchMaker:
         given = stacked(sample - reference, reference, lists, flags)
         for place, question in enumerate(questions):
             if rng.random() < distorted:
-                self._distort(given, place, question, rng, generator)
+                self._distort(given, place, question, rng)
         one, two, curves, other = self.mismatch(
             torch.from_numpy(sample), torch.from_numpy(reference), given.responses.curves, generator
         )
@@ -145,56 +143,50 @@ class BatchMaker:
         given, kept = most_promising(given)
         return Batch(given, present.gather(1, kept), concentration.gather(1, kept))
 
-    def _distort(
-        self,
-        given: ComparerInputs,
-        place: int,
-        question: Question,
-        rng: np.random.Generator,
-        generator: torch.Generator,
-    ) -> None:
+    def _distort(self, given: ComparerInputs, place: int, question: Question, rng: np.random.Generator) -> None:
         """Make the end members of one question as wrong as a potential's responses are, and call them that."""
+        host = host_parts(question.reference)
         for k, entry in enumerate(question.entries):
             if source_class(entry.source) != SOURCES[0]:
                 continue
-            curves = given.responses.curves[place, k]
-            bend = torch.randn(3, generator=generator) * torch.tensor(_AXIS_ERROR)
-            factor = 1 + bend[0] + bend[1] * (torch.pi * _CENTRES.clamp(max=EVEN_TO)).sin()
-            curves = moved_curves(curves, (_CENTRES * factor).expand_as(curves))
-            if entry.beside is not None:
-                share = float(rng.uniform(0.0, _MOST_SPRINGS))
-                curves = (1 - share) * curves + share * torch.tensor(entry.beside)
-            given.responses.curves[place, k] = curves * float(np.exp(rng.normal(0.0, _SIZE_ERROR)))
+            wrong = self._errors.drawn(SOURCES[0], SOURCES[1], rng)
+            if wrong is None:
+                return
+            curves = wrong.added_to(entry.curves, host, _some_other(question.entries, rng))
+            given.responses.curves[place, k] = torch.from_numpy(curves)
             given.about[place, k, _ABOUT_SOURCE : _ABOUT_SOURCE + 2] = torch.tensor([0.0, 1.0])
 
+    def _made_of(
+        self, entries: list[Entry], reference: Floats, rng: np.random.Generator
+    ) -> tuple[Floats, Substitutions]:
+        """A sample made of some candidates' responses, each as wrong as its source is.
 
-def _made_of(entries: list[Entry], reference: Floats, rng: np.random.Generator) -> tuple[Floats, Substitutions]:
-    """A sample made of some candidates' responses, each as wrong as its source is.
+        A host's rows hold the same handful of dopants, which a network comes to know by heart; here any may be there.
+        """
+        count = min(int(rng.integers(1, _MOST_MADE_UP + 1)), len(entries))
+        low, high = np.log(_MADE_UP_AMOUNTS)
+        amounts = np.exp(rng.uniform(low, high, count))
+        amounts *= min(1.0, _MOST_TOGETHER / float(amounts.sum()))
+        sample, host = reference.astype(np.float64), host_parts(reference)
+        truth: Substitutions = {}
+        for place, amount in zip(
+            rng.choice(len(entries), count, replace=False).tolist(), amounts.tolist(), strict=True
+        ):
+            entry = entries[place]
+            if any(element == entry.element for element, _ in truth):
+                continue
+            curves, source = entry.curves, source_class(entry.source)
+            wrong = None if source == SOURCES[0] else self._errors.drawn(source, SOURCES[0], rng)
+            if wrong is not None:
+                curves = wrong.added_to(curves, host, _some_other(entries, rng))
+            curve = curves[min(2, int(np.searchsorted(entry.concentrations, amount)))]
+            sample += amount * float(np.exp(rng.normal(0.0, _OWN_SIZE))) * curve
+            truth[entry.element, entry.replaces] = amount
+        return np.maximum(sample, 0.0).astype(np.float32), truth
 
-    A host's rows hold the same handful of dopants, which a network comes to know by heart; here any may be there.
-    """
-    count = min(int(rng.integers(1, _MOST_MADE_UP + 1)), len(entries))
-    low, high = np.log(_MADE_UP_AMOUNTS)
-    amounts = np.exp(rng.uniform(low, high, count))
-    amounts *= min(1.0, _MOST_TOGETHER / float(amounts.sum()))
-    sample = reference.astype(np.float64)
-    truth: Substitutions = {}
-    for place, amount in zip(rng.choice(len(entries), count, replace=False).tolist(), amounts.tolist(), strict=True):
-        entry = entries[place]
-        if any(element == entry.element for element, _ in truth):
-            continue
-        rough = source_class(entry.source) == "springs"
-        curve = entry.curves[min(2, int(np.searchsorted(entry.concentrations, amount)))]
-        if rough:
-            other = entries[int(rng.integers(len(entries)))].curves[0]
-            curve = curve + float(rng.normal(0.0, _OTHER_CURVE)) * other
-            bend = torch.randn(3, generator=torch.Generator().manual_seed(int(rng.integers(1 << 31))))
-            factor = 1 + (bend * torch.tensor(_SPRINGS_AXIS_ERROR))[0]
-            curve = moved_curves(torch.tensor(curve)[None], (_CENTRES * factor)[None])[0].numpy()
-        size = float(np.exp(rng.normal(*(_SPRINGS_SIZE if rough else (0.0, _OWN_SIZE)))))
-        sample += amount * size * curve
-        truth[entry.element, entry.replaces] = amount
-    return np.maximum(sample, 0.0).astype(np.float32), truth
+
+def _some_other(entries: list[Entry], rng: np.random.Generator) -> Floats:
+    return entries[int(rng.integers(len(entries)))].curves[0]
 
 
 def labels_of(questions: list[Question], k: int) -> tuple[Floats, Floats]:

@@ -73,6 +73,7 @@ REGIMES: Mapping[str, Regime] = {
     "mixed": Regime("mixed", "springs"),
     "guess_free": Regime("all_mixed", "springs", candidates=False),
     "guess_free_springs": Regime("all", "springs", candidates=False),
+    "guess_free_as_asked": Regime("all_best", "springs", candidates=False),
 }
 
 
@@ -209,7 +210,11 @@ def judge(raw: RawAnswers, calibration: ComparisonCalibration, *, candidates: bo
 def calibrate_comparison(
     network: Comparer, rows: ComparisonRows, mismatch: Mismatch | None = None
 ) -> ComparisonCalibration:
-    """Fit the maps and factors on the validation hosts, in every regime, plain and spoilt by `mismatch`."""
+    """Fit the maps and factors on the validation hosts, in every regime, plain and spoilt by `mismatch`.
+
+    Without a list that is half on sources that say nothing and half on such as a library has them: who asks has some
+    dopants with a good source and some without, and a map fitted on either alone would be wrong for the other.
+    """
     places = rows.of_split("validation")
     gathered: dict[bool, list[RawAnswers]] = {True: [], False: []}
     for regime in REGIMES.values():

@@ -18,8 +18,9 @@ __all__ = ["LISTS", "ListKind", "candidate_entries"]
 # "hard": every substitution of the host that has a response by one good source, and no other; "likely": the true
 # dopants and distractors drawn by the chemical prior; "random": distractors drawn evenly; "near": those most like the
 # true dopants; "all": guess-free. All but the first with responses by springs; "mixed" and "all_mixed" are "likely" and
-# "all" with better ones where there are some.
-ListKind = Literal["hard", "likely", "random", "near", "all", "mixed", "all_mixed"]
+# "all" with better ones where there are some. "all_best" is guess-free with every candidate's best source, as a user
+# has them: there the source does tell something, for labels were made where end members are.
+ListKind = Literal["hard", "likely", "random", "near", "all", "mixed", "all_mixed", "all_best"]
 LISTS: tuple[str, ...] = get_args(ListKind)
 _SPRINGS = "springs"
 # Distractors are drawn by the prior's weight to this power, so that the unlikely are met too.
@@ -46,6 +47,10 @@ def candidate_entries(
     """
     if kind == "hard":
         return host.chosen(host.elements, source)
+    if kind == "all_best":
+        found = host.chosen(host.elements)
+        rng.shuffle(found)
+        return found
     likely: dict[str, list[Entry]] = defaultdict(list)
     for entry in host.chosen(host.elements, _SPRINGS):
         likely[entry.element].append(entry)

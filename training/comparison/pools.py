@@ -32,6 +32,8 @@ class Pools:
             source: [row for row in train if len(self._host(row).chosen(self._host(row).elements, source)) >= 2]
             for source in _SOURCES
         }
+        known = len(self._hard["potential"]) / max(len(self._hard["endmember"]), 1)
+        self._potential_share = max(known, settings.potential_share) if known else 0.0
         self._springs = [row for row in train if self._host(row).chosen(self._host(row).elements, "springs")]
         logger.info(
             "training rows: %d, with springs %d, for hard lists %s",
@@ -61,7 +63,7 @@ class Pools:
         shares = np.array([settings.list_shares.get(kind, 0.0) for kind in LISTS])
         kind: ListKind = str(common.choice(LISTS, p=shares / shares.sum()))  # type: ignore[assignment]
         source = _SOURCES[0]
-        if kind == "hard" and common.random() < len(self._hard["potential"]) / max(len(self._hard["endmember"]), 1):
+        if kind == "hard" and common.random() < self._potential_share:
             source = "potential"
         pool = self._hard[source] if kind == "hard" else self._springs
         chosen = [pool[place] for place in rng.integers(0, len(pool), size)]

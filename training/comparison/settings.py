@@ -63,6 +63,9 @@ class CompareSettings(WorkerSettings):
     distorted_share: float = Field(default=0.4, ge=0.0, le=1.0)
     """Share of the rows whose end members are made as wrong as a potential's responses."""
 
+    potential_share: float = Field(default=0.3, ge=0.0, le=1.0)
+    """Least share of the hard lists that is asked with a potential's own responses, where any host has them."""
+
     prior_dropout: float = Field(default=0.1, ge=0.0, le=1.0)
     """Share of the rows that are asked without the chemical prior."""
 

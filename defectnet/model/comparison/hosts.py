@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from defectnet.chemistry.strain import strain_per_concentration
 from defectnet.host import Host
 from defectnet.io.response_library import HostResponses, StoredResponse
-from defectnet.model.comparison.axis import N_BINS, on_axis, top_of
+from defectnet.model.comparison.axis import CENTRES, EVEN_TO, N_BINS, on_axis, top_of
 from defectnet.model.comparison.comparer import N_ABOUT, SOURCES
 from defectnet.model.features import element_index
 from defectnet.model.prior import substitutions
 
-__all__ = ["Entry", "HostOnAxis", "source_class"]
+__all__ = ["SWELLING", "Entry", "HostOnAxis", "source_class", "swollen"]
 
 Array = NDArray[np.float64]
 
@@ -22,8 +23,20 @@ Array = NDArray[np.float64]
 _UNEXPECTED, _UNEXPECTED_RATIO = -14.0, -3.0
 _LEAST_WEIGHT = 1e-6
 _SPRINGS = "springs"
+# Of what `swollen` says, how much is added to springs: fitted to end members by `make strain`. It is less than a
+# crystal's Grüneisen parameters would have it, for how stiff the dopant's own bonds are the springs know.
+SWELLING = 0.44
 # Sites less likely than this beside the element's best are not tried, unless a good source speaks for them.
 _LEAST_SITE_RATIO = 0.15
+
+
+def swollen(density: Array) -> Array:
+    """How a density of states (N_BINS,) changes for each unit of strain, but for a factor, same shape.
+
+    Frequencies fall as the crystal swells, those in the middle of the band most: by 1 + sin(π u) of their share.
+    """
+    within = np.minimum(CENTRES, EVEN_TO)
+    return np.asarray(np.gradient(density * CENTRES * (1.0 + np.sin(np.pi * within)), CENTRES))
 
 
 def source_class(source: str) -> str:
@@ -40,7 +53,6 @@ class Entry:
         curves: shape (3, N_BINS), for each unit of concentration, on the axis.
         concentrations: shape (3,), ascending.
         log_weight, log_ratio, heterovalent: what the chemical prior says of it.
-        beside: shape (3, N_BINS), the same substitution's responses by springs, where these are by a better source.
     """
 
     element: str
@@ -51,7 +63,6 @@ class Entry:
     log_weight: float
     log_ratio: float
     heterovalent: bool
-    beside: NDArray[np.float32] | None = None
 
     def about(self) -> NDArray[np.float32]:
         """What the network reads of it beside the curves, shape (N_ABOUT,)."""
@@ -78,8 +89,12 @@ class HostOnAxis:
         entries: by (element, replaced element) and source.
     """
 
-    def __init__(self, responses: HostResponses, kind: str = "vibrational") -> None:
-        """Lay a host onto the axis; one without a density of this `kind` has no entries and a density of zeros."""
+    def __init__(self, responses: HostResponses, kind: str = "vibrational", *, swelling: float = SWELLING) -> None:
+        """Lay a host onto the axis; one without a density of this `kind` has no entries and a density of zeros.
+
+        Args:
+            swelling: of what strain does to a density, how much is added to springs, which know none.
+        """
         step = responses.frequency_step_thz
         self.host_id, self.formula = responses.host_id, responses.formula
         self.top_thz = top_of(responses.dos, step)
@@ -95,7 +110,7 @@ class HostOnAxis:
             if response.element not in host.fractions and response.change_of(kind) is not None:
                 key = response.element, response.replaces
                 grouped.setdefault(key, {}).setdefault(response.source, []).append(response)
-        self.composition = host.formula
+        self.composition, swells = host.formula, swollen(self.density)
         self._stood: dict[str | None, list[Entry]] = {}
         self.entries: dict[tuple[str, str], dict[str, Entry]] = {}
         for key, sources in grouped.items():
@@ -105,12 +120,13 @@ class HostOnAxis:
                 _UNEXPECTED_RATIO if expected is None else math.log(max(expected.weight, _LEAST_WEIGHT) / best[key[0]])
             )
             hetero = expected is not None and expected.heterovalent
-            drawn = {source: self._three_amounts(found, step, kind) for source, found in sources.items()}
-            springs = drawn[_SPRINGS][0] if _SPRINGS in drawn else None
-            self.entries[key] = {
-                source: Entry(*key, source, *curves, log_weight, ratio, hetero, springs)
-                for source, curves in drawn.items()
-            }
+            self.entries[key] = {}
+            for source, found in sources.items():
+                curves, concentrations = self._three_amounts(found, step, kind)
+                if source == _SPRINGS:
+                    strain = strain_per_concentration(host.fractions, *key)
+                    curves = (curves + swelling * strain * swells).astype(np.float32)
+                self.entries[key][source] = Entry(*key, source, curves, concentrations, log_weight, ratio, hetero)
 
     def _three_amounts(
         self, found: list[StoredResponse], step: float, kind: str

@@ -19,7 +19,6 @@ def test_what_the_network_reads_of_an_entry():
     about = entry.about()
     assert about[3:7].tolist() == [1.0, 0.0, 0.0, 0.0]
     assert about[7] == np.float32(5 * 0.2)
-    assert entry.beside is not None  # its springs, for training
     assert abs(float(entry.curves[0] @ WIDTHS)) < 0.05  # modes are moved, none are made
 
 
