@@ -27,7 +27,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: help demo pipeline test test-cluster lint lock audit formats docs wheel-test screenshots house bench-potentials \
 	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-comparison bench-asking bench-predictor bench-curves bench-search \
 	bench-training \
-	bench-limit springs strain bench-hosts bench-check bench-transfer bench-sige bench-alloys-read bench-mgb2 bench-readers bench-score bench-beside \
+	bench-limit springs strain bench-hosts bench-check bench-transfer bench-finetune bench-sige bench-alloys-read bench-mgb2 bench-readers bench-score bench-beside \
 	bench-page bench-hosts-service \
 	bench-serve bench-serve-fuzz bench-faults soak bench-cluster capacity capacity-fleet install clean
 
@@ -149,6 +149,9 @@ bench-check: $(STAMP)  ## the check by simulation on right and wrong answers (PA
 
 bench-transfer: $(STAMP)  ## spectra unlike the training's, before and after fine-tuning (PARENTS=FILE; pip install chgnet sevenn)
 	$(RUN) -W ignore benchmarks/transfer.py $(PARENTS)
+
+bench-finetune: $(STAMP)  ## what 5, 10 and 20 labelled samples bring their hosts, and others
+	$(RUN) -W ignore benchmarks/finetune.py
 
 bench-sige: $(STAMP)  ## a simulated composition series of SiGe as a spectrometer sees it (PARENTS=FILE)
 	$(RUN) -W ignore benchmarks/sige.py $(PARENTS)

@@ -21,7 +21,8 @@ def response_library(source: str | Path | None = PACKAGED) -> ResponseLibrary | 
 
     Args:
         source: a Parquet file or a folder of them, a path or a URI; "packaged" for what DEFECTNET_RESPONSES names, else
-            the library that ships with the project; None or "none" for none.
+            the library that ships with the project; several joined by commas, which add to each other; None or "none"
+            for none.
 
     Returns:
         None where none is wanted, or where the project was installed without its library.
@@ -32,6 +33,9 @@ def response_library(source: str | Path | None = PACKAGED) -> ResponseLibrary | 
     """
     if source is None or str(source) == "none":
         return None
+    if "," in str(source):
+        parts = [response_library(part.strip()) for part in str(source).split(",")]
+        return ResponseLibrary.joined([part for part in parts if part is not None])
     if str(source) != PACKAGED:
         return _read(str(source))
     if named := os.environ.get(_VARIABLE):

@@ -26,10 +26,13 @@ from torch.nn.utils import parametrize
 from defectnet.elements import VOCABULARY
 from defectnet.errors import TableError
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card, save_artifact
+from defectnet.model.comparison.answer import Comparison
 from defectnet.model.network import DefectNetwork
+from defectnet.responses import response_library
 from defectnet.settings import Settings
 from training.augment import Augmenter, AugmentSettings
 from training.candidates import all_candidates, candidate_lists
+from training.comparison.measured import Learned, learn_responses, write_learned
 from training.dataset import SpectraArrays, require_rows
 from training.evaluate import network_answerer, score_modes
 from training.losses import answer_loss
@@ -84,12 +87,14 @@ class Finetuned:
         epochs: passes that cross-validation chose; 0 kept the base.
         held_out_loss: mean loss on what was left out after 0, 1, … epochs.
         forgetting: figures of base and result on the base's benchmark; None where none was given.
+        learned: responses of the measurements' hosts.
     """
 
     artifact: Path
     epochs: int
     held_out_loss: tuple[float, ...]
     forgetting: dict[str, Any] | None
+    learned: tuple[Learned, ...] = ()
 
 
 class _LowRank(nn.Module):
@@ -112,8 +117,12 @@ def finetune(
     settings: FinetuneSettings | None = None,
     *,
     benchmark: pa.Table | None = None,
+    responses: str | None = None,
 ) -> Finetuned:
     """Fine-tune an artifact on labelled spectra; writes `output`/model and `output`/finetune.json.
+
+    A base that compares also learns responses of the hosts that `responses` knows; they go into
+    `output`/responses.parquet.
 
     Args:
         base: folder of the base artifact.
@@ -121,6 +130,7 @@ def finetune(
         output: a folder.
         settings: see `FinetuneSettings`.
         benchmark: labelled spectra of the base's own kind; base and result are compared on its test hosts.
+        responses: as in `defectnet.responses.response_library`; None learns no responses.
 
     Raises:
         ArtifactError: the base cannot be read.
@@ -147,17 +157,42 @@ def finetune(
     output = Path(output)
     card = _card(read_card(base), len(data), epochs, losses, forgetting)
     save_artifact(output / "model", network=network, config=tuned, card=card)
-    result = Finetuned(output / "model", epochs, tuple(float(loss) for loss in losses), forgetting)
+    learned = _learned(network, tuned, measurements, responses, output / "responses.parquet")
+    result = Finetuned(output / "model", epochs, tuple(float(loss) for loss in losses), forgetting, learned)
     report = {
         "measurements": len(data),
         "hosts": sorted(set(data.formula.tolist())),
         "epochs": epochs,
         "held_out_loss": [round(loss, 4) for loss in result.held_out_loss],
         "forgetting": forgetting,
+        "responses": [
+            {
+                "host_id": one.host_id,
+                "kind": one.kind,
+                "element": one.guess.element,
+                "replaces": one.guess.replaces,
+                "guess": one.guess.source,
+                "samples": one.n_samples,
+                "correction": round(one.correction, 3),
+            }
+            for one in learned
+        ],
         "settings": settings.model_dump(),
     }
     (output / "finetune.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return result
+
+
+def _learned(
+    network: DefectNetwork, config: ModelConfig, measurements: pa.Table, responses: str | None, file: Path
+) -> tuple[Learned, ...]:
+    library = response_library(responses)
+    if network.comparer is None or library is None:
+        return ()
+    learned = learn_responses(measurements, Comparison(network.comparer, config.comparison, library))
+    if learned:
+        write_learned(learned, library, file)
+    return tuple(learned)
 
 
 def _described(config: ModelConfig, data: SpectraArrays, known: NDArray[np.bool_]) -> ModelConfig:

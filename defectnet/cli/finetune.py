@@ -21,6 +21,10 @@ def finetune(
     benchmark: Annotated[
         Path | None, typer.Option(help="Labelled spectra of the base's own kind, to measure what was forgotten.")
     ] = None,
+    responses: Annotated[
+        str,
+        typer.Option(help="Library in which hosts are looked up: packaged, a file, a folder, or none."),
+    ] = "packaged",
     register: Annotated[bool, typer.Option(help="Register the result with the alias `challenger`.")] = True,
 ) -> None:
     """Fine-tune a model on 5 to 50 labelled spectra; how long is decided by leaving each of them out in turn.
@@ -28,6 +32,9 @@ def finetune(
     A CSV of labels has the columns file, host, dopants and, where needed, reference, unit and kind, one spectrum a
     line: `si95ge05.csv,Si,Ge=5%,si.csv,meV,neutron`. The result is registered as a challenger with its lineage;
     `defectnet promote VERSION` promotes it.
+
+    Of hosts in the response library, samples with a reference also tell the dopants' responses. They are written to
+    OUTPUT/responses.parquet, and used by `--responses packaged,OUTPUT/responses.parquet`; other hosts' answers stay.
 
     Example: defectnet finetune released labels.csv --benchmark data --output runs/mine
     """
@@ -47,7 +54,7 @@ def finetune(
     spectra = None if benchmark is None else read_spectra(benchmark)
     with tempfile.TemporaryDirectory() as folder:
         start, version = fetch(ModelReference.parse(base, field="base"), folder)
-        done = run(start, pa.concat_tables(tables), output, settings, benchmark=spectra)
+        done = run(start, pa.concat_tables(tables), output, settings, benchmark=spectra, responses=responses)
     console = Console()
     if done.epochs == 0:
         console.print("the measurements left out were answered best by the base itself: it is kept", highlight=False)
@@ -56,6 +63,12 @@ def finetune(
     for mode, f1 in (done.forgetting or {}).items():
         console.print(f"benchmark, {mode}: F1 {f1['base']} before, {f1['finetuned']} after", highlight=False)
     console.print(f"model: {done.artifact}", highlight=False, soft_wrap=True)
+    for one in done.learned:
+        said = f"response of {one.host_id} to {one.guess.element} learned from {one.n_samples} samples"
+        console.print(f"{said} ({one.guess.source} was off by {one.correction:.0%})", highlight=False)
+    if done.learned:
+        said = f"ask with --responses {responses},{output / 'responses.parquet'}"
+        console.print(said, highlight=False, soft_wrap=True)
     if register:
         sums = ",".join(dataset_sha256(path)[:16] for path in data)
         tags = {"finetuned_from": f"{MODEL_NAME}/{version}" if version else base, "finetuned_on": sums}

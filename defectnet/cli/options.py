@@ -95,7 +95,9 @@ Model = Annotated[
 Device = Annotated[str, typer.Option(help="Where the network runs, as torch names it: cpu, cuda, cuda:1.")]
 Responses = Annotated[
     str,
-    typer.Option(help="Responses of known hosts to compare with: a file or folder, packaged, or none.", metavar="PATH"),
+    typer.Option(
+        help="Responses to compare with: packaged, files or folders (joined by commas), or none.", metavar="PATH"
+    ),
 ]
 Plot = Annotated[Path | None, typer.Option(help="Also draw the spectrum beside its verdict into this PNG.")]
 Report = Annotated[Path | None, typer.Option(help="Also write one HTML page with everything, for a logbook.")]

@@ -72,6 +72,7 @@ def _packed(responses: Sequence[StoredResponse], host: HostResponses) -> dict[st
     change = np.zeros((len(responses), n))
     weighted = np.full_like(change, np.nan)
     for place, one in enumerate(responses):
+        assert one.change is not None  # springs always have one
         change[place, : one.change.size] = one.change
         if one.change_neutron is not None:
             weighted[place] = np.pad(one.change_neutron, (0, n - one.change_neutron.size))

@@ -50,11 +50,11 @@ _SUBSTITUTION = pa.struct(
     [
         pa.field("element", pa.string()),
         pa.field("replaces", pa.string()),
-        pa.field("source", pa.string()),  # "endmember", "potential:NAME", "springs" or "masses"
+        pa.field("source", pa.string()),  # "endmember", "measured", "potential:NAME", "springs" or "masses"
         pa.field("concentration", pa.float32()),  # fraction of all atoms
         pa.field("strain", pa.float32()),  # linear, at this concentration
         pa.field("imaginary_weight", pa.float32()),
-        pa.field("change", _CURVE),  # of the normalised density, for each unit of concentration
+        pa.field("change", _CURVE),  # of the normalised density, for each unit of concentration; null if not measured
         pa.field("change_neutron", _CURVE),  # null where a cross-section is unknown
     ]
 )
@@ -112,7 +112,7 @@ class StoredResponse:
 
     Attributes:
         change, change_neutron: shape (m,), modes per THz of the normalised density (3 modes) for each unit of
-            concentration; zero beyond the last.
+            concentration; zero beyond the last; None where it is not known.
     """
 
     element: str
@@ -121,7 +121,7 @@ class StoredResponse:
     concentration: float
     strain: float
     imaginary_weight: float
-    change: Array
+    change: Array | None
     change_neutron: Array | None
 
     def change_of(self, kind: str) -> Array | None:
@@ -131,12 +131,10 @@ class StoredResponse:
 
 def _stored(one: Mapping[str, Any]) -> StoredResponse:
     plain = {name: one[name] for name in ("element", "replaces", "source", "concentration", "strain")}
-    change = _unpacked(one["change"], "<i1")
-    assert change is not None
     return StoredResponse(
         **plain,
         imaginary_weight=one["imaginary_weight"],
-        change=change,
+        change=_unpacked(one["change"], "<i1"),
         change_neutron=_unpacked(one["change_neutron"], "<i1"),
     )
 
@@ -249,6 +247,11 @@ class ResponseLibrary:
         files = response_files(source)
         return cls(shared_tables(files, read_responses, version=LIBRARY_VERSION, kind="responses"))
 
+    @classmethod
+    def joined(cls, parts: Sequence["ResponseLibrary"]) -> "ResponseLibrary":
+        """Several libraries as one; a host of several has the responses of all, its densities from the first."""
+        return cls([table for part in parts for table in part._tables])
+
     def __len__(self) -> int:
         return len(self._places)
 
@@ -266,6 +269,15 @@ class ResponseLibrary:
     def of_formula(self, formula: str) -> list[str]:
         """The ids of the hosts of this composition."""
         return list(self._formulas.get(Host(formula).formula, ()))
+
+    def rows_of(self, names: Sequence[str]) -> pa.Table:
+        """The rows of these hosts, with the columns of `RESPONSES_SCHEMA`."""
+        places = sorted(place for name in names for place in self._places.get(name, ()))
+        chosen = [
+            table.take(pa.array([row for at, row in places if at == number], pa.int64()))
+            for number, table in enumerate(self._tables)
+        ]
+        return pa.concat_tables(chosen)
 
     def host(self, host_id: str) -> HostResponses:
         """One host.

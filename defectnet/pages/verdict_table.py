@@ -10,7 +10,12 @@ from defectnet.prediction import CANNOT_TELL, why_undecided, worth_showing
 
 __all__ = ["fit_sentence", "verdict_table"]
 
-_SOURCES = {"endmember": "between DFT crystals", "springs": "estimated from chemistry", "masses": "masses alone"}
+_SOURCES = {
+    "endmember": "between DFT crystals",
+    "measured": "learned from your samples",
+    "springs": "estimated from chemistry",
+    "masses": "masses alone",
+}
 _CAPTION = "at.%: share of all atoms if the element is present, with its 90 % interval; p: probability that it is"
 
 

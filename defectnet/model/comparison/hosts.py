@@ -15,7 +15,7 @@ from defectnet.model.comparison.comparer import N_ABOUT, SOURCES
 from defectnet.model.features import element_index
 from defectnet.model.prior import substitutions
 
-__all__ = ["SWELLING", "Entry", "HostOnAxis", "source_class", "swollen"]
+__all__ = ["MEASURED", "SWELLING", "Entry", "HostOnAxis", "source_class", "swollen"]
 
 Array = NDArray[np.float64]
 
@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 _UNEXPECTED, _UNEXPECTED_RATIO = -14.0, -3.0
 _LEAST_WEIGHT = 1e-6
 _SPRINGS = "springs"
+# The source of responses that were learned from samples whose doping is known.
+MEASURED = "measured"
 # Of what `swollen` says, how much is added to springs: fitted to end members by `make strain`. It is less than a
 # crystal's Grüneisen parameters would have it, for how stiff the dopant's own bonds are the springs know.
 SWELLING = 0.44
@@ -40,7 +42,9 @@ def swollen(density: Array) -> Array:
 
 
 def source_class(source: str) -> str:
-    """The class of a response's source: every potential is one."""
+    """The class of a response's source: every potential is one; what was measured is as good as an end member."""
+    if source == MEASURED:
+        return SOURCES[0]
     return "potential" if source.startswith("potential:") else source
 
 
@@ -76,6 +80,11 @@ class Entry:
     def log_prior(self) -> float:
         """The prior as the greedy choice counts it."""
         return 0.5 * min(max(self.log_weight, -8.0), 0.0)
+
+
+def _rank(entry: Entry) -> tuple[int, bool]:
+    """Smaller is better: the class of its source, and in it what was measured first."""
+    return SOURCES.index(source_class(entry.source)), entry.source != MEASURED
 
 
 class HostOnAxis:
@@ -161,7 +170,7 @@ class HostOnAxis:
         if source not in self._stood:
             found = []
             for _, sources in sorted(self.entries.items()):
-                ranked = sorted(sources.values(), key=lambda entry: SOURCES.index(source_class(entry.source)))
+                ranked = sorted(sources.values(), key=_rank)
                 ranked = [entry for entry in ranked if source is None or source_class(entry.source) == source]
                 if not ranked:
                     continue
