@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from defectnet.model.comparison.batches import flags_of, most_promising, stacked
+from defectnet.model.comparison.calibration import MOST_TOGETHER
 from defectnet.model.comparison.comparer import SOURCES, ComparerInputs
 from defectnet.model.comparison.hosts import Entry, source_class
 from training.comparison.differences import SourceErrors, host_parts
@@ -16,8 +17,8 @@ from training.comparison.rows import ComparisonRows, Floats, Substitutions
 
 __all__ = ["Batch", "BatchMaker", "Question", "labels_of"]
 
-# Most that the dopants of a mixture of two rows may hold together, and how many there may be.
-_MOST_TOGETHER, _MOST_DOPANTS = 0.4, 6
+# How many dopants a mixture of two rows may have.
+_MOST_DOPANTS = 6
 # Of a row that stands alone, how often it is diluted, and to what share at least.
 _DILUTED, _LEAST_DILUTION = 0.25, 0.15
 # Samples that are made of responses: dopants, their amounts, and how far end members are from another cell of theirs
@@ -104,7 +105,7 @@ class BatchMaker:
             key: one * first.get(key, 0.0) + two * rows.truth[other].get(key, 0.0)
             for key in sorted({*first, *rows.truth[other]})
         }
-        if same != neutron or sum(together.values()) > _MOST_TOGETHER or len(together) > _MOST_DOPANTS:
+        if same != neutron or sum(together.values()) > MOST_TOGETHER or len(together) > _MOST_DOPANTS:
             return sample, dict(first)
         return reference + one * (sample - reference) + two * (second - beside), together
 
@@ -166,7 +167,7 @@ class BatchMaker:
         count = min(int(rng.integers(1, _MOST_MADE_UP + 1)), len(entries))
         low, high = np.log(_MADE_UP_AMOUNTS)
         amounts = np.exp(rng.uniform(low, high, count))
-        amounts *= min(1.0, _MOST_TOGETHER / float(amounts.sum()))
+        amounts *= min(1.0, MOST_TOGETHER / float(amounts.sum()))
         sample, host = reference.astype(np.float64), host_parts(reference)
         truth: Substitutions = {}
         for place, amount in zip(

@@ -8,7 +8,16 @@ from pydantic import Field
 
 from defectnet.settings import Settings
 
-__all__ = ["FOUND", "ComparisonCalibration", "LogitMap", "any_of", "any_of_each", "interval", "strangeness"]
+__all__ = [
+    "FOUND",
+    "MOST_TOGETHER",
+    "ComparisonCalibration",
+    "LogitMap",
+    "any_of",
+    "any_of_each",
+    "interval",
+    "strangeness",
+]
 
 Floats = NDArray[np.float64]
 
@@ -16,6 +25,8 @@ Floats = NDArray[np.float64]
 FOUND = 0.5
 _LOGIT_LIMIT = 13.8
 _STRANGENESS_POWER = 4.0
+# Most that the dopants of a training sample hold together, fraction of all atoms; no amount is answered beyond it.
+MOST_TOGETHER = 0.4
 # A Gaussian's own 90 %.
 _GAUSSIAN_FACTOR = 1.645
 
@@ -78,13 +89,14 @@ def interval(log_mean: Floats, log_spread: Floats, factor: Floats | float) -> tu
     """A concentration and the ends of its interval, fractions of all atoms, each in the shape of `log_mean`.
 
     Args:
-        log_mean: natural log of the concentration.
+        log_mean: natural log of the concentration, held below `MOST_TOGETHER`.
         log_spread: natural log of the standard deviation of `log_mean`.
         factor: multiple of it that covers 90 %.
     """
+    log_mean = np.minimum(log_mean, np.log(MOST_TOGETHER))
     margin = np.exp(log_spread) * factor
     low, high = np.exp(log_mean - margin), np.exp(log_mean + margin)
-    return np.minimum(np.exp(log_mean), 1.0), low, np.minimum(high, 1.0)
+    return np.exp(log_mean), low, np.minimum(high, 1.0)
 
 
 def strangeness(unexplained: float, calibration: ComparisonCalibration) -> float:
