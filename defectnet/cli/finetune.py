@@ -64,7 +64,8 @@ def finetune(
         console.print(f"benchmark, {mode}: F1 {f1['base']} before, {f1['finetuned']} after", highlight=False)
     console.print(f"model: {done.artifact}", highlight=False, soft_wrap=True)
     for one in done.learned:
-        said = f"response of {one.host_id} to {one.guess.element} learned from {one.n_samples} samples"
+        samples = "1 sample" if one.n_samples == 1 else f"{one.n_samples} samples"
+        said = f"response of {one.host_id} to {one.guess.element} learned from {samples}"
         console.print(f"{said} ({one.guess.source} was off by {one.correction:.0%})", highlight=False)
     if done.learned:
         said = f"ask with --responses {responses},{output / 'responses.parquet'}"

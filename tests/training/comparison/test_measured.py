@@ -1,5 +1,6 @@
 """Responses learned from samples whose doping is known."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,16 @@ from support.responses import made_up_hosts, made_up_library, made_up_rows
 
 from defectnet.errors import InputError
 from defectnet.io.response_library import RESPONSES_SCHEMA, ResponseLibrary
+from defectnet.model.artifact import ModelConfig, save_artifact
 from defectnet.model.comparison.answer import Comparison
 from defectnet.model.comparison.axis import WIDTHS
 from defectnet.model.comparison.calibration import ComparisonCalibration
 from defectnet.model.comparison.comparer import Comparer, ComparerSettings
 from defectnet.model.comparison.hosts import MEASURED, HostOnAxis
+from defectnet.model.network import DefectNetwork, NetworkSettings
 from defectnet.responses import response_library
 from training.comparison.measured import Learned, learn_responses, write_learned
+from training.finetune import FinetuneSettings, finetune
 
 
 def springs_alone() -> ResponseLibrary:
@@ -85,3 +89,28 @@ def test_too_few_or_unusable_samples_tell_nothing() -> None:
 def test_a_library_that_is_joined_keeps_its_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         response_library(f"packaged,{tmp_path / 'nowhere.parquet'}")
+
+
+def test_finetune_writes_what_it_learned(tmp_path: Path) -> None:
+    settings, compares = (
+        NetworkSettings(width=32, heads=2, encoder_layers=1, decoder_layers=1, stem_channels=8),
+        ComparerSettings(width=16, layers=1, heads=2),
+    )
+    config = ModelConfig(network=settings, comparer=compares)
+    network = DefectNetwork(settings, config.grid, compares)
+    save_artifact(tmp_path / "base", network=network, config=config, card="# Base")
+    library = tmp_path / "library.parquet"
+    springs = made_up_hosts(sources=("springs",))
+    pa.parquet.write_table(pa.Table.from_pylist(springs, schema=RESPONSES_SCHEMA), library)
+    short = FinetuneSettings(epochs=1, draws=1)
+    done = finetune(tmp_path / "base", made_up_rows(4), tmp_path / "own", short, responses=str(library))
+    told = json.loads((tmp_path / "own" / "finetune.json").read_text(encoding="utf-8"))["responses"]
+    assert (
+        {one["host_id"] for one in told} == {one.host_id for one in done.learned} == {row["host_id"] for row in springs}
+    )
+    both = response_library(f"{library},{tmp_path / 'own' / 'responses.parquet'}")
+    assert both is not None
+    assert MEASURED in {one.source for one in both.host("made-up-MgO").responses}
+    alone = finetune(tmp_path / "base", made_up_rows(4), tmp_path / "none", short)
+    assert not alone.learned
+    assert not (tmp_path / "none" / "responses.parquet").exists()
