@@ -25,7 +25,7 @@ NEP89_WHEEL := neptrainkit==2.5.4
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo pipeline test test-cluster lint lock audit formats docs wheel-test screenshots house bench-potentials \
-	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-comparison bench-asking bench-predictor bench-curves bench-search \
+	bench-sampling bench-physics bench-responses bench-simulate ordered-pairs bench-dataset bench-model bench-comparison bench-comparison-curves bench-asking bench-predictor bench-curves bench-search \
 	bench-training \
 	bench-limit springs strain bench-hosts bench-check bench-transfer bench-finetune bench-sige bench-alloys-read bench-mgb2 bench-readers bench-score bench-beside \
 	bench-page bench-hosts-service \
@@ -122,6 +122,9 @@ bench-model: $(STAMP)  ## the released model, baselines and the precursor on uns
 
 bench-comparison: $(STAMP)  ## answers by comparison on unseen hosts, by regime, beside their control and unlearned unmixing
 	$(RUN) -W ignore benchmarks/comparison.py
+
+bench-comparison-curves: $(STAMP)  ## answers by comparison against the number of hosts, and without parts of the training (half an hour)
+	$(RUN) -W ignore benchmarks/comparison_curves.py
 
 bench-asking: $(STAMP)  ## the released model asked as users ask: spoilt spectra, computed references, pristine crystals
 	$(RUN) -W ignore benchmarks/asking.py
