@@ -1,9 +1,10 @@
 """What the network that compares owes to the number of hosts, to mismatch in training, and to how sources differ.
 
 Each variant is trained anew for the same number of steps, and judged on the test hosts: hard lists by the label's
-source and by another, likely others by springs; "spoilt" are the same hard lists with axes, widths, noise and references
-as `training/comparison/mismatch.py` spoils them. Unlearned unmixing, the same for any number of hosts, stands in
-`comparison.json`. Runs go on from their checkpoints in runs/comparison-curves; half an hour on one core.
+source and by another, likely others by springs; "spoilt" are the same hard lists with axes, widths, noise and
+references as `training/comparison/mismatch.py` spoils them. Unlearned unmixing, the same for any number of hosts,
+stands in `comparison.json`. Runs go on from their checkpoints in runs/comparison-curves; half an hour on one core.
+
     make bench-comparison-curves
 """
 
