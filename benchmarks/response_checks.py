@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from writing import say
 
+from datagen.dopants import Replacement
 from datagen.endmembers import find_endmembers
+from datagen.methods import Masses
 from datagen.parents import Parent, load_parents
 from datagen.potential_responses import potential_responses
 from datagen.potentials import Potential, load_potential
@@ -151,7 +153,10 @@ def few(
 
 
 def cost(parents: str, folders: list[str], limit: int | None) -> dict[str, Any]:
-    """Processor seconds of a fragment, and of a host with twenty candidates by each source."""
+    """Processor seconds of a fragment, and of a host with twenty candidates by each source.
+
+    Twenty of end members and of Nequix are extrapolated from what the host has, and from three fragments.
+    """
     potential = load_potential(nequix_beside(parents))
     rows = []
     for host, load, ends in few(parents, folders, min(limit or 5, 5)):
@@ -159,9 +164,11 @@ def cost(parents: str, folders: list[str], limit: int | None) -> dict[str, Any]:
         dynamics = HostDynamics(host)
         row: dict[str, Any] = {"host": host.host.formula}
         row["cell_s"] = _seconds(lambda dynamics=dynamics: dynamics.cell)
-        row["springs_s"] = _seconds(lambda dynamics=dynamics, pairs=pairs: dilute_responses(dynamics, pairs))
+        row["masses_20_s"] = _seconds(lambda dynamics=dynamics, pairs=pairs: _masses(dynamics, pairs))
+        row["springs_20_s"] = _seconds(lambda dynamics=dynamics, pairs=pairs: dilute_responses(dynamics, pairs))
         row["endmembers"] = len(ends)
         row["endmembers_s"] = _seconds(lambda d=dynamics, ends=ends, load=load: endmember_responses(d, ends, load))
+        row["endmembers_20_s"] = round(CANDIDATES * row["endmembers_s"] / max(1, len(ends)), 1)
         try:
             row |= _nequix_cost(dynamics, potential, pairs)
         except SimulationError as error:
@@ -173,8 +180,17 @@ def cost(parents: str, folders: list[str], limit: int | None) -> dict[str, Any]:
     return {
         "seconds_per_fragment": round(float(np.median(fragments)), 1) if rows else None,
         "calls_per_fragment": round(float(np.median([row["calls"] for row in rows])), 1) if rows else None,
+        "seconds_of_20_candidates": {
+            source: round(float(np.median([row[f"{source}_20_s"] for row in rows])), 1) if rows else None
+            for source in ("masses", "springs", "endmembers", "nequix")
+        },
         "cost": rows,
     }
+
+
+def _masses(dynamics: HostDynamics, pairs: list[tuple[str, str]]) -> None:
+    for replaces, element in pairs:
+        dynamics.responses(Masses(), Replacement(element, replaces, 0.0, False), "masses")
 
 
 def _nequix_cost(dynamics: HostDynamics, potential: Potential, pairs: list[tuple[str, str]]) -> dict[str, float]:

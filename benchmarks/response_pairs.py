@@ -41,6 +41,7 @@ GOOD = 0.9
 BOND_CHANGE = (0.1, 0.3)
 # Linear misfit of the end member: edges of the groups.
 STRAIN = (0.02, 0.04)
+FINE_STRAIN = (0.01, 0.02, 0.03, 0.04, 0.05)
 # Structures of fewer pairs are not a group of their own.
 PAIRS_OF_A_STRUCTURE = 6
 
@@ -197,19 +198,21 @@ def agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def grouped(rows: list[dict[str, Any]], name: str, edges: tuple[float, ...]) -> dict[str, Any]:
+def grouped(
+    rows: list[dict[str, Any]], name: str, edges: tuple[float, ...], sources: tuple[str, ...] = SOURCES
+) -> dict[str, Any]:
     """Medians over the rows between edges of the size of a figure."""
     bounds = [0.0, *edges, float("inf")]
     return {
-        f"{low:g} to {high:g}": cosines([row for row in rows if name in row and low <= abs(row[name]) < high])
+        f"{low:g} to {high:g}": cosines([row for row in rows if name in row and low <= abs(row[name]) < high], sources)
         for low, high in pairwise(bounds)
     }
 
 
-def cosines(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def cosines(rows: list[dict[str, Any]], sources: tuple[str, ...] = SOURCES) -> dict[str, Any]:
     """How many rows, and the median cosine of each source."""
     headline = str(SMOOTHING[-1])
-    return {"n": len(rows)} | {source: median(rows, source, headline, "cosine") for source in SOURCES}
+    return {"n": len(rows)} | {source: median(rows, source, headline, "cosine") for source in sources}
 
 
 def stored(library: ResponseLibrary) -> dict[str, Any]:
@@ -230,10 +233,8 @@ def stored(library: ResponseLibrary) -> dict[str, Any]:
             "nequix_share_of_pairs_from_0.9": round(
                 float(np.mean([row["nequix"][headline]["cosine"] >= GOOD for row in rows])), 3
             ),
-            "by_kind_of_structure": {
-                name: {"n": len(some)} | {source: median(some, source, headline, "cosine") for source in STORED}
-                for name, some in _by_kind(rows).items()
-            },
+            "by_strain": grouped(rows, "strain", FINE_STRAIN, STORED),
+            "by_kind_of_structure": {name: cosines(some, STORED) for name, some in _by_kind(rows).items()},
         }
     }
 
@@ -262,6 +263,9 @@ def _stored_of(host: HostResponses) -> Iterator[dict[str, Any]]:
             continue  # the cell of one of them was unstable there
         kind = f"{Composition(host.formula).anonymized_formula}, space group {host.space_group}"
         row = {"host_id": host.host_id, "host": host.formula, "kind": kind, "replaces": replaces, "element": element}
+        on_sublattice = sum(site.count for site in host.sites if site.element == replaces)
+        share = on_sublattice / sum(site.count for site in host.sites)
+        row["strain"] = end.strain / end.concentration * share  # of the end member: the dopant on the whole sublattice
         row["nequix"] = alike(asked.change, end.change, host.dos.size)
         for one in by_source.get("springs", [])[:1]:
             row["springs"] = alike(one.change, end.change, host.dos.size)

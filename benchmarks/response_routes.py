@@ -52,11 +52,13 @@ def routes(parents: str, rows: list[dict[str, Any]], ends: Ends, limit: int | No
     done = {_key(row) for row in found}
     wanted = [row for row in _chosen(rows) if _key(row) not in done][:limit]
     potential = load_potential(nequix_beside(parents)) if wanted else None
-    loaders = dict(load_parents(parents, sorted({name for row in wanted for name in _names(row, ends)})))
+    loaders = (
+        dict(load_parents(parents, sorted({name for row in wanted for name in _names(row, ends)}))) if wanted else {}
+    )
     for row in wanted:
         host, end = (loaders[name]() for name in _names(row, ends))
-        one = {name: row[name] for name in ("host_id", "host", "structure", "replaces", "element", "strain")}
-        one["both"] = row["nequix"][_HEADLINE]
+        one: dict[str, Any] = {name: row[name] for name in ("host_id", "host", "replaces", "element")}
+        one |= _of_pair(row)
         try:
             assert potential is not None
             one |= _two_steps(host, end, (row["replaces"], row["element"]), potential)
@@ -65,7 +67,13 @@ def routes(parents: str, rows: list[dict[str, Any]], ends: Ends, limit: int | No
         found.append(one)
         keep(KEPT, [one])
         say(f"{one}")
-    return {"routes": sorted((row for row in found if "route" in row), key=lambda row: row["both"]["cosine"])}
+    known = {_key(row): row for row in rows}
+    named = [row | _of_pair(known[_key(row)]) if _key(row) in known else row for row in found if "route" in row]
+    return {"routes": sorted(named, key=lambda row: row["both"]["cosine"])}
+
+
+def _of_pair(row: dict[str, Any]) -> dict[str, Any]:
+    return {"structure": row["structure"], "strain": row["strain"], "both": row["nequix"][_HEADLINE]}
 
 
 def _key(row: dict[str, Any]) -> tuple[str, str, str]:

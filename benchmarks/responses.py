@@ -153,9 +153,7 @@ def _picture(rows: list[dict[str, Any]]) -> None:
         for place, some in enumerate(structures.values()):
             values = [row[source][headline]["cosine"] for row in some if source in row]
             axes[2].plot(values, np.full(len(values), place + 0.18 * (shift - 1.5)), ".", color=colour, ms=4)
-    axes[0].set(
-        xlabel="share of pairs", ylabel=f"cosine with the end member, sigma {headline}/{PARTS_OF_TOP} of the top"
-    )
+    axes[0].set(xlabel="share of pairs", ylabel=f"cosine with the end member, {headline}/{PARTS_OF_TOP}")
     axes[1].set(xlabel="linear misfit of the end member, %")
     axes[2].set(xlabel="cosine with the end member", xlim=(-0.6, 1.02), yticks=range(len(structures)))
     axes[2].set_yticklabels([f"{name} ({len(some)})" for name, some in structures.items()], fontsize=7)
