@@ -43,8 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     sizes = sorted(parser.parse_args().rows)
-    columns = ("rows", "rows_per_s", "share_of_limit", "cpu_share_of_limit", "limit_rows_per_s", "peak_rss_mb")
-    result: dict[str, list[float]] = {name: [] for name in columns}
+    runs: list[dict[str, float]] = []
     for n_rows in sizes:
         with tempfile.TemporaryDirectory(dir=runs_folder()) as folder:
             make_spectra(Path(folder) / "in", n_rows)
@@ -52,7 +51,7 @@ def main() -> None:
             run = score(Path(folder) / "in", Path(folder) / "out", n_rows)
             after = limit(Path(folder) / "in")
         rows_per_s, cpu_s_per_row = ((a + b) / 2 for a, b in zip(before, after, strict=True))
-        figures = {
+        figures: dict[str, float] = {
             "rows": n_rows,
             "rows_per_s": run["rows_per_s"],
             "share_of_limit": round(run["rows_per_s"] / rows_per_s, 3),
@@ -60,10 +59,9 @@ def main() -> None:
             "limit_rows_per_s": round(rows_per_s, 1),
             "peak_rss_mb": run["peak_rss_mb"],
         }
-        for name, value in figures.items():
-            result[name].append(value)
+        runs.append(figures)
         print(figures, flush=True)  # noqa: T201
-        write_result("score", result | {"workers": WORKERS})
+        write_result("score", figures | {"workers": WORKERS, "runs": runs})
 
 
 def runs_folder() -> Path:
