@@ -23,7 +23,7 @@ from defectnet.model.comparison.features import axis_directions
 from defectnet.model.comparison.fused import FusedComparer
 from defectnet.model.comparison.hosts import HostOnAxis
 from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register
-from defectnet.model.comparison.verdicts import Verdicts, judged
+from defectnet.model.comparison.verdicts import SourceMaps, Verdicts, judged
 from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.unmixing import unmix
 from defectnet.prediction import (
@@ -144,6 +144,7 @@ class Comparison:
     ) -> None:
         self._known, self._precision = known, precision
         self._comparer, self._calibration = comparer.eval(), calibration
+        self._maps = SourceMaps(calibration)
         self._device = next(comparer.parameters()).device
         # Elsewhere, and in fewer digits, the layers take the time and not the number of operations.
         plain = self._device.type == "cpu" and precision == "float32"
@@ -217,11 +218,11 @@ class Comparison:
             np.stack([getattr(one, name) for one in placed]) for name in ("change", "pristine", "directions")
         )
         lists = [one.candidates for one in placed]
-        seen = changes @ _WEIGHTED_SMOOTHING
+        seen = (torch.from_numpy(changes).double() @ torch.from_numpy(_WEIGHTED_SMOOTHING)).numpy()
         kept = sifted(seen.astype(np.float32), lists, flags[:, 2] > 0)
         numbers, unexplained = self._compared(changes, pristine, directions, lists, kept, flags)
         listed = [query.candidates is not None for query in queries]
-        verdicts = judged(lists, kept, numbers, listed, self._calibration, least)
+        verdicts = judged(lists, kept, numbers, listed, self._maps, least)
         moved = np.clip(0.5 * np.abs(seen * _ROOT).sum(axis=1) / MODES_PER_ATOM, 0.0, 1.0).tolist()
         explained = _explained(lists, verdicts, seen)
         return [

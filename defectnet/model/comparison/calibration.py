@@ -16,6 +16,7 @@ __all__ = [
     "any_of",
     "any_of_each",
     "interval",
+    "of_logit",
     "strangeness",
 ]
 
@@ -31,6 +32,11 @@ MOST_TOGETHER = 0.4
 _GAUSSIAN_FACTOR = 1.645
 
 
+def of_logit(mapped: Floats) -> Floats:
+    """Probabilities of calibrated logits, in their shape; none is quite 0 or 1."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.minimum(np.maximum(mapped, -_LOGIT_LIMIT), _LOGIT_LIMIT))))
+
+
 class LogitMap(Settings):
     """p = sigmoid(slope · logit + offset)."""
 
@@ -39,8 +45,7 @@ class LogitMap(Settings):
 
     def probability(self, logit: Floats) -> Floats:
         """Calibrated probabilities, in the shape of `logit`."""
-        mapped = np.clip(self.slope * logit + self.offset, -_LOGIT_LIMIT, _LOGIT_LIMIT)
-        return np.asarray(1.0 / (1.0 + np.exp(-mapped)))
+        return of_logit(self.slope * logit + self.offset)
 
 
 class ComparisonCalibration(Settings):

@@ -28,6 +28,10 @@ Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
 
 
+# Spectra of one list that are sifted together: more, and numpy's products would start threads.
+_SIFTED_AT_ONCE = 16
+
+
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """What stands for a list of elements.
@@ -130,7 +134,8 @@ def sifted(
             rows_of.setdefault(id(lists[row]), []).append(row)
     if not rows_of:
         return kept
-    groups = [(lists[rows[0]], rows) for rows in rows_of.values()]
+    starts = [(rows, at) for rows in rows_of.values() for at in range(0, len(rows), _SIFTED_AT_ONCE)]
+    groups = [(lists[rows[0]], rows[at : at + _SIFTED_AT_ONCE]) for rows, at in starts]
     n, k = max(len(rows) for _, rows in groups), max(len(one.entries) for one, _ in groups)
     start = np.zeros((len(groups), n, k), dtype=np.float32)
     step = np.zeros((len(groups), k, k), dtype=np.float32)

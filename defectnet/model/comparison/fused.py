@@ -122,10 +122,10 @@ class FusedComparer:
         blocks = [block for block in comparer.blocks if isinstance(block, ComparerBlock)]
         self._blocks = [_fused_block(block, self._width // self._heads) for block in blocks]
         firsts, seconds = ([_linear(_as_linear(block.bias[at])) for block in blocks] for at in (0, 2))
-        self._pair = torch.cat([torch.from_numpy(layer.weight.T) for layer in firsts])
-        self._pair_bias = torch.cat([torch.from_numpy(layer.bias) for layer in firsts])[:, None]
-        self._heard = torch.block_diag(*(torch.from_numpy(layer.weight.T) for layer in seconds))
-        self._heard_bias = torch.cat([torch.from_numpy(layer.bias) for layer in seconds])[:, None]
+        self._pair = np.concatenate([layer.weight.T for layer in firsts])
+        self._pair_bias = np.concatenate([layer.bias for layer in firsts])[:, None]
+        self._heard = torch.block_diag(*(torch.from_numpy(layer.weight.T) for layer in seconds)).numpy()
+        self._heard_bias = np.concatenate([layer.bias for layer in seconds])[:, None]
         self._head = _linear(_as_linear(comparer.head[0]), norm=comparer.norm)
         self._final = _linear(_as_linear(comparer.head[2]))
         self._fine = comparer.fine.numpy()
@@ -201,11 +201,9 @@ class FusedComparer:
     def _biases(self, likeness: Floats, mask: NDArray[np.bool_]) -> list[Floats]:
         """What likenesses add to the attention of every block, for each shape (B, H, K, K)."""
         b, k = mask.shape
-        pairs = torch.from_numpy(likeness.reshape(b, N_VIEWS, k * k))
-        x = torch.baddbmm(self._pair_bias, self._pair.expand(b, -1, -1), pairs)
-        x = torch.from_numpy(_gelu(x.numpy()))
-        x = torch.baddbmm(self._heard_bias, self._heard.expand(b, -1, -1), x)
-        biases = x.numpy().reshape(b, len(self._blocks), self._heads, k, k)
+        pairs = likeness.reshape(b, N_VIEWS, k * k)
+        x = _gelu(_each(self._pair, pairs, self._pair_bias))
+        biases = _each(self._heard, x, self._heard_bias).reshape(b, len(self._blocks), self._heads, k, k)
         if not mask.all():
             np.copyto(biases, _FAR, where=~mask[:, None, None, None])
         return [biases[:, at] for at in range(len(self._blocks))]
@@ -229,6 +227,16 @@ def _product(a: Floats, b: Floats) -> Floats:
     if a.shape[0] * b.size <= _SMALL_PRODUCT:
         return a @ b
     return np.asarray(torch.mm(torch.from_numpy(a), torch.from_numpy(b)).numpy())
+
+
+def _each(weight: Floats, x: Floats, bias: Floats) -> Floats:
+    """A layer whose inputs lie in columns: weight (m, n), x (B, n, places), bias (m, 1)."""
+    if len(x) * x.shape[2] * weight.size <= _SMALL_PRODUCT:
+        found: Floats = weight @ x
+        found += bias
+        return found
+    several = torch.from_numpy(weight).expand(len(x), -1, -1)
+    return np.asarray(torch.baddbmm(torch.from_numpy(bias), several, torch.from_numpy(x)).numpy())
 
 
 def _gelu(x: Floats) -> Floats:

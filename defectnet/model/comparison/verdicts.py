@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of_each, interval
+from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of_each, interval, of_logit
 from defectnet.model.comparison.candidates import Candidates
 from defectnet.model.comparison.comparer import SOURCES
 from defectnet.prediction import ElementVerdict
 
-__all__ = ["Verdicts", "judged"]
+__all__ = ["SourceMaps", "Verdicts", "judged"]
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -30,12 +30,30 @@ class Verdicts:
     sites: dict[str, int]
 
 
+class SourceMaps:
+    """A calibration as tables over `SOURCES`.
+
+    Attributes:
+        logits: shape (2, 2, S), slopes and offsets, without a list and with one.
+        amounts: shape (2, S), shifts of the log concentration and interval factors.
+    """
+
+    def __init__(self, calibration: ComparisonCalibration) -> None:
+        maps = [[calibration.map_of(source, candidates=asked) for source in SOURCES] for asked in (False, True)]
+        self.logits: Array = np.array(
+            [[[getattr(m, name) for m in row] for row in maps] for name in ("slope", "offset")]
+        )
+        self.amounts: Array = np.array(
+            [[of(source) for source in SOURCES] for of in (calibration.shift_of, calibration.factor_of)]
+        )
+
+
 def judged(
     lists: Sequence[Candidates],
     kept: Sequence[Places],
     said: Array,
     listed: Sequence[bool],
-    calibration: ComparisonCalibration,
+    maps: SourceMaps,
     least: float = 0.0,
 ) -> list[Verdicts]:
     """Verdicts on the elements of B spectra; an element that was sifted out has probability 0.
@@ -43,6 +61,7 @@ def judged(
     Args:
         lists, kept: each spectrum's candidates, and which of them the network saw, ascending.
         said: logits, log concentrations and log spreads, shape (3, B, K), filled from the left.
+        maps: of the calibration.
         listed: whether each spectrum was asked with a list.
         least: elements below this probability are not told where there was no list.
     """
@@ -60,14 +79,9 @@ def judged(
     likeliest = np.lexsort((logit, group))[np.append(starts[1:], row.size) - 1]
     row, element, place, source = (values[likeliest] for values in (row, element, place, source))
     asked = np.array(listed)[row]
-    both, p, factor = any_of_each(logit, starts), np.zeros(starts.size), np.zeros(starts.size)
-    shift = np.zeros(starts.size)
-    for number in set(source.tolist()):
-        for with_list in {True, False}.intersection(listed):
-            of = (source == number) & (asked == with_list)
-            p[of] = calibration.map_of(SOURCES[number], candidates=with_list).probability(both[of])
-        factor[source == number] = calibration.factor_of(SOURCES[number])
-        shift[source == number] = calibration.shift_of(SOURCES[number])
+    slope, offset = maps.logits[:, asked.astype(np.int64), source]
+    p = of_logit(slope * any_of_each(logit, starts) + offset)
+    shift, factor = maps.amounts[:, source]
     figures = np.stack([p, *interval(log_mean[likeliest] + shift, log_spread[likeliest], factor)], axis=1)
     told = asked | (p >= least)
     found = []

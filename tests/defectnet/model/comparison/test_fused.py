@@ -148,6 +148,8 @@ def test_the_sieve_keeps_of_many_what_it_keeps_of_each(network):
     for row, places in enumerate(kept):
         (alone,) = sifted(smoothed_coarsely(changes[row : row + 1]), [made[row]], without[row : row + 1])
         assert alone.tolist() == places.tolist()
+    many = sifted(np.repeat(smoothed_coarsely(changes[:1]), 40, axis=0), [made[0]] * 40, np.repeat(without[:1], 40))
+    assert {tuple(places) for places in map(np.ndarray.tolist, many)} == {tuple(kept[0].tolist())}
     given: ComparerInputs = stacked(changes, pristine, lists, flags)
     _, expected = most_promising(given)
     assert [sorted(row) for row in expected[:3].tolist()] == [places.tolist() for places in kept[:3]]
