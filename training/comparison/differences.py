@@ -16,7 +16,7 @@ from defectnet.model.comparison.axis import CENTRES, EVEN_TO, WIDTHS, smoothing
 from defectnet.model.comparison.hosts import Entry
 from training.comparison.rows import ComparisonRows
 
-__all__ = ["Difference", "Differences", "SourceErrors", "host_parts"]
+__all__ = ["Difference", "Differences", "SourceErrors", "host_parts", "sizes_of"]
 
 Floats = NDArray[np.float32]
 
@@ -54,7 +54,7 @@ class Difference:
         own = _own_parts(curves)
         change = np.einsum("cp,cpn->cn", self.parts[:, : own.shape[1]], own) + self.parts[:, own.shape[1] :] @ host
         change += self.rest[:, None] * _units(rest)
-        return np.asarray(curves + _sizes(curves) * change / _ROOTS, dtype=np.float32)
+        return np.asarray(curves + sizes_of(curves) * change / _ROOTS, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Differences:
         parts, rest = [], []
         for density, one, two in _pairs(rows, of, other):
             host, own = host_parts(density), _own_parts(one.curves)
-            away = (two.curves - one.curves) * _ROOTS / np.maximum(_sizes(one.curves), _TINY)
+            away = (two.curves - one.curves) * _ROOTS / np.maximum(sizes_of(one.curves), _TINY)
             for basis, wanted in zip(own, away, strict=True):
                 every = np.concatenate([basis, host])
                 shares = np.linalg.solve(every @ every.T + _RIDGE * np.eye(len(every)), every @ wanted)
@@ -140,9 +140,9 @@ def _own_parts(curves: Floats) -> NDArray[np.float64]:
 
 def _units(curves: NDArray[np.floating]) -> NDArray[np.float64]:
     """Curves (..., N_BINS) of size 1, times the root of the bins' widths: their plain products are integrals."""
-    return np.asarray(curves * _ROOTS / np.maximum(_sizes(curves), _TINY))
+    return np.asarray(curves * _ROOTS / np.maximum(sizes_of(curves), _TINY))
 
 
-def _sizes(curves: NDArray[np.floating]) -> NDArray[np.float64]:
+def sizes_of(curves: NDArray[np.floating]) -> NDArray[np.float64]:
     """Root of the integral of the square, shape (..., 1)."""
     return np.asarray(np.linalg.norm(curves * _ROOTS, axis=-1, keepdims=True))

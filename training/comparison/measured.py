@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
 
 from defectnet.io.response_library import RESPONSES_SCHEMA, HostResponses, ResponseLibrary, packed
 from defectnet.model.comparison.answer import Comparison, Placed
 from defectnet.model.comparison.axis import EDGES, WIDTHS, top_of
-from defectnet.model.comparison.features import response_at
+from defectnet.model.comparison.features import between
 from defectnet.model.comparison.hosts import MEASURED, Entry, source_class
 from defectnet.model.comparison.registration import smeared
 from defectnet.query import Query, iterate_rows
+from training.comparison.differences import sizes_of
 
 __all__ = ["Learned", "learn_responses", "write_learned"]
 
@@ -93,13 +93,13 @@ def _learned(host_id: str, kind: str, samples: Sequence[tuple[Placed, Mapping[st
     amounts = np.array([[truth.get(guess.element, 0.0) for guess in guesses] for _, truth in told])
     changes = np.stack([placed.change.astype(np.float64) for placed, _ in told])
     left = changes.copy()
+    curves = np.stack([guess.curves for guess in guesses])
+    concentrations = np.stack([guess.concentrations for guess in guesses])
     for row, (placed, _) in enumerate(told):
-        seen = smeared(
-            np.stack([_at(guess, c) for guess, c in zip(guesses, amounts[row], strict=True)]), placed.registration
-        )
-        left[row] -= amounts[row] @ seen
+        guessed = between(curves, concentrations, amounts[row]).astype(np.float32)
+        left[row] -= amounts[row] @ smeared(guessed, placed.registration)
     noise = (_SCATTER**2) * float(np.mean(np.square(changes) @ WIDTHS))
-    sizes = np.array([_size(guess.curves[1]) for guess in guesses])
+    sizes = sizes_of(curves[:, 1])[:, 0]
     errors = np.array([_ERRORS[source_class(guess.source)] for guess in guesses]) * np.maximum(
         sizes, sizes.max() * 0.05
     )
@@ -107,6 +107,7 @@ def _learned(host_id: str, kind: str, samples: Sequence[tuple[Placed, Mapping[st
     covariance = np.linalg.inv(amounts.T @ amounts + np.diag(precision))
     corrections = covariance @ amounts.T @ left
     remains = precision * np.diag(covariance)
+    shares = sizes_of(corrections)[:, 0] / np.maximum(sizes, 1e-9)
     return [
         Learned(
             host_id,
@@ -114,7 +115,7 @@ def _learned(host_id: str, kind: str, samples: Sequence[tuple[Placed, Mapping[st
             guess,
             guess.curves.astype(np.float64) + correction,
             int(np.count_nonzero(amounts[:, place])),
-            _size(correction) / max(sizes[place], 1e-9),
+            float(shares[place]),
         )
         for place, (guess, correction) in enumerate(zip(guesses, corrections, strict=True))
         if remains[place] <= _LEAST_CERTAIN
@@ -168,14 +169,3 @@ def _in_thz(curve: NDArray[np.floating], host: HostResponses) -> NDArray[np.floa
     n_bins = int(np.ceil(EDGES[-1] * top / host.frequency_step_thz))
     edges = np.arange(n_bins + 1) * host.frequency_step_thz / top
     return np.asarray(np.diff(np.interp(edges, EDGES, modes)) / host.frequency_step_thz)
-
-
-def _at(guess: Entry, concentration: float) -> Floats:
-    """The guess at a concentration, shape (N_BINS,)."""
-    curves, concentrations = (torch.tensor(values)[None] for values in (guess.curves, guess.concentrations))
-    amounts = torch.tensor([concentration], dtype=torch.float32)
-    return np.asarray(response_at(curves, concentrations, amounts)[0].numpy())
-
-
-def _size(curve: NDArray[np.floating]) -> float:
-    return float(np.sqrt(np.square(curve) @ WIDTHS))

@@ -13,7 +13,7 @@ from defectnet.model.comparison.registration import WIDTHS_TRIED
 from defectnet.settings import Settings
 from defectnet.spectrum import MODES_PER_ATOM
 
-__all__ = ["Mismatch", "MismatchSettings", "bent", "moved_curves"]
+__all__ = ["Mismatch", "MismatchSettings", "bent"]
 
 _CENTRES = torch.tensor(CENTRES, dtype=torch.float32)
 _WIDTHS = torch.tensor(WIDTHS, dtype=torch.float32)
@@ -122,14 +122,14 @@ class Mismatch:
 def bent(density: Tensor, bend: Tensor) -> Tensor:
     """Densities (B, N) seen on an axis that is stretched and bent by `bend`, (B, 3); 3 modes are kept."""
     factor = 1 + bend[:, :1] + bend[:, 1:2] * (math.pi * _WITHIN).sin() + bend[:, 2:] * (2 * math.pi * _WITHIN).sin()
-    return _of_three_modes(moved_curves(density, _CENTRES * factor))
+    return _of_three_modes(_moved(density, _CENTRES * factor))
 
 
 def _of_three_modes(density: Tensor) -> Tensor:
     return density * (MODES_PER_ATOM / (density * _WIDTHS).sum(dim=1, keepdim=True).clamp(min=1e-3))
 
 
-def moved_curves(curves: Tensor, places: Tensor) -> Tensor:
+def _moved(curves: Tensor, places: Tensor) -> Tensor:
     """Curves (B, N) read at `places` (B, N) of their axis, linearly."""
     upper = torch.searchsorted(_CENTRES, places.contiguous()).clamp(1, len(_CENTRES) - 1)
     low, high = _CENTRES[upper - 1], _CENTRES[upper]
