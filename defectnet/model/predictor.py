@@ -17,7 +17,8 @@ from defectnet.io.response_library import KnownHosts
 from defectnet.io.tables import PREDICTIONS_SCHEMA, SPECTRA_SCHEMA, conform
 from defectnet.model.artifact import ModelConfig, load_artifact, read_card
 from defectnet.model.calibration import OOD_LIMIT, ModeCalibration, intervals, ood_score, probabilities
-from defectnet.model.comparison.answer import Answered, Comparison, Placed, cannot_tell, remarks
+from defectnet.model.comparison.answer import Answered, Comparison, cannot_tell, remarks
+from defectnet.model.comparison.placing import Placed
 from defectnet.model.devices import device_named
 from defectnet.model.error_bars import carry_errors
 from defectnet.model.features import element_index, host_vector
@@ -186,7 +187,9 @@ class Predictor:
     def _compared_again(self, query: Query, prediction: Prediction) -> tuple[Placed, Answered] | None:
         if self._comparison is None or prediction.fit is None:
             return None
-        placed = self._comparison.place(query, self._elements(query))
+        (placed,) = self._comparison.placing.place([query], [self._elements(query)])
+        if isinstance(placed, DefectNetError):
+            raise placed
         return None if placed is None else (placed, self._comparison.answer([query], [placed])[0])
 
     def predict_table(self, table: pa.Table, isolate: bool = False) -> pa.Table:
@@ -219,19 +222,17 @@ class Predictor:
             return self._from_spectra(queries, ruled_out)
         results: list[Prediction | None] = [None] * len(queries)
         compared: list[tuple[int, Placed]] = []
-        for place, query in enumerate(queries):
-            try:
-                placed = self._comparison.place(query, self._elements(query))
-            except DefectNetError as error:
-                results[place] = self._failed(query.sample_id, query.host.formula, error)
-                continue
-            if placed is not None and placed.candidates.entries:
+        everywhere = self._comparison.placing.place(queries, [self._elements(query) for query in queries])
+        for place, (query, placed) in enumerate(zip(queries, everywhere, strict=True)):
+            if isinstance(placed, DefectNetError):
+                results[place] = self._failed(query.sample_id, query.host.formula, placed)
+            elif placed is not None and placed.candidates.entries:
                 compared.append((place, placed))
         for place, prediction in self._by_comparison(queries, compared, ruled_out):
             results[place] = prediction
         rest = [place for place, result in enumerate(results) if result is None]
         for place, prediction in zip(rest, self._from_spectra([queries[p] for p in rest], ruled_out), strict=True):
-            doubts = tuple(self._comparison.unlike(queries[place]))
+            doubts = tuple(self._comparison.placing.unlike(queries[place]))
             results[place] = replace(prediction, warnings=(*doubts, *prediction.warnings)) if doubts else prediction
         return [prediction for prediction in results if prediction is not None]
 

@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from defectnet.errors import DefectNetError
 from defectnet.io.response_library import RESPONSES_SCHEMA, HostResponses, ResponseLibrary, packed
-from defectnet.model.comparison.answer import Comparison, Placed
+from defectnet.model.comparison.answer import Comparison
 from defectnet.model.comparison.axis import EDGES, WIDTHS, top_of
 from defectnet.model.comparison.features import between
 from defectnet.model.comparison.hosts import MEASURED, Entry, source_class
+from defectnet.model.comparison.placing import Placed
 from defectnet.model.comparison.registration import smeared
 from defectnet.query import Query, iterate_rows
 from training.comparison.differences import sizes_of
@@ -71,7 +73,9 @@ def learn_responses(measurements: pa.Table, comparison: Comparison) -> list[Lear
         if row.get("error") or row.get("reference_dos") is None:
             continue
         query = Query.from_row({name: value for name, value in row.items() if name != "candidates"})
-        placed = comparison.place(query, sorted(truth))
+        (placed,) = comparison.placing.place([query], [sorted(truth)])
+        if isinstance(placed, DefectNetError):
+            raise placed
         if placed is not None:
             gathered[placed.host.host_id, query.kind].append((placed, dict(truth)))
     return [one for key, samples in sorted(gathered.items()) for one in _learned(*key, samples)]

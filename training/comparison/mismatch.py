@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from defectnet.model.comparison.axis import CENTRES, EVEN_TO, WIDTHS, smearing
-from defectnet.model.comparison.registration import WIDTHS_TRIED
+from defectnet.model.comparison.warping import WIDTHS_TRIED
 from defectnet.settings import Settings
 from defectnet.spectrum import MODES_PER_ATOM
 

@@ -1,28 +1,20 @@
-"""From queries to answers by comparison: find the host, register it, compare, and say what the answer explains."""
+"""From placed queries to answers by comparison: compare, and say what the answer explains."""
 
-import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from threading import Lock
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from defectnet.errors import InputError
 from defectnet.io.response_library import KnownHosts
 from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
 from defectnet.model.comparison.batches import flags_of, on_device
 from defectnet.model.comparison.calibration import ComparisonCalibration, strangeness
 from defectnet.model.comparison.candidates import Candidates, coarse_responses, sifted, together
 from defectnet.model.comparison.comparer import Compared, Comparer, ComparerInputs
-from defectnet.model.comparison.features import axis_directions
 from defectnet.model.comparison.fused import FusedComparer
-from defectnet.model.comparison.hosts import HostOnAxis
-from defectnet.model.comparison.registration import LEAST_LIKENESS, Registration, register
+from defectnet.model.comparison.placing import Placed, Placing
 from defectnet.model.comparison.verdicts import SourceMaps, Verdicts, judged
 from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.unmixing import unmix
@@ -36,59 +28,23 @@ from defectnet.prediction import (
     Fit,
 )
 from defectnet.query import Query
-from defectnet.spectrum import MODES_PER_ATOM, Spectrum
+from defectnet.spectrum import MODES_PER_ATOM
 
-__all__ = ["Answered", "Comparison", "Placed", "cannot_tell", "remarks"]
+__all__ = ["Answered", "Comparison", "cannot_tell", "remarks"]
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
 
-_HOSTS_KEPT, _REGISTRATIONS_KEPT = 256, 512
-# Half a megabyte each without a list.
-_CANDIDATES_KEPT = 128
 # Rival sets are sought among so many of the most probable substitutions, and so many are told.
 _RIVALS, _ALTERNATIVES = 10, 4
 # A computed host whose axis is stretched by more than this to fit the reference is worth a word.
 _NOTABLE_STRETCH = 0.03
 # Candidates that are compared at once: what passes between the network's layers then stays in a core's cache.
 _AT_ONCE = 1152
-_FIX = "name the host of the sample, or leave host_id out"
 _ROOT = np.sqrt(WIDTHS)
 _SMOOTHING = smoothing(COARSE).double().numpy()
 _WEIGHTED_SMOOTHING = _SMOOTHING * _ROOT
-
-
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """A query on the axis of its host.
-
-    Attributes:
-        host, registration: whose axis, and how the measured one lies on it.
-        change, pristine: shape (N_BINS,).
-        directions: shape (5, N_BINS), `axis_directions` of `pristine`.
-        candidates: what stands for the elements that were asked for.
-    """
-
-    host: HostOnAxis
-    registration: Registration
-    change: Floats
-    pristine: Floats
-    directions: Floats
-    candidates: Candidates
-
-
-@dataclass(frozen=True, eq=False)
-class _Laid:
-    """A measured spectrum on a host's axis: how it lies there, and its density, shape (N_BINS,)."""
-
-    registration: Registration
-    density: Array
-
-    @cached_property
-    def directions(self) -> Floats:
-        """Where a wrong axis would move this density, shape (5, N_BINS)."""
-        return _directions(self.density)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,32 +64,12 @@ class Answered:
     sites: dict[str, int]
 
 
-_Made = TypeVar("_Made")
-
-
-class _Recent(Generic[_Made]):
-    """What was made of the last so many keys; threads may share it."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._lock = most, Lock()
-        self._kept: OrderedDict[Hashable, _Made] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
-        """The value of a key, made where it is not there; two threads at once may both make it."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        made = make()
-        with self._lock:
-            self._kept[key] = made
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return made
-
-
 class Comparison:
-    """A trained comparer with the responses of known hosts; safe to share between threads."""
+    """A trained comparer with the responses of known hosts; safe to share between threads.
+
+    Attributes:
+        placing: lays queries onto the axes of these hosts, for `answer`.
+    """
 
     def __init__(
         self,
@@ -142,63 +78,14 @@ class Comparison:
         known: KnownHosts,
         precision: Precision = "float32",
     ) -> None:
-        self._known, self._precision = known, precision
+        self._precision = precision
         self._comparer, self._calibration = comparer.eval(), calibration
         self._maps = SourceMaps(calibration)
         self._device = next(comparer.parameters()).device
         # Elsewhere, and in fewer digits, the layers take the time and not the number of operations.
         plain = self._device.type == "cpu" and precision == "float32"
         self._network = FusedComparer(comparer) if plain else self._by_layers
-        self._hosts: _Recent[HostOnAxis] = _Recent(_HOSTS_KEPT)
-        self._registrations: _Recent[_Laid] = _Recent(_REGISTRATIONS_KEPT)
-        self._candidates: _Recent[Candidates] = _Recent(_CANDIDATES_KEPT)
-
-    def place(self, query: Query, elements: Sequence[str]) -> Placed | None:
-        """Lay a query onto its host's axis; None without a reference, or where no known host fits it.
-
-        Raises:
-            InputError: the host that it names is not known, or of another composition.
-        """
-        fits = self._registrations_of(query)
-        if query.reference is None or not fits:
-            return None
-        host, laid = max(fits, key=lambda fit: fit[1].registration.likeness)
-        if laid.registration.likeness < LEAST_LIKENESS:
-            return None
-        found, reference = laid.registration, laid.density
-        if query.reference_kind == "computed":
-            # The sample's instrument and thermal state are not the calculation's: it is laid onto the host by itself.
-            laid = self._laid(host, query.spectrum, query.kind)
-            found, sample = laid.registration, laid.density
-            if found.likeness < LEAST_LIKENESS:
-                return None
-            reference = found.as_seen(reference)
-            directions = _directions(reference)
-        else:
-            directions = laid.directions
-            sample = found.on_host_axis(query.spectrum)
-        change = sample - reference
-        candidates = self._weighed(host, query, tuple(elements), found)
-        return Placed(host, found, change.astype(np.float32), reference.astype(np.float32), directions, candidates)
-
-    def unlike(self, query: Query) -> Iterator[str]:
-        """What to say of an answer to a query that could not be placed though its host is known."""
-        fits = self._registrations_of(query)
-        if fits and max(laid.registration.likeness for _, laid in fits) < LEAST_LIKENESS:
-            names = ", ".join(host.host_id for host, _ in fits)
-            yield f"the reference is unlike the computed {query.host.formula} ({names}): judged by the spectrum alone"
-
-    def _registrations_of(self, query: Query) -> list[tuple[HostOnAxis, _Laid]]:
-        """The hosts that may be meant, each with the reference on its axis; none without a reference."""
-        if query.reference is None:
-            return []
-        names = [query.host_id] if query.host_id else self._known.of_formula(query.host.formula)
-        hosts = [self._host(name, query.kind) for name in names]
-        for host in hosts if query.host_id else ():  # those of the formula are of it
-            if host.composition != query.host.formula:
-                said = f"{host.host_id} is {host.composition}, not {query.host.formula}"
-                raise InputError(said, fix=_FIX, field="host_id")
-        return [(host, self._laid(host, query.reference, query.kind)) for host in hosts]
+        self.placing = Placing(known)
 
     def answer(self, queries: Sequence[Query], placed: Sequence[Placed], least: float = 0.0) -> list[Answered]:
         """Compare; each of `placed` has at least one candidate.
@@ -306,25 +193,6 @@ class Comparison:
         ]
         return tuple(told[:_ALTERNATIVES])
 
-    def _host(self, name: str, kind: str) -> HostOnAxis:
-        return self._hosts.get((name, kind), lambda: HostOnAxis(self._known.host(name), kind))
-
-    def _laid(self, host: HostOnAxis, spectrum: Spectrum, kind: str) -> _Laid:
-        digest = hashlib.blake2b(spectrum.frequency_thz.tobytes() + spectrum.dos.tobytes(), digest_size=16).digest()
-
-        def lay() -> _Laid:
-            found = register(spectrum, host.density, host.top_thz)
-            return _Laid(found, found.on_host_axis(spectrum))
-
-        return self._registrations.get((host.host_id, kind, digest), lay)
-
-    def _weighed(self, host: HostOnAxis, query: Query, elements: tuple[str, ...], seen: Registration) -> Candidates:
-        def make() -> Candidates:
-            return Candidates.of(host, [one for one in elements if one not in query.host.fractions], seen)
-
-        key = host.host_id, query.kind, elements, seen.width, seen.constant, seen.cut
-        return self._candidates.get(key, make)
-
 
 def cannot_tell(query: Query) -> tuple[str, ...]:
     """Why a query that cannot be compared finds nothing, as a warning; empty where the spectrum alone may find."""
@@ -355,10 +223,6 @@ def remarks(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
     weak = sorted({e for e in found if answered.fit.sources[e] in ("springs", "masses")})
     if weak:
         yield f"the response to {', '.join(weak)} is an estimate from chemistry (springs): its amount is rough"
-
-
-def _directions(density: Array) -> Floats:
-    return np.asarray(axis_directions(torch.from_numpy(density.astype(np.float32))[None])[0].numpy())
 
 
 def _explained(lists: Sequence[Candidates], verdicts: Sequence[Verdicts], seen: Array) -> list[float]:

@@ -18,6 +18,7 @@ __all__ = [
     "EDGES",
     "EVEN_TO",
     "FINE",
+    "LEAST_SMEARING",
     "N_BINS",
     "WIDTHS",
     "derivative",
@@ -42,6 +43,8 @@ CENTRES: Array = 0.5 * (EDGES[1:] + EDGES[:-1])
 # Gaussian widths (sigma) under which changes are compared: about 3 and 8 of the simulator's bins. Under the second, two
 # random configurations of one alloy agree to some 3 % of the change's square.
 FINE, COARSE = 0.012, 0.03
+# No resolution (sigma) is narrower: a third of a bin.
+LEAST_SMEARING = 0.003
 # Share of the modes that may lie above the host's "highest" frequency.
 _ABOVE_TOP = 0.002
 
@@ -84,7 +87,7 @@ def weighted_smoothing(sigma: float) -> Tensor:
 
 def smearing(width: float, constant: float = 0.0) -> Tensor:
     """Shape (N, N): `density @ smearing(...)` is seen with a resolution (sigma) of `constant` + `width` · u."""
-    sigma = np.maximum(constant + width * CENTRES, 0.003)[:, None]
+    sigma = np.maximum(constant + width * CENTRES, LEAST_SMEARING)[:, None]
     shares = np.diff(ndtr((EDGES[None, :] - CENTRES[:, None]) / sigma), axis=1)
     return torch.tensor(shares * WIDTHS[:, None] / WIDTHS[None, :], dtype=torch.float32)
 
