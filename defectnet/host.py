@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import isfinite
 
 from defectnet.chemistry.formula import parse_formula, reduced_formula
@@ -15,6 +15,8 @@ __all__ = ["MAX_CONCENTRATION", "MAX_DEFECTS", "MIN_CONCENTRATION", "Defect", "H
 MIN_CONCENTRATION = 0.002
 MAX_CONCENTRATION = 0.25
 MAX_DEFECTS = 6
+# The spectra of a table are of few hosts.
+_FORMULAS_KEPT = 4096
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class Host:
     formula: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "formula", reduced_formula(parse_formula(self.formula)))
+        # What comes from JSON may be no text; what is kept has no more letters than a formula has.
+        text = self.formula
+        reduced = _reduced(text.strip()) if isinstance(text, str) else reduced_formula(parse_formula(text))
+        object.__setattr__(self, "formula", reduced)
 
     @cached_property
     def counts(self) -> Mapping[str, int]:
@@ -48,6 +53,11 @@ class Host:
     def elements(self) -> tuple[str, ...]:
         """The elements of the host, in the order of the formula."""
         return tuple(self.fractions)
+
+
+@lru_cache(maxsize=_FORMULAS_KEPT)
+def _reduced(formula: str) -> str:
+    return reduced_formula(parse_formula(formula))
 
 
 def nearest_host_element(element: str, host: Host) -> str:

@@ -2,8 +2,8 @@
 
 The responses of one host to many dopants are much alike: a heavier dopant on the same site moves the same modes a
 little farther. Each curve follows the earlier one that it is most like, and its neutron-weighted counterpart follows
-that and the host's density; whole numbers of a step keep the rest. All predictions are linear, so that reading is one
-solution of a triangular system for all curves at once.
+that and the host's density; whole numbers of a step keep the rest. All predictions are linear, of curves that were read
+before.
 
 With the curve's own norm as the unit, curve i that follows p(i):
 
@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 __all__ = ["FAMILY", "LARGEST_ERROR", "pack_family", "unpack_family"]
 
@@ -113,9 +112,7 @@ def unpack_family(packed: Mapping[str, Any], host: Array | None) -> tuple[Array,
     heirs = np.flatnonzero(follows >= 0)
     before = follows[heirs]
     gains = np.frombuffer(packed["gains"], dtype="<f2").astype(np.float64)
-    system = np.eye(m)
-    system[heirs, before] = -gains[heirs]
-    read = _solved(system, _from_planes(packed["steps"], m, n))
+    read = _followed(_from_planes(packed["steps"], m, n), follows, gains)
     change = read * np.frombuffer(packed["norms"], dtype="<f4")[:, None]
     if packed["neutron_norms"] is None or host is None:
         return change, None
@@ -123,9 +120,7 @@ def unpack_family(packed: Mapping[str, Any], host: Array | None) -> tuple[Array,
     rest = _from_planes(packed["neutron_steps"], m, n)
     rest += own[:, None] * read + whole[:, None] * _unit(_fit_length(host, n)[None])[0]
     rest[heirs] += theirs[heirs, None] * read[before]
-    system = np.eye(m)
-    system[heirs, before] = -seen[heirs]
-    return change, _solved(system, rest) * np.frombuffer(packed["neutron_norms"], dtype="<f4")[:, None]
+    return change, _followed(rest, follows, seen) * np.frombuffer(packed["neutron_norms"], dtype="<f4")[:, None]
 
 
 def _family_tree(curves: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -182,5 +177,9 @@ def _from_planes(content: bytes, m: int, n: int) -> Array:
     return np.asarray((unsigned >> 1) ^ -(unsigned & 1), dtype=np.float64) * _step(n)
 
 
-def _solved(system: Array, rest: Array) -> Array:
-    return np.asarray(solve_triangular(system, rest, lower=True, unit_diagonal=True, check_finite=False))
+def _followed(rest: Array, follows: NDArray[np.int64], gains: Array) -> Array:
+    """Curves from what each has that its own gain times the one that it follows has not; overwrites `rest`."""
+    for own, before, gain in zip(rest, follows.tolist(), gains.tolist(), strict=True):
+        if before >= 0:
+            own += gain * rest[before]
+    return rest

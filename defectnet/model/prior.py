@@ -116,6 +116,7 @@ def host_valences(host: Host) -> Mapping[str, float]:
     return balanced_states(host.counts)
 
 
+@cache
 def weigh(old: str, valence: float | None, new: str) -> tuple[float, int | None]:
     """How likely a substitution is relative to others, between 0 and 1, and the step of its valence.
 

@@ -64,22 +64,30 @@ class Candidates:
     def of(cls, host: HostOnAxis, wanted: Sequence[str], registration: Registration) -> "Candidates":
         """The candidates for elements that are foreign to a host, by an instrument as it was registered."""
         entries = host.chosen(wanted)
-        elements = tuple(dict.fromkeys(entry.element for entry in entries))
-        curves = np.stack([entry.curves for entry in entries]) if entries else np.zeros((0, 3, N_BINS), np.float32)
-        smooth = smoothed(torch.from_numpy(smeared(curves, registration)))  # (2, K, 3, N)
+        place = {element: at for at, element in enumerate(dict.fromkeys(entry.element for entry in entries))}
         concentrations = np.array([entry.concentrations for entry in entries], dtype=np.float32).reshape(-1, 3)
         varying = np.flatnonzero(concentrations[:, 0] < concentrations[:, -1])
         slot = np.full(len(entries), -1)
         slot[varying] = np.arange(varying.size)
+        # Where one response stands for all amounts it is smoothed once.
+        curves = [
+            entry.curves[-1:] if at < 0 else entry.curves for entry, at in zip(entries, slot.tolist(), strict=True)
+        ]
+        shown = smeared(np.concatenate([np.zeros((0, N_BINS), np.float32), *curves]), registration)
+        smooth = smoothed(torch.from_numpy(shown)[:, None])[:, :, 0]  # (2, rows, N)
+        starts = np.cumsum([0, *(len(one) for one in curves)])[:-1]
+        first = smooth[:, starts].numpy()
+        nodes = smooth[:, starts[varying][:, None] + np.arange(3)]  # (2, n, 3, N)
+        first[:, varying] = first_responses(nodes, torch.from_numpy(concentrations[varying])).numpy()
         return cls(
             tuple(entries),
-            tuple(element for element in wanted if element not in elements),
-            elements,
-            np.array([elements.index(entry.element) for entry in entries], dtype=np.int64),
+            tuple(element for element in wanted if element not in place),
+            tuple(place),
+            np.array([place[entry.element] for entry in entries], dtype=np.int64),
             np.array([SOURCES.index(source_class(entry.source)) for entry in entries], dtype=np.int64),
-            first_responses(smooth, torch.from_numpy(concentrations)).numpy(),
+            first,
             slot,
-            np.ascontiguousarray(smooth.numpy()[:, varying].transpose(1, 2, 0, 3)),
+            nodes.permute(1, 2, 0, 3).contiguous().numpy(),
             concentrations[varying],
             np.array([entry.about() for entry in entries], dtype=np.float32),
             np.array([entry.log_prior for entry in entries], dtype=np.float32),

@@ -1,7 +1,7 @@
 """A host of the response library on the axis of the comparison, and which of its responses stand for a candidate."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +87,12 @@ def _rank(entry: Entry) -> tuple[int, bool]:
     return SOURCES.index(source_class(entry.source)), entry.source != MEASURED
 
 
+def _three_amounts(found: Sequence[StoredResponse]) -> list[StoredResponse]:
+    """The least, the middle and the greatest amount of a substitution; or the only one."""
+    ordered = sorted(found, key=lambda one: one.concentration)
+    return ordered if len(ordered) == 1 else [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
+
+
 class HostOnAxis:
     """A host of the library, of one kind of spectrum, on the axis of the comparison.
 
@@ -109,46 +115,63 @@ class HostOnAxis:
         self.top_thz = top_of(responses.dos, step)
         dos = responses.dos_neutron if kind == "neutron" else responses.dos
         self.density: Array = np.zeros(N_BINS) if dos is None else on_axis(dos, step, self.top_thz)
-        host = Host(responses.formula)
+        self._stood: dict[str | None, list[Entry]] = {}
+        self.composition = Host(responses.formula).formula
+        known = responses.responses if dos is not None else ()
+        self.entries = self._laid([one for one in known if one.change_of(kind) is not None], step, kind, swelling)
+
+    def _laid(
+        self, known: Sequence[StoredResponse], step: float, kind: str, swelling: float
+    ) -> dict[tuple[str, str], dict[str, Entry]]:
+        host = Host(self.formula)
         weights = {(one.element, one.replaces): one for one in substitutions(host)}
         best: dict[str, float] = {}
         for (element, _), one in weights.items():
             best[element] = max(best.get(element, 0.0), one.weight)
-        grouped: dict[tuple[str, str], dict[str, list[StoredResponse]]] = {}
-        for response in responses.responses if dos is not None else ():
-            if response.element not in host.fractions and response.change_of(kind) is not None:
-                key = response.element, response.replaces
-                grouped.setdefault(key, {}).setdefault(response.source, []).append(response)
-        self.composition, swells = host.formula, swollen(self.density)
-        self._stood: dict[str | None, list[Entry]] = {}
-        self.entries: dict[tuple[str, str], dict[str, Entry]] = {}
-        for key, sources in grouped.items():
-            expected = weights.get(key)
-            log_weight = _UNEXPECTED if expected is None else math.log(max(expected.weight, _LEAST_WEIGHT))
-            ratio = (
-                _UNEXPECTED_RATIO if expected is None else math.log(max(expected.weight, _LEAST_WEIGHT) / best[key[0]])
+        grouped: dict[tuple[str, str, str], list[StoredResponse]] = {}
+        for response in known:
+            if response.element not in host.fractions:
+                grouped.setdefault((response.element, response.replaces, response.source), []).append(response)
+        chosen = [_three_amounts(found) for found in grouped.values()]
+        every = [one for three in chosen for one in three]
+        curves = self._on_axis(every, step, kind)
+        strains = [
+            strain_per_concentration(host.fractions, r.element, r.replaces) * (r.source == _SPRINGS) for r in every
+        ]
+        curves += np.multiply.outer(swelling * np.array(strains), swollen(self.density)).astype(np.float32)
+        amounts = np.array([one.concentration for one in every], dtype=np.float32)
+        # One response stands for all three amounts, and takes the memory of one.
+        alone = np.broadcast_to(curves[:, None], (len(every), 3, N_BINS))
+        alike = np.broadcast_to(amounts[:, None], (len(every), 3))
+        entries: dict[tuple[str, str], dict[str, Entry]] = {}
+        start = 0
+        for (element, replaces, source), three in zip(grouped, chosen, strict=True):
+            own, start = slice(start, start + 3), start + len(three)
+            single = len(three) == 1
+            expected = weights.get((element, replaces))
+            log_weight, ratio = _UNEXPECTED, _UNEXPECTED_RATIO
+            if expected is not None:
+                log_weight = math.log(max(expected.weight, _LEAST_WEIGHT))
+                ratio = math.log(max(expected.weight, _LEAST_WEIGHT) / best[element])
+            entries.setdefault((element, replaces), {})[source] = Entry(
+                element,
+                replaces,
+                source,
+                alone[own.start] if single else curves[own],
+                alike[own.start] if single else amounts[own],
+                log_weight,
+                ratio,
+                expected is not None and expected.heterovalent,
             )
-            hetero = expected is not None and expected.heterovalent
-            self.entries[key] = {}
-            for source, found in sources.items():
-                curves, concentrations = self._three_amounts(found, step, kind)
-                if source == _SPRINGS:
-                    strain = strain_per_concentration(host.fractions, *key)
-                    curves = (curves + swelling * strain * swells).astype(np.float32)
-                self.entries[key][source] = Entry(*key, source, curves, concentrations, log_weight, ratio, hetero)
+        return entries
 
-    def _three_amounts(
-        self, found: list[StoredResponse], step: float, kind: str
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        ordered = sorted(found, key=lambda one: one.concentration)
-        chosen = ordered if len(ordered) == 1 else [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
-        changes = [change for one in chosen if (change := one.change_of(kind)) is not None]
-        stack = np.zeros((len(changes), max(change.size for change in changes)))
+    def _on_axis(self, found: Sequence[StoredResponse], step: float, kind: str) -> NDArray[np.float32]:
+        """Changes on the axis, shape (n, N_BINS)."""
+        changes = [change for one in found if (change := one.change_of(kind)) is not None]
+        stack = np.zeros((len(changes), max((change.size for change in changes), default=1)))
         for row, change in enumerate(changes):
             stack[row, : change.size] = change
-        curves = on_axis(stack, step, self.top_thz).astype(np.float32)
-        concentrations = np.array([one.concentration for one in chosen], dtype=np.float32)
-        return np.broadcast_to(curves, (3, N_BINS)), np.broadcast_to(concentrations, (3,))
+        return on_axis(stack, step, self.top_thz).astype(np.float32)
 
     @property
     def elements(self) -> frozenset[str]:

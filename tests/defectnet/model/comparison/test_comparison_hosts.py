@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from support.responses import made_up_library
 
 from defectnet.model.comparison.axis import WIDTHS
@@ -26,3 +27,12 @@ def test_a_neutron_host_has_its_own_density():
     host = HostOnAxis(made_up_library().host("made-up-NaCl"), "neutron")
     assert host.density @ WIDTHS > 2.9
     assert host.entries
+
+
+def test_one_response_stands_for_all_amounts_and_takes_the_memory_of_one():
+    springs, computed = HOST.entries["Al", "Mg"]["springs"], HOST.entries["Ca", "Mg"]["endmember"]
+    assert springs.curves.shape == computed.curves.shape
+    assert springs.curves.strides[0] == 0
+    assert springs.concentrations.tolist() == [0.0, 0.0, 0.0]
+    assert computed.curves.strides[0] > 0
+    assert computed.concentrations.tolist() == pytest.approx([0.01, 0.06, 0.2])
