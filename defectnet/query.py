@@ -237,7 +237,7 @@ def _axis(spectrum: Spectrum) -> dict[str, list[float]]:
 
 
 def _plain_reader(column: pa.Array) -> Any:
-    return lambda index: column[index].as_py()
+    return column.to_pylist().__getitem__
 
 
 def _density_reader(column: pa.Array) -> Any:

@@ -58,8 +58,10 @@ class Spectrum:
     dos: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        frequency = _as_floats(self.frequency_thz, "frequency")
-        dos = _as_floats(self.dos, "dos")
+        self._keep(_as_floats(self.frequency_thz, "frequency"), _as_floats(self.dos, "dos"))
+
+    def _keep(self, frequency: NDArray[np.float64], dos: NDArray[np.float64]) -> None:
+        """Check two arrays of finite numbers that nobody else holds, and keep them."""
         if frequency.size != dos.size:
             raise SpectrumError(
                 f"{dos.size} densities for {frequency.size} frequencies", fix="give one density per point", field="dos"
@@ -68,7 +70,7 @@ class Spectrum:
             raise SpectrumError(
                 f"{frequency.size} points are too few for a spectrum", fix=f"give at least {_MIN_POINTS}", field="dos"
             )
-        if not np.all(np.diff(frequency) > 0):
+        if not (frequency[1:] > frequency[:-1]).all():
             where = int(np.argmax(np.diff(frequency) <= 0)) + 1
             raise SpectrumError(
                 f"not increasing at point {where}", fix="sort the points and remove doubles", field="frequency"
@@ -99,7 +101,16 @@ class Spectrum:
     def from_unit(cls, frequency: ArrayLike, dos: ArrayLike, unit: FrequencyUnit | str) -> "Spectrum":
         """Make a spectrum from an axis in `unit` (THz, meV or cm-1) and a density per that unit."""
         factor = thz_per(unit)
-        return cls(_as_floats(frequency, "frequency") * factor, _as_floats(dos, "dos") / factor)
+        axis, density = _as_floats(frequency, "frequency"), _as_floats(dos, "dos")
+        # What is in THz is as finite as it was.
+        return cls._of(axis, density) if factor == 1.0 else cls(axis * factor, density / factor)
+
+    @classmethod
+    def _of(cls, frequency: NDArray[np.float64], dos: NDArray[np.float64]) -> "Spectrum":
+        """A spectrum of two arrays of finite numbers, without a copy: a service makes two for each question."""
+        made = object.__new__(cls)
+        made._keep(frequency, dos)
+        return made
 
     @classmethod
     def from_bins(cls, dos: ArrayLike, step_thz: float) -> "Spectrum":
@@ -109,7 +120,8 @@ class Spectrum:
             raise SpectrumError(
                 f"{step_thz!r} is no bin width", fix="give a positive number", field="frequency_step_thz"
             )
-        return cls(bin_centres_thz(density.size, step_thz), density)
+        centres = bin_centres_thz(density.size, step_thz)
+        return cls._of(centres, density) if centres.size and np.isfinite(centres[-1]) else cls(centres, density)
 
     def in_unit(self, unit: FrequencyUnit | str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The axis in `unit` and the density per that unit."""

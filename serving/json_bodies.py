@@ -15,9 +15,11 @@ from defectnet.io.strict_json import loads_strict
 
 __all__ = ["JsonAnswer", "loads_body"]
 
-# Integers up to 19 digits fit into 64 bits, which is what the fast parser keeps exactly.
-_LONG = b"0" * 20
-_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+# Integers up to 19 digits fit into 64 bits, which is what the fast parser keeps exactly. A number begins after one of
+# these signs; the many digits of a small density stand after a point, and are no integer.
+_LONG = b"," + b"0" * 20
+_BEFORE_NUMBERS = b"[:- \t\n\r"
+_AS_SIGNS = bytes.maketrans(b"123456789" + _BEFORE_NUMBERS, b"0" * 9 + b"," * len(_BEFORE_NUMBERS))
 
 
 class JsonAnswer(Response):
@@ -41,7 +43,7 @@ def loads_body(body: bytes) -> Any:
         keys == body.count(b":")
         and containers == body.count(b"{") + body.count(b"[")
         and depth <= MOST_NESTED
-        and _LONG not in body.translate(_AS_ZEROS)
+        and _LONG not in (b"," + body).translate(_AS_SIGNS)
     )
     return value if faithful else loads_strict(body)
 

@@ -6,6 +6,7 @@ of spectra unlike the training data is `rate(defectnet_out_of_distribution_total
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.registry import Collector
@@ -52,6 +53,10 @@ class ReplicaMetrics:
             "defectnet_model_problem", "1 while a promoted model is refused or unreachable", registry=self.registry
         )
         self._swaps = Gauge("defectnet_model_swaps", "Models swapped in since the start", registry=self.registry)
+        # To find the counters of a version takes longer than to count.
+        self._counters_of = cache(
+            lambda version: [one.labels(version) for one in (self._spectra, self._unlike, self._errors)]
+        )
 
     def batch_done(self, waits_s: Sequence[float], compute_s: float, n_spectra: int) -> None:
         """Count a batch: how long each of its groups waited, and what it took."""
@@ -64,11 +69,10 @@ class ReplicaMetrics:
         """Count answers; all are one version's."""
         if not predictions:
             return
-        version = predictions[0].model_version
-        self._spectra.labels(version).inc(len(predictions))
-        scores = [p.ood_score for p in predictions if p.ood_score is not None]
-        self._unlike.labels(version).inc(sum(score > OOD_LIMIT for score in scores))
-        self._errors.labels(version).inc(sum(p.error is not None for p in predictions))
+        spectra, unlike, errors = self._counters_of(predictions[0].model_version)
+        spectra.inc(len(predictions))
+        unlike.inc(sum(p.ood_score is not None and p.ood_score > OOD_LIMIT for p in predictions))
+        errors.inc(sum(p.error is not None for p in predictions))
 
     def collect(self) -> list[Metric]:
         """The counters now."""
@@ -92,6 +96,8 @@ class ObservedRequests:
             registry=registry,
         )  # fmt: skip
         self._open = Gauge("defectnet_requests_in_progress", "Requests not yet answered", registry=registry)
+        self._of_route = cache(self._seconds.labels)
+        self._of_status = cache(self._requests.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -113,8 +119,8 @@ class ObservedRequests:
             self._open.dec()
             # The route's pattern, never the path: a label whose values a stranger chooses would fill the memory.
             route = getattr(scope.get("route"), "path", "none")
-            self._requests.labels(route, status).inc()
-            self._seconds.labels(route).observe(time.perf_counter() - begun)
+            self._of_status(route, status).inc()
+            self._of_route(route).observe(time.perf_counter() - begun)
 
 
 class _Merged(Collector):

@@ -6,6 +6,7 @@ same file. In it the address is where Serve wants it (`http_options`), everythin
 
 import ipaddress
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -47,6 +48,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 ModelText = Annotated[str, Field(min_length=1)]
 
 
+@lru_cache(maxsize=64)  # asked of every request
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address; an unknown name counts as reachable from outside."""
     if host == "localhost":

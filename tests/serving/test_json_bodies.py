@@ -57,6 +57,8 @@ def said(read: Any, body: bytes) -> str:
         b"[" * (MOST_NESTED + 1) + b"]" * (MOST_NESTED + 1),
         b"[1, " * (MOST_NESTED + 1) + b"1" + b"]" * (MOST_NESTED + 1),
         b'{"a": -0, "b": -0.0, "c": 1E400, "d": 0.1e-400}',
+        b"[-123456789012345678901234567890, 123456789012345678901234567890.5]",
+        b"123456789012345678901234567890",
     ],
 )
 def test_the_same_value_or_the_same_words(body: bytes):
@@ -82,9 +84,17 @@ def test_an_ordinary_body_does_not_take_the_slow_way(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(json_bodies, "loads_strict", never)
     axis = [0.1 * i for i in range(50)]
-    item = {"host": "Si", "unit": "THz", "frequency": axis, "dos": [1 / (value + 1) for value in axis]}
+    # The last of them has 20 digits after its point, as small densities do.
+    item = {"host": "Si", "unit": "THz", "frequency": axis, "dos": [*(1 / (value + 1) for value in axis), 1e-3 / 7]}
     request = {"spectra": [item | {"reference": {"frequency": [0.5, 1], "dos": [1, 2.5]}} for _ in range(60)]}
     assert loads_body(json.dumps(request).encode()) == request
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.from_regex(r"\A-?[0-9]{1,3}\.[0-9]{15,60}(e-?[0-9]{1,3})?\Z"))
+def test_a_number_of_many_digits_is_rounded_alike(number: str):
+    body = f"[{number}]".encode()
+    assert said(loads_body, body) == said(loads_strict, body)
 
 
 def test_an_answer_is_json_and_figures_come_back_exactly():
