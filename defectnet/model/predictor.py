@@ -140,8 +140,12 @@ class Predictor:
             isolate: a batch that fails for a reason that nobody foresaw is tried again one by one, and a query that
                 fails alone gets an `error`; otherwise the failure is raised.
         """
-        starts = range(0, len(queries), self.batch_size)
-        answers = [one for at in starts for one in self._batch(queries[at : at + self.batch_size], isolate)]
+        # By hosts, so that what is prepared for one serves all of its spectra.
+        order = sorted(range(len(queries)), key=lambda place: (queries[place].host.formula, queries[place].kind))
+        batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+        found = (answer for batch in batches for answer in self._batch([queries[place] for place in batch], isolate))
+        placed = dict(zip(order, found, strict=True))
+        answers = [placed[place] for place in range(len(queries))]
         return carry_errors(queries, answers, lambda drawn: self.predict(drawn, isolate))
 
     def _batch(self, queries: Sequence[Query], isolate: bool) -> Iterator[Prediction]:

@@ -93,7 +93,7 @@ class Candidates:
             np.array([entry.log_prior for entry in entries], dtype=np.float32),
         )
 
-    @cached_property
+    @property
     def typical(self) -> Floats:
         """Coarsely smoothed responses at a typical amount, of unit norm, shape (K, N): more are sifted by them."""
         return np.asarray(unit(torch.from_numpy(self.first[1])).numpy())

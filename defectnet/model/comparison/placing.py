@@ -6,7 +6,7 @@ is looked at further: a search costs some fifty times as much as a look.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, TypeVar
@@ -30,10 +30,10 @@ __all__ = ["Placed", "Placing"]
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
-# Every host of the packaged library, 115 kB each: 150 MB.
-_HOSTS_KEPT, _REGISTRATIONS_KEPT = 2048, 512
-# A quarter of a megabyte each without a list.
-_CANDIDATES_KEPT = 128
+# Responses of hosts, 1.8 kB each, and of lists as an instrument shows them, 2.7 kB each: all 1,276 hosts of the
+# packaged library have room (150 MB), and each of them once without a list (200 MB).
+_RESPONSES_KEPT, _CANDIDATES_KEPT = 131_072, 131_072
+_REGISTRATIONS_KEPT = 512
 _FIX = "name the host of the sample, or leave host_id out"
 
 
@@ -97,10 +97,10 @@ _Made = TypeVar("_Made")
 
 
 class _Recent(Generic[_Made]):
-    """What was made of the last so many keys; threads may share it."""
+    """What was made of the last keys, as many as do not weigh too much together; threads may share it."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._lock = most, Lock()
+    def __init__(self, most: int, weight: Callable[[_Made], int] = lambda made: 1) -> None:
+        self._most, self._weight, self._whole, self._lock = most, weight, 0, Lock()
         self._kept: OrderedDict[Hashable, _Made] = OrderedDict()
 
     def get(self, key: Hashable) -> _Made | None:
@@ -113,9 +113,12 @@ class _Recent(Generic[_Made]):
     def put(self, key: Hashable, made: _Made) -> _Made:
         """Keep a value; two threads at once may both have made it."""
         with self._lock:
+            if (former := self._kept.pop(key, None)) is not None:
+                self._whole -= self._weight(former)
             self._kept[key] = made
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+            self._whole += self._weight(made)
+            while self._whole > self._most and len(self._kept) > 1:
+                self._whole -= self._weight(self._kept.popitem(last=False)[1])
         return made
 
 
@@ -124,9 +127,9 @@ class Placing:
 
     def __init__(self, known: KnownHosts) -> None:
         self._known = known
-        self._hosts: _Recent[HostOnAxis] = _Recent(_HOSTS_KEPT)
+        self._hosts: _Recent[HostOnAxis] = _Recent(_RESPONSES_KEPT, lambda host: 1 + len(host.entries))
         self._laid: _Recent[_Laid] = _Recent(_REGISTRATIONS_KEPT)
-        self._candidates: _Recent[Candidates] = _Recent(_CANDIDATES_KEPT)
+        self._candidates: _Recent[Candidates] = _Recent(_CANDIDATES_KEPT, lambda one: 1 + len(one.entries))
 
     def place(
         self, queries: Sequence[Query], elements: Sequence[Sequence[str]]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectnet.model.comparison.axis import CENTRES, EDGES, WIDTHS, smearing, smoothing
-from defectnet.model.comparison.warping import Pair, bend, borders_of, means, units
+from defectnet.model.comparison.warping import Pair, bend, borders_of, units
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum
 
 __all__ = ["EQUAL", "LEAST_LIKENESS", "Registration", "moved", "register", "smeared", "unmoved"]
@@ -24,8 +24,9 @@ Array = NDArray[np.float64]
 LEAST_LIKENESS = 0.85
 # A reference that lies this close to the computed density as it is, smoothed by _SHARP, needs no warp.
 EQUAL, _SHARP = 0.9999, 0.008
-# Measured axes that a registration remembers how to read.
-_AXES_KEPT = 4
+_NO_WARP = (0.0, 0.0, 0.0)
+# Samples have the axis of their reference, and so have many rows of a table.
+_AXES_KEPT = 256
 # Where a spectrum has less than this share of its greatest density, from 0 up, it was cut off.
 _CUT_OFF = 1e-3
 _LEAST_CUT = 0.03
@@ -63,18 +64,8 @@ class Registration:
 
     def on_host_axis(self, spectrum: Spectrum) -> Array:
         """A measured density on the host's axis, shape (N_BINS,); it integrates to the visible modes."""
-        axis = spectrum.frequency_thz.tobytes()
-        read = self._read.get(axis)
-        if read is None:
-            if len(self._read) >= _AXES_KEPT:
-                self._read.clear()
-            read = self._read[axis] = _reading(spectrum.frequency_thz, self.measured_thz(EDGES))
+        read = _reading(spectrum.frequency_thz.tobytes(), self.top_thz, self.warp)
         return self._of_visible_modes(read(spectrum.dos) * self._shown)
-
-    @cached_property
-    def _read(self) -> "dict[bytes, _Reading]":
-        """By measured axes: most samples of a reference have its own."""
-        return {}
 
     @cached_property
     def _shown(self) -> Array:
@@ -107,15 +98,17 @@ def unmoved(references: Sequence[Spectrum], computed: Array, tops_thz: Array) ->
         references: n of them.
         computed, tops_thz: shapes (n, N_BINS) and (n,), as in `register`.
     """
-    edges = tops_thz[:, None] * EDGES
-    seen = np.stack([means(reference, edges[row]) for row, reference in enumerate(references)])
+    here = zip(references, tops_thz.tolist(), strict=True)
+    seen = (
+        np.stack([_reading(one.frequency_thz.tobytes(), top, (0.0, 0.0, 0.0))(one.dos) for one, top in here]) / WIDTHS
+    )
     cuts = np.array([_cut_of(one) for one in seen])
     shown = cuts[:, None] < CENTRES
     measured, expected = (units((curves * shown) @ _smoothing()) for curves in (seen, computed))
     visible = (computed * shown) @ WIDTHS / np.maximum(computed @ WIDTHS, 1e-12)
     likeness = np.einsum("ij,ij->i", measured, expected)
     numbers = zip(tops_thz.tolist(), cuts.tolist(), visible.tolist(), likeness.tolist(), strict=True)
-    return [Registration(top, (0.0, 0.0, 0.0), 0.0, cut, share, alike) for top, cut, share, alike in numbers]
+    return [Registration(top, _NO_WARP, 0.0, cut, share, alike) for top, cut, share, alike in numbers]
 
 
 def moved(reference: Spectrum, computed: Array, as_it_is: Registration) -> Registration:
@@ -158,10 +151,14 @@ class _Reading:
         return np.asarray(at[1:] - at[:-1])
 
 
-def _reading(axis: Array, edges_thz: Array) -> _Reading:
-    borders = borders_of(axis)
+@lru_cache(maxsize=_AXES_KEPT)
+def _reading(axis: bytes, top_thz: float, warp: tuple[float, float, float]) -> _Reading:
+    """How densities on a measured axis, THz, are read between the edges of a host's bins."""
+    axis_thz = np.frombuffer(axis, dtype=np.float64)
+    edges_thz = top_thz * EDGES * (1.0 + bend(EDGES, np.array(warp)))
+    borders = borders_of(axis_thz)
     widths = np.diff(borders)
-    below = np.clip(np.searchsorted(borders, edges_thz, side="right") - 1, 0, axis.size - 1)
+    below = np.clip(np.searchsorted(borders, edges_thz, side="right") - 1, 0, axis_thz.size - 1)
     return _Reading(widths, below, np.clip((edges_thz - borders[below]) / widths[below], 0.0, 1.0))
 
 

@@ -18,7 +18,7 @@ from scipy.special import ndtr
 from defectnet.model.comparison.axis import CENTRES, EDGES, EVEN_TO, LEAST_SMEARING, WIDTHS, smoothing
 from defectnet.spectrum import Spectrum
 
-__all__ = ["WIDTHS_TRIED", "Pair", "bend", "borders_of", "means", "units"]
+__all__ = ["WIDTHS_TRIED", "Pair", "bend", "borders_of", "units"]
 
 Array = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ class Pair:
         return borders, _modes(self.reference, borders), np.concatenate([[0.0], self.reference.dos, [0.0]])
 
     def _moved(self, warps: Array, slopes: bool) -> Array:
-        """`means` on the host's axis under each of `warps`, (n, 3), and its `slopes` by the parameters: (n, 4, N)."""
+        """The reference on the host's axis by `warps`, (n, 3), and its `slopes` by their parameters: (n, 4, N)."""
         borders, modes, densities = self._known
         edges = self._edges + warps @ self._bends
         if not slopes:
@@ -219,12 +219,6 @@ def borders_of(axis: Array) -> Array:
     middle = 0.5 * (axis[1:] + axis[:-1])
     first, last = axis[0] - (middle[0] - axis[0]), axis[-1] + (axis[-1] - middle[-1])
     return np.concatenate([[max(first, 0.0)], middle, [last]])
-
-
-def means(spectrum: Spectrum, edges_thz: Array) -> Array:
-    """Mean density of a spectrum between edges, times the mean width in THz of a unit of the axis."""
-    borders = borders_of(spectrum.frequency_thz)
-    return np.diff(np.interp(edges_thz, borders, _modes(spectrum, borders))) / WIDTHS
 
 
 def units(curves: Array) -> Array:

@@ -117,6 +117,22 @@ def test_a_batch_answers_as_each_alone(predictor):
         assert one.fit.explained == pytest.approx(other.fit.explained, abs=1e-4)
 
 
+def test_spectra_are_compared_by_hosts_and_answered_in_their_order(predictor, monkeypatch):
+    small = Predictor(predictor.network, predictor.config, responses=made_up_library(), batch_size=2)
+    batches, compare = [], Predictor._predict_batch
+
+    def noted(self, queries, *more):
+        batches.append([query.host.formula for query in queries])
+        return compare(self, queries, *more)
+
+    monkeypatch.setattr(Predictor, "_predict_batch", noted)
+    asked = [question({}, host=host, candidates=("Zn",)) for host in ("NaCl", "MgO", "NaCl", "MgO", "NaCl")]
+    answers = small.predict([replace(one, sample_id=str(number)) for number, one in enumerate(asked)])
+    assert [answer.sample_id for answer in answers] == ["0", "1", "2", "3", "4"]
+    assert [answer.host for answer in answers] == [one.host.formula for one in asked]
+    assert batches == [["MgO"] * 2, ["NaCl"] * 2, ["NaCl"]]
+
+
 def test_the_fit_survives_the_table(predictor):
     asked = question({"Ca": 0.05}, candidates=("Ca", "Zn"))
     answer = predictor.with_alternatives(asked, predictor.predict([asked])[0])

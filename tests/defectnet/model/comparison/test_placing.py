@@ -83,3 +83,15 @@ def test_a_reference_is_laid_once(monkeypatch):
     known.place(samples, [ELEMENTS] * 2)
     known.place(samples, [ELEMENTS] * 2)
     assert looks == [1]
+
+
+def test_what_is_kept_weighs_no_more_than_it_may():
+    kept = placing._Recent(10, len)
+    for key, size in (("a", 4), ("b", 4), ("a", 3), ("c", 3)):
+        kept.put(key, "x" * size)
+    assert [kept.get(key) for key in "abc"] == ["xxx", "xxxx", "xxx"]
+    kept.get("a")
+    kept.put("d", "x" * 5)  # "b" and "c" were asked for before "a"
+    assert [kept.get(key) is None for key in "abcd"] == [False, True, True, False]
+    kept.put("e", "x" * 11)
+    assert [kept.get(key) is None for key in "acde"] == [True, True, True, False]
