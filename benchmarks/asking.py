@@ -31,7 +31,7 @@ from defectnet.query import Query, iterate_rows
 from defectnet.released import released_model
 from defectnet.responses import response_library
 from defectnet.spectrum import Spectrum
-from training.comparison.evaluate import REGIMES, answerable
+from training.comparison.answers import REGIMES, answerable
 from training.comparison.rows import ComparisonRows
 
 DATA = Path(__file__).parents[1] / "data"

@@ -22,7 +22,8 @@ from defectnet.model.features import element_index
 from defectnet.model.unmixing import unmix
 from defectnet.released import released_model
 from defectnet.responses import response_library
-from training.comparison.evaluate import REGIMES, answerable, evaluate_comparison
+from training.comparison.answers import REGIMES, answerable
+from training.comparison.evaluate import evaluate_comparison
 from training.comparison.lists import candidate_entries
 from training.comparison.rows import ComparisonRows
 from training.comparison.run import comparison_table

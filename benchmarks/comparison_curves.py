@@ -20,7 +20,8 @@ from defectnet.metrics import score_answers
 from defectnet.model.comparison.calibration import ComparisonCalibration
 from defectnet.model.comparison.comparer import Comparer
 from defectnet.responses import response_library
-from training.comparison.evaluate import REGIMES, answerable, calibrate_comparison, judge, raw_answers
+from training.comparison.answers import REGIMES, answerable, judge, raw_answers
+from training.comparison.evaluate import calibrate_comparison
 from training.comparison.fit import fit_comparer
 from training.comparison.mismatch import Mismatch, MismatchSettings
 from training.comparison.rows import ComparisonRows

@@ -20,11 +20,10 @@ from datagen.responses import CONCENTRATIONS, LOWEST_THZ, HostDynamics, Response
 from datagen.settings import PREPARE_PHYSICS
 from datagen.springs import bonds_of, packaged_springs
 from datagen.symmetry import equivalent_sites
-from defectnet.elements import VOCABULARY
 from defectnet.errors import SimulationError
 from defectnet.host import Host
 from defectnet.io.response_library import packed
-from defectnet.model.prior import NEVER, expectations, substitutions
+from defectnet.model.prior import NEVER, likely_sites, substitutions
 
 __all__ = ["dilute_responses", "endmember_responses", "host_row", "pairs_of", "prepare_digest", "row_of"]
 
@@ -88,15 +87,14 @@ def endmember_responses(
 def pairs_of(host: Host, dopants: Collection[str] = ()) -> list[tuple[str, str]]:
     """(replaced element, dopant) of every sensible substitution, the likeliest first; or of `dopants` alone.
 
-    One of `dopants` that makes sense nowhere is put where it is least out of place.
+    One of `dopants` that makes sense nowhere is put where size and electronegativity are least against it.
     """
     pairs = [(one.replaces, one.element) for one in substitutions(host)]
     if not dopants:
         return pairs
     pairs = [(site, element) for site, element in pairs if element in dopants]
-    likeliest = expectations(host)[1]
     rest = sorted(set(dopants) - {element for _, element in pairs} - set(host.elements))
-    return pairs + [(VOCABULARY[likeliest[VOCABULARY.index(element)]], element) for element in rest]
+    return pairs + [(site, element) for element in rest for site in likely_sites(host, element)]
 
 
 def dilute_responses(dynamics: HostDynamics, pairs: Iterable[tuple[str, str]]) -> list[Response]:

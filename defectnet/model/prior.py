@@ -23,6 +23,7 @@ __all__ = [
     "Substitution",
     "expectations",
     "host_valences",
+    "likely_sites",
     "substitutions",
     "weigh",
 ]
@@ -34,6 +35,8 @@ _RADIUS_TOLERANCE = 0.15
 _ELECTRONEGATIVITY_TOLERANCE = 0.4
 _HETEROVALENT_WEIGHT = 0.3
 _LEAST_WEIGHT = 0.02
+# A site that is less likely than this beside the best one is not tried.
+_LEAST_SITE_SHARE = 0.15
 # Bounds of the factor from known crystals: they are few, and biased to what was made.
 _LEAST_FACTOR, _MOST_FACTOR = 0.3, 3.0
 # The balance of oxidation states is a search that grows with the formula (0.5 s at 20 atoms); formulas of mixed
@@ -106,6 +109,21 @@ def expectations(host: Host) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     table.setflags(write=False)
     site.setflags(write=False)
     return table, site
+
+
+def likely_sites(host: Host, name: str) -> list[str]:
+    """The host elements that a foreign element is most like in size and electronegativity, whatever its valence.
+
+    The likeliest first, and none that is much less likely than that. Where no radius is known it is the one whose
+    properties are nearest.
+    """
+    valences = host_valences(host)
+    likeness = {symbol: _similarity(symbol, name, valences.get(symbol)) for symbol in host.elements}
+    best = max(likeness.values())
+    if best <= 0.0:
+        return [VOCABULARY[expectations(host)[1][VOCABULARY.index(name)]]]
+    ranked = sorted(likeness, key=lambda symbol: (-likeness[symbol], symbol))
+    return [symbol for symbol in ranked if likeness[symbol] >= _LEAST_SITE_SHARE * best]
 
 
 @lru_cache(maxsize=_HOSTS_KEPT)

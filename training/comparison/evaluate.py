@@ -4,207 +4,39 @@ A regime is a kind of candidate list and the source of its responses (`training.
 same model fed with the pristine spectrum as sample: what it finds, prior, list and sources give away.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from defectnet.elements import VOCABULARY
 from defectnet.metrics import HEADLINE_PERCENT, Judged, score_answers
 from defectnet.model.calibration import COVERAGE, conformal_quantile
-from defectnet.model.comparison.batches import flags_of, most_promising, stacked
-from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, LogitMap, any_of, interval
+from defectnet.model.comparison.calibration import ComparisonCalibration, LogitMap
 from defectnet.model.comparison.comparer import SOURCES, Comparer
-from defectnet.model.comparison.hosts import source_class
-from defectnet.model.features import element_index
-from training.comparison.batches import Question
-from training.comparison.lists import ListKind, candidate_entries
+from training.comparison.answers import (
+    REGIMES,
+    SIFTED,
+    RawAnswers,
+    Regime,
+    answerable,
+    judge,
+    judged_amounts,
+    raw_answers,
+)
 from training.comparison.mismatch import Mismatch
-from training.comparison.rows import ComparisonRows, Substitutions
+from training.comparison.rows import ComparisonRows
 
-__all__ = [
-    "REGIMES",
-    "RawAnswers",
-    "Regime",
-    "answerable",
-    "calibrate_comparison",
-    "evaluate_comparison",
-    "judge",
-    "raw_answers",
-]
+__all__ = ["calibrate_comparison", "evaluate_comparison"]
 
-_BATCH = 64
-_SEED = 20261125
-_NOT_ASKED = -1
-# A map or a factor is fitted to so many dopants at least.
-_LEAST_DOPANTS = 100
-# A median needs fewer.
-_LEAST_AMOUNTS = 40
-# Logit of a candidate that was sifted out before the network saw it.
-_SIFTED = -30.0
+Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Regime:
-    """A way of asking.
-
-    Attributes:
-        kind, source: of the list; `source` matters for hard lists alone.
-        label: how the rows were computed.
-        candidates: whether the user gives a list.
-    """
-
-    kind: ListKind
-    source: str
-    label: str = "endmember"
-    candidates: bool = True
-
-
-REGIMES: Mapping[str, Regime] = {
-    "hard_lists": Regime("hard", "endmember"),
-    "hard_lists_other_source": Regime("hard", "potential"),
-    "likely_springs": Regime("likely", "springs"),
-    "near_springs": Regime("near", "springs"),
-    "random_others": Regime("random", "springs"),
-    "mixed": Regime("mixed", "springs"),
-    "guess_free": Regime("all_mixed", "springs", candidates=False),
-    "guess_free_springs": Regime("all", "springs", candidates=False),
-    "guess_free_as_asked": Regime("all_best", "springs", candidates=False),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class RawAnswers:
-    """What the network says before calibration, all of shape (n, 94) but the last.
-
-    Attributes:
-        logit: −inf where an element was not asked.
-        log_mean, log_spread: of the concentration.
-        source: place of the best entry's source among `SOURCES`; −1 where not asked.
-        truth: fraction of all atoms.
-        unexplained: shape (n,).
-    """
-
-    logit: NDArray[np.float64]
-    log_mean: NDArray[np.float64]
-    log_spread: NDArray[np.float64]
-    source: NDArray[np.int64]
-    truth: NDArray[np.float64]
-    unexplained: NDArray[np.float64]
-
-
-def raw_answers(
-    network: Comparer,
-    rows: ComparisonRows,
-    places: Sequence[int],
-    regime: Regime,
-    *,
-    pristine: bool = False,
-    mismatch: Mismatch | None = None,
-    prior: bool = True,
-    neutron: bool = False,
-    n_distractors: int = 10,
-) -> RawAnswers:
-    """Ask about rows; a row whose list would hold fewer than two substitutions is asked all the same."""
-    rng = np.random.default_rng(_SEED)
-    generator = torch.Generator().manual_seed(_SEED)
-    parts = []
-    for start in range(0, len(places), _BATCH):
-        questions = [
-            _question(rows, row, regime, rng, pristine=pristine, neutron=neutron, n_distractors=n_distractors)
-            for row in places[start : start + _BATCH]
-        ]
-        truths = [{} if pristine else rows.truth[row] for row in places[start : start + _BATCH]]
-        parts.append(_ask(network, questions, truths, mismatch, generator, prior))
-    names = [field.name for field in fields(RawAnswers)]
-    return RawAnswers(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-
-
-def _question(
-    rows: ComparisonRows,
-    row: int,
-    regime: Regime,
-    rng: np.random.Generator,
-    *,
-    pristine: bool,
-    neutron: bool,
-    n_distractors: int,
-) -> Question:
-    sample, reference, neutron = rows.spectra(row, neutron)
-    host, truth = rows.hosts[rows.host[row]], rows.truth[row]
-    entries = candidate_entries(
-        host.of(neutron), {e for e, _ in truth}, regime.kind, rng, source=regime.source, n_distractors=n_distractors
-    )
-    return Question(reference if pristine else sample, reference, neutron, truth, entries)
-
-
-def _ask(
-    network: Comparer,
-    questions: list[Question],
-    truths: Sequence[Substitutions],
-    mismatch: Mismatch | None,
-    generator: torch.Generator,
-    prior: bool,
-) -> RawAnswers:
-    flags = np.stack([flags_of(computed=False, neutron=q.neutron, prior=prior) for q in questions])
-    sample, reference = (np.stack([getattr(q, name) for q in questions]) for name in ("sample", "reference"))
-    given = stacked(sample - reference, reference, [q.entries for q in questions], flags)
-    if mismatch is not None:
-        one, two, curves, other = mismatch(
-            torch.from_numpy(sample), torch.from_numpy(reference), given.responses.curves, generator
-        )
-        given.flags[:, 0] = other.float()
-        given.responses.curves.copy_(curves)
-        given = given._replace(change=one - two, pristine=two)
-    given, kept = most_promising(given)
-    with torch.inference_mode():
-        said = network.eval()(given)
-    logit, mean, spread = (tensor.double().numpy() for tensor in said[:3])
-    shape = len(questions), len(VOCABULARY)
-    logits, means, spreads = np.full(shape, -np.inf), np.full(shape, -4.0), np.zeros(shape)
-    source, truth = np.full(shape, _NOT_ASKED), np.zeros(shape)
-    for row, question in enumerate(questions):
-        by_element: dict[int, list[int]] = {}
-        for column in np.flatnonzero(given.responses.mask[row].numpy()).tolist():
-            by_element.setdefault(element_index(question.entries[int(kept[row, column])].element), []).append(column)
-        # What was sifted out was asked all the same, and is answered "no".
-        for entry in question.entries:
-            place = element_index(entry.element)
-            source[row, place] = SOURCES.index(source_class(entry.source))
-            logits[row, place] = _SIFTED
-        for place, columns in by_element.items():
-            best = max(columns, key=lambda column: logit[row, column])
-            logits[row, place] = any_of(logit[row, columns])
-            means[row, place], spreads[row, place] = mean[row, best], spread[row, best]
-            entry = question.entries[int(kept[row, best])]
-            source[row, place] = SOURCES.index(source_class(entry.source))
-        for (element, _), amount in truths[row].items():
-            truth[row, element_index(element)] += amount
-    return RawAnswers(logits, means, spreads, source, truth, said.unexplained.double().numpy())
-
-
-def judge(raw: RawAnswers, calibration: ComparisonCalibration, *, candidates: bool) -> Judged:
-    """Calibrated answers beside the truth; an element is found from a probability of one half up."""
-    probability, factor, shift = np.zeros(raw.logit.shape), np.ones(raw.logit.shape), np.zeros(raw.logit.shape)
-    for place, name in enumerate(SOURCES):
-        of = raw.source == place
-        probability[of] = calibration.map_of(name, candidates=candidates).probability(raw.logit[of])
-        factor[of] = calibration.factor_of(name)
-        shift[of] = calibration.shift_of(name)
-    amount, low, high = interval(raw.log_mean + shift, raw.log_spread, factor)
-    return Judged(
-        asked=np.isfinite(raw.logit),
-        truth=raw.truth,
-        probability=probability,
-        present=probability >= FOUND,
-        concentration=amount,
-        low=low,
-        high=high,
-    )
+# Of a source maps, factors and shifts are fitted where dopants of at least so many hosts are known by it: answers on one
+# host are alike, however many there are.
+_LEAST_HOSTS = 30
 
 
 def calibrate_comparison(
@@ -217,73 +49,76 @@ def calibrate_comparison(
     """
     places = rows.of_split("validation")
     gathered: dict[bool, list[RawAnswers]] = {True: [], False: []}
-    for regime in REGIMES.values():
-        chosen = answerable(rows, places, regime)
-        if chosen:
-            gathered[regime.candidates].append(raw_answers(network, rows, chosen, regime))
-            if mismatch is not None:
-                gathered[regime.candidates].append(raw_answers(network, rows, chosen, regime, mismatch=mismatch))
-    maps: dict[bool, dict[str, LogitMap]] = {True: {}, False: {}}
-    for candidates, answers in gathered.items():
-        for place, name in enumerate(SOURCES):
-            of = [raw.source == place for raw in answers]
-            logit = np.concatenate([raw.logit[here] for raw, here in zip(answers, of, strict=True)] or [np.zeros(0)])
-            there = np.concatenate([raw.truth[here] > 0 for raw, here in zip(answers, of, strict=True)] or [logit > 0])
-            if there.sum() >= _LEAST_DOPANTS:
-                maps[candidates][name] = _fitted(logit, there)
-    # Of too few dopants nothing can be fitted: such a source takes the map of the best one, with a list.
+    hosts: dict[str, set[str]] = {name: set() for name in SOURCES}
+    for regime, spoilt in product(REGIMES.values(), (None,) if mismatch is None else (None, mismatch)):
+        if chosen := answerable(rows, places, regime):
+            raw = raw_answers(network, rows, chosen, regime, mismatch=spoilt)
+            gathered[regime.candidates].append(raw)
+            for place, name in enumerate(SOURCES):
+                known = ((raw.source == place) & (raw.truth > 0)).any(axis=1)
+                hosts[name].update(rows.host[chosen[row]] for row in np.flatnonzero(known))
+    fitted = {name: place for place, name in enumerate(SOURCES) if len(hosts[name]) >= _LEAST_HOSTS}
+    maps = {
+        candidates: {name: _map_of(answers, place) for name, place in fitted.items()}
+        for candidates, answers in gathered.items()
+    }
+    # Another source takes the map of the best one, with a list; its amounts are the network's own.
     fallback = maps[True].get(SOURCES[0], LogitMap())
     maps = {which: {name: found.get(name, fallback) for name in SOURCES} for which, found in maps.items()}
     every = [*gathered[True], *gathered[False]]
-    shifts, factors = {}, {}
-    for place, name in enumerate(SOURCES):
-        away, spread = _errors(every, place)
-        if away.size >= _LEAST_AMOUNTS:
-            shifts[name] = float(np.median(away))
-        if away.size >= _LEAST_DOPANTS:
-            factors[name] = conformal_quantile(np.abs(away - shifts[name]) / spread, COVERAGE)
+    plain = [(raw.log_mean, raw.log_spread) for raw in every]
+    shifts = {name: float(np.median(_errors(every, plain, place)[0])) for name, place in fitted.items()}
+    found = ComparisonCalibration(with_candidates=maps[True], guess_free=maps[False], log_shifts=shifts)
+    # As they are answered: those of what is found are fitted to the change.
+    amounts = [
+        judged_amounts(raw, judge(raw, found, candidates=candidates).present, found)
+        for candidates, answers in gathered.items()
+        for raw in answers
+    ]
+    factors = {}
+    for name, place in fitted.items():
+        away, spread = _errors(every, amounts, place)
+        factors[name] = conformal_quantile(np.abs(away) / spread, COVERAGE)
     unexplained = np.concatenate([raw.unexplained for raw in gathered[False]] or [np.ones(1)])
-    return ComparisonCalibration(
-        with_candidates=maps[True],
-        guess_free=maps[False],
-        log_shifts=shifts,
-        interval_factors=factors,
-        unexplained=float(np.quantile(unexplained, 0.99)),
+    return found.model_copy(
+        update={"interval_factors": factors, "unexplained": float(np.quantile(unexplained, 0.99))},
     )
 
 
-def _errors(every: Sequence[RawAnswers], source: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of true dopants that were weighed by this source: log of the true amount over the answered, and the spread."""
+def _map_of(answers: Sequence[RawAnswers], source: int) -> LogitMap:
+    """The map that fits the answers by one source best."""
+    of = [raw.source == source for raw in answers]
+    logit = np.concatenate([raw.logit[here] for raw, here in zip(answers, of, strict=True)] or [np.zeros(0)])
+    there = np.concatenate([raw.truth[here] > 0 for raw, here in zip(answers, of, strict=True)] or [logit > 0])
+    return _fitted_map(logit, there)
+
+
+def _errors(
+    every: Sequence[RawAnswers], amounts: Sequence[tuple[Floats, Floats]], source: int
+) -> tuple[Floats, Floats]:
+    """Of true dopants that were weighed by this source: log of the true amount over the answered, and the spread.
+
+    Args:
+        amounts: log concentrations and log spreads of each of `every`.
+    """
     away, spread = [], []
-    for raw in every:
-        here = (raw.source == source) & (raw.truth > 0) & (raw.logit > _SIFTED)
-        away.append(np.log(raw.truth[here]) - raw.log_mean[here])
-        spread.append(np.exp(raw.log_spread[here]))
+    for raw, (log_mean, log_spread) in zip(every, amounts, strict=True):
+        here = (raw.source == source) & (raw.truth > 0) & (raw.logit > SIFTED)
+        away.append(np.log(raw.truth[here]) - log_mean[here])
+        spread.append(np.exp(log_spread[here]))
     return np.concatenate(away or [np.zeros(0)]), np.concatenate(spread or [np.ones(0)])
 
 
-def _fitted(logit: NDArray[np.float64], there: NDArray[np.bool_]) -> LogitMap:
+def _fitted_map(logit: Floats, there: NDArray[np.bool_]) -> LogitMap:
     if there.all() or not there.any():
         return LogitMap()
 
-    def loss(parameters: NDArray[np.float64]) -> float:
+    def loss(parameters: Floats) -> float:
         z = np.exp(parameters[0]) * logit + parameters[1]
         return float(np.mean(np.logaddexp(0.0, z) - there * z))
 
     found = minimize(loss, np.zeros(2), method="Nelder-Mead").x
     return LogitMap(slope=float(np.exp(found[0])), offset=float(found[1]))
-
-
-def answerable(rows: ComparisonRows, places: Iterable[int], regime: Regime) -> list[int]:
-    """Rows of the regime's label whose host has at least two responses of its source, and one for each true dopant."""
-    found = []
-    for row in places:
-        host = rows.hosts[rows.host[row]].vibrational
-        source = regime.source if regime.kind == "hard" else "springs"
-        known = {(entry.element, entry.replaces) for entry in host.chosen(host.elements, source)}
-        if len(known) >= 2 and rows.label[row] in (regime.label, "pristine") and set(rows.truth[row]) <= known:
-            found.append(row)
-    return found
 
 
 def evaluate_comparison(

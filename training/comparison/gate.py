@@ -13,7 +13,7 @@ from defectnet.io.response_library import ResponseLibrary
 from defectnet.metrics import Judged
 from defectnet.model.artifact import ModelConfig
 from defectnet.model.network import DefectNetwork
-from training.comparison.evaluate import REGIMES, answerable, judge, raw_answers
+from training.comparison.answers import REGIMES, answerable, judge, raw_answers
 from training.comparison.rows import ComparisonRows
 from training.dataset import rows_of_split
 

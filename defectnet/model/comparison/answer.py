@@ -15,7 +15,7 @@ from defectnet.model.comparison.candidates import Candidates, coarse_responses, 
 from defectnet.model.comparison.comparer import Compared, Comparer, ComparerInputs
 from defectnet.model.comparison.fused import FusedComparer
 from defectnet.model.comparison.placing import Placed, Placing
-from defectnet.model.comparison.verdicts import SourceMaps, Verdicts, judged
+from defectnet.model.comparison.verdicts import SourceMaps, judged
 from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.unmixing import unmix
 from defectnet.prediction import (
@@ -109,15 +109,14 @@ class Comparison:
         kept = sifted(seen.astype(np.float32), lists, flags[:, 2] > 0)
         numbers, unexplained = self._compared(changes, pristine, directions, lists, kept, flags)
         listed = [query.candidates is not None for query in queries]
-        verdicts = judged(lists, kept, numbers, listed, self._maps, least)
+        verdicts = judged(lists, kept, numbers, listed, seen, self._maps, least)
         moved = np.clip(0.5 * np.abs(seen * _ROOT).sum(axis=1) / MODES_PER_ATOM, 0.0, 1.0).tolist()
-        explained = _explained(lists, verdicts, seen)
         return [
             Answered(
                 of.told,
                 Fit(
                     host_id=one.host.host_id,
-                    explained=explained[row],
+                    explained=of.explained,
                     moved=moved[row],
                     sources={e: one.candidates.entries[place].source for e, place in of.sites.items()},
                 ),
@@ -225,19 +224,6 @@ def remarks(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
         yield f"the response to {', '.join(weak)} is an estimate from chemistry (springs): its amount is rough"
 
 
-def _explained(lists: Sequence[Candidates], verdicts: Sequence[Verdicts], seen: Array) -> list[float]:
-    """The share of each change, coarsely smoothed and weighted, `seen`, (B, N), that the found elements explain."""
-    found = [(row, v) for row, one in enumerate(verdicts) for v in one.told if v.present]
-    left = seen.copy()
-    if found:
-        places = np.array([verdicts[row].sites[v.element] for row, v in found])
-        amounts = np.array([v.concentration for _, v in found])
-        curves = coarse_responses([lists[row] for row, _ in found], places, amounts.astype(np.float32))
-        np.subtract.at(left, [row for row, _ in found], amounts[:, None] * curves)
-    share = 1.0 - np.square(left).sum(axis=1) / np.maximum(np.square(seen).sum(axis=1), 1e-12)
-    return [float(one) for one in np.clip(share, 0.0, 1.0)]
-
-
 def _parts(placed: Placed, verdicts: Sequence[ElementVerdict], sites: Mapping[str, int]) -> dict[str, Array]:
     """What each found element adds to the change, shape (N_BINS,), coarsely smoothed and weighted."""
     found = [verdict for verdict in verdicts if verdict.present and verdict.element in sites]
@@ -248,5 +234,4 @@ def _parts(placed: Placed, verdicts: Sequence[ElementVerdict], sites: Mapping[st
 def _responses_at(placed: Placed, places: Sequence[int], amounts: Sequence[float]) -> Array:
     """The responses of some entries at these amounts, shape (n, N_BINS), coarsely smoothed and weighted."""
     lists = [placed.candidates] * len(places)
-    found = coarse_responses(lists, np.array(places, dtype=np.int64), np.array(amounts, dtype=np.float32))
-    return found.astype(np.float64)
+    return coarse_responses(lists, np.array(places, dtype=np.int64), np.array(amounts, dtype=np.float64))

@@ -14,16 +14,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from defectnet.model.comparison.amounts import weights_at
 from defectnet.model.comparison.axis import N_BINS
 from defectnet.model.comparison.batches import MOST_CANDIDATES, SIFTING_RIDGE, SIFTING_STEPS, promise, unit
 from defectnet.model.comparison.comparer import N_ABOUT, SOURCES, ComparerInputs
-from defectnet.model.comparison.features import Prepared, Responses, between, first_responses, smoothed
+from defectnet.model.comparison.features import TYPICAL_AMOUNT, Prepared, Responses, first_responses, smoothed
 from defectnet.model.comparison.fitting import descended, descent
 from defectnet.model.comparison.hosts import Entry, HostOnAxis, source_class
 from defectnet.model.comparison.registration import Registration, smeared
 
-__all__ = ["Candidates", "coarse_responses", "sifted", "together"]
+__all__ = ["Candidates", "coarse_nodes", "coarse_responses", "sifted", "together"]
 
+Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
 
@@ -113,16 +115,22 @@ class Candidates:
         return about, np.zeros_like(self.log_prior)
 
 
-def coarse_responses(lists: Sequence[Candidates], places: Places, amounts: Floats) -> Floats:
+def coarse_responses(lists: Sequence[Candidates], places: Places, amounts: Array) -> Array:
     """Coarsely smoothed responses, (n, N), of n candidates, each at its place in its own list, at `amounts`, (n,)."""
-    found = np.array([one.first[1, place] for one, place in zip(lists, places.tolist(), strict=True)])
-    slots = [int(one.slot[place]) for one, place in zip(lists, places.tolist(), strict=True)]
-    varying = [row for row, slot in enumerate(slots) if slot >= 0]
-    if varying:
-        nodes = np.stack([lists[row].nodes[slots[row], :, 1] for row in varying])
-        concentrations = np.stack([lists[row].concentrations[slots[row]] for row in varying])
-        found[varying] = between(nodes, concentrations, amounts[varying])
-    return found
+    nodes, concentrations = coarse_nodes(lists, places)
+    return np.asarray((weights_at(concentrations, amounts)[0][:, None] @ nodes)[:, 0])
+
+
+def coarse_nodes(lists: Sequence[Candidates], places: Places) -> tuple[Array, Array]:
+    """Those of n candidates at three concentrations, (n, 3, N), and these, (n, 3), equal where there is one only."""
+    n = len(lists)
+    nodes, concentrations = np.empty((n, 3, N_BINS)), np.full((n, 3), TYPICAL_AMOUNT)
+    for row, (one, place) in enumerate(zip(lists, places.tolist(), strict=True)):
+        if (slot := one.slot[place]) < 0:
+            nodes[row] = one.first[1, place]
+        else:
+            nodes[row], concentrations[row] = one.nodes[slot, :, 1], one.concentrations[slot]
+    return nodes, concentrations
 
 
 def sifted(

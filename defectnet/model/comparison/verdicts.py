@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from defectnet.model.comparison.amounts import Fittable, fitted_amounts
+from defectnet.model.comparison.axis import N_BINS
 from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of_each, interval, of_logit
-from defectnet.model.comparison.candidates import Candidates
+from defectnet.model.comparison.candidates import Candidates, coarse_nodes
 from defectnet.model.comparison.comparer import SOURCES
 from defectnet.prediction import ElementVerdict
 
@@ -24,10 +26,12 @@ class Verdicts:
     Attributes:
         told: most probable first.
         sites: for each element that was weighed its likeliest entry.
+        explained: share of the change that the found elements explain, 0 … 1.
     """
 
     told: tuple[ElementVerdict, ...]
     sites: dict[str, int]
+    explained: float
 
 
 class SourceMaps:
@@ -53,6 +57,7 @@ def judged(
     kept: Sequence[Places],
     said: Array,
     listed: Sequence[bool],
+    seen: Array,
     maps: SourceMaps,
     least: float = 0.0,
 ) -> list[Verdicts]:
@@ -61,13 +66,14 @@ def judged(
     Args:
         lists, kept: each spectrum's candidates, and which of them the network saw, ascending.
         said: logits, log concentrations and log spreads, shape (3, B, K), filled from the left.
+        seen: the changes, coarsely smoothed and weighted, shape (B, N).
         maps: of the calibration.
         listed: whether each spectrum was asked with a list.
         least: elements below this probability are not told where there was no list.
     """
     counts = [places.size for places in kept]
-    seen = np.arange(said.shape[2]) < np.array(counts)[:, None]
-    logit, log_mean, log_spread = (values[seen] for values in said)
+    filled = np.arange(said.shape[2]) < np.array(counts)[:, None]
+    logit, log_mean, log_spread = (values[filled] for values in said)
     row = np.repeat(np.arange(len(lists)), counts)
     place = np.concatenate(kept)
     element = np.concatenate([one.element[places] for one, places in zip(lists, kept, strict=True)])
@@ -82,7 +88,9 @@ def judged(
     slope, offset = maps.logits[:, asked.astype(np.int64), source]
     p = of_logit(slope * any_of_each(logit, starts) + offset)
     shift, factor = maps.amounts[:, source]
-    figures = np.stack([p, *interval(log_mean[likeliest] + shift, log_spread[likeliest], factor)], axis=1)
+    amounts = np.stack([log_mean[likeliest] + shift, log_spread[likeliest]])
+    explained = _fitted(lists, (row, place), p >= FOUND, amounts, seen)
+    figures = np.stack([p, *interval(amounts[0], amounts[1], factor)], axis=1)
     told = asked | (p >= least)
     found = []
     for number, one in enumerate(lists):
@@ -96,5 +104,34 @@ def judged(
         if listed[number] or least <= 0.0:
             weighed = set(names)
             verdicts += [ElementVerdict(e, False, 0.0, 0.0, 0.0, 0.0) for e in one.elements if e not in weighed]
-        found.append(Verdicts(tuple(verdicts), dict(zip(names, place[begin:end].tolist(), strict=True))))
+        sites = dict(zip(names, place[begin:end].tolist(), strict=True))
+        found.append(Verdicts(tuple(verdicts), sites, explained[number]))
     return found
+
+
+def _fitted(
+    lists: Sequence[Candidates], at: tuple[Places, Places], present: NDArray[np.bool_], amounts: Array, seen: Array
+) -> list[float]:
+    """Fit the amounts of what was found, in place; the share of each change that they explain.
+
+    Args:
+        at: of n elements, row by row, the spectrum and the place of the entry in its list.
+        present: shape (n,), which were found.
+        amounts: shape (2, n), log concentrations and log spreads.
+    """
+    share = np.zeros(len(lists))
+    row, place = (values[present] for values in at)
+    if not row.size:
+        return [0.0] * len(lists)
+    spectra, spectrum, held = np.unique(row, return_inverse=True, return_counts=True)
+    slot = np.arange(row.size) - np.repeat(np.cumsum(held) - held, held)
+    shape = spectra.size, int(held.max())
+    nodes, concentrations = np.zeros((*shape, 3, N_BINS)), np.zeros((*shape, 3))
+    nodes[spectrum, slot], concentrations[spectrum, slot] = coarse_nodes([lists[one] for one in row.tolist()], place)
+    there, given = np.zeros(shape, dtype=bool), np.zeros((2, *shape))
+    there[spectrum, slot] = True
+    given[:, spectrum, slot] = amounts[:, present]
+    fittable = Fittable.of(seen[spectra], nodes, concentrations)
+    log_mean, log_spread, share[spectra] = fitted_amounts(fittable, there, given[0], given[1])
+    amounts[:, present] = log_mean[spectrum, slot], log_spread[spectrum, slot]
+    return [float(one) for one in np.clip(share, 0.0, 1.0)]

@@ -14,8 +14,9 @@ from defectnet.model.comparison.calibration import ComparisonCalibration
 from defectnet.model.comparison.comparer import SOURCES, ComparerSettings
 from defectnet.model.comparison.hosts import source_class
 from defectnet.released import released_model
+from training.comparison.answers import Regime, judge, raw_answers
 from training.comparison.batches import BatchMaker
-from training.comparison.evaluate import Regime, calibrate_comparison, evaluate_comparison, judge, raw_answers
+from training.comparison.evaluate import calibrate_comparison, evaluate_comparison
 from training.comparison.fit import comparison_loss, fit_comparer
 from training.comparison.lists import candidate_entries
 from training.comparison.mismatch import Mismatch, MismatchSettings, bent

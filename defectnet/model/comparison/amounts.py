@@ -1,0 +1,184 @@
+"""The amounts of the elements that were found, fitted to the change with what the network says of them as prior.
+
+The network reads every candidate's response at an amount that it does not know yet, and a response hangs on its amount:
+at 20 % it has another shape and half the size than at 1 %. Once it is known which elements are there, few enough are
+left to fit all amounts at once, each response read at its own:
+
+    n log(u / (1 + u / u₀)) + Σ (log aₖ − μₖ)² / sₖ²   is least,   u = |d − Σ aₖ rₖ(aₖ)|² / |d|²,
+
+where μ and s are the network's log concentrations and their standard deviations. What no amounts explain, a share u of
+the change, is an error of the responses and of elements that were not found, and as such no noise: the change counts
+as few independent measurements n, each of a variance that is not known but from u, and less trusted beyond u₀.
+Where responses explain everything the fit decides; where they do not, the network. u is never taken for less than what
+configurations of one alloy differ by.
+
+Shapes: B spectra, P elements, 3 concentrations, N bins.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defectnet.model.comparison.calibration import MOST_TOGETHER
+
+__all__ = ["Fittable", "fitted_amounts", "weights_at"]
+
+Array = NDArray[np.float64]
+
+# So far beyond the highest concentration a response goes on as it changed below it.
+_BEYOND = 2.0
+# As so many measurements a change counts: of 0 (the network alone), 3, 6, 10 and 16 that which made the amounts of
+# validation hosts better in every regime.
+_INDEPENDENT = 3.0
+# Least unexplained share, and that at which what is unexplained begins to count double.
+_LEAST_LEFT, _DOUBTFUL = 0.005, 0.1
+_MOST = float(np.log(MOST_TOGETHER))
+# Beside the network's amounts half and twice of them are where a fit may begin: what is least has several valleys.
+_STARTS = (-0.7, 0.7)
+_STEPS, _LONGEST_STEP, _ENOUGH = 8, 0.5, 0.003
+
+
+@dataclass(frozen=True, eq=False)
+class Fittable:
+    """What a fit of B changes needs of at most P responses each; of a place that is empty all are 0.
+
+    Attributes:
+        size: shape (B,), the square of the change's norm.
+        overlap: shape (B, P, 3), products of the change and the responses at three concentrations.
+        gram: shape (B, P, 3, P, 3), products of the responses.
+        concentrations: shape (B, P, 3), ascending; equal where there is one response only.
+    """
+
+    size: Array
+    overlap: Array
+    gram: Array
+    concentrations: Array
+
+    @classmethod
+    def of(cls, changes: NDArray[np.floating], nodes: NDArray[np.floating], concentrations: Array) -> "Fittable":
+        """Of changes (B, N) and responses (B, P, 3, N), coarsely smoothed and weighted."""
+        b, p = nodes.shape[:2]
+        flat = nodes.reshape(b, 3 * p, -1)
+        gram = (flat @ flat.swapaxes(1, 2)).reshape(b, p, 3, p, 3)
+        overlap = (flat @ changes[..., None])[..., 0].reshape(b, p, 3)
+        return cls(np.square(changes).sum(axis=1), overlap, gram, concentrations)
+
+
+def weights_at(concentrations: Array, amounts: Array) -> tuple[Array, Array]:
+    """How a response at `amounts` (...) is made of those at three `concentrations` (..., 3), and its slope.
+
+    It is interpolated, held below the first concentration, and goes on beyond the last, to twice that.
+
+    Returns:
+        the weights of the three, shape (..., 3), and their derivatives by the amount, same shape.
+    """
+    low, middle, high = concentrations[..., 0], concentrations[..., 1], concentrations[..., 2]
+    amounts = np.minimum(np.maximum(amounts, low), np.maximum(_BEYOND * high, low))
+    upper = amounts > middle
+    start, end = np.where(upper, middle, low), np.where(upper, high, middle)
+    apart = end - start
+    known = apart > 1e-6
+    rate = np.where(known, 1.0 / np.where(known, apart, 1.0), 0.0)
+    part = (amounts - start) * rate
+    within = rate * ((amounts > low) & (amounts < _BEYOND * high))
+    zero = np.zeros_like(part)
+    weights = np.where(upper[..., None], np.stack([zero, 1 - part, part], -1), np.stack([1 - part, part, zero], -1))
+    slopes = np.where(upper[..., None], np.stack([zero, -within, within], -1), np.stack([-within, within, zero], -1))
+    return weights, slopes
+
+
+def fitted_amounts(
+    given: Fittable, there: NDArray[np.bool_], log_mean: Array, log_spread: Array
+) -> tuple[Array, Array, Array]:
+    """Fit the amounts of the elements that are `there`, shape (B, P).
+
+    Args:
+        log_mean, log_spread: shape (B, P), natural logs of the fraction of all atoms and of the former's standard
+            deviation, by the network.
+
+    Returns:
+        both anew, shape (B, P), as they were where nothing is there; and the share of each change that is explained,
+        shape (B,).
+    """
+    trust = np.where(there, np.exp(-2.0 * log_spread), 1.0)
+    prior = np.where(there, np.minimum(log_mean, _MOST), 0.0)
+    best = _Tried.at(given, there, prior, prior, trust)
+    for start in _STARTS:
+        best = best.or_better(_Tried.at(given, there, np.minimum(prior + start, _MOST), prior, trust))
+    inverse = best.inverse_curvature(given, trust)
+    move = best.step(inverse)
+    for _ in range(_STEPS):
+        tried = _Tried.at(given, there, np.minimum(best.log_amount + move, _MOST), prior, trust)
+        better = (tried.cost < best.cost)[:, None]
+        best = best.or_better(tried)
+        inverse = best.inverse_curvature(given, trust)
+        # Where a step went too far, half of it is tried.
+        move = np.where(better, best.step(inverse), 0.5 * move)
+        if np.abs(move).max(initial=0.0) < _ENOUGH:
+            break
+    spread = 0.5 * np.log(np.diagonal(inverse, axis1=1, axis2=2))
+    explained = np.where(there.any(axis=1), 1.0 - best.left, 0.0)
+    return np.where(there, best.log_amount, log_mean), np.where(there, spread, log_spread), explained
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """Amounts that were tried.
+
+    Attributes:
+        log_amount: shape (B, P).
+        cost: shape (B,), what is to be least.
+        left: shape (B,), share of the change that they leave.
+        rates: shape (B, P, 3), how the parts of the three responses grow with the log amount.
+        downhill: shape (B, P), minus half the cost's derivative by it.
+    """
+
+    log_amount: Array
+    cost: Array
+    left: Array
+    rates: Array
+    downhill: Array
+
+    @classmethod
+    def at(cls, given: Fittable, there: NDArray[np.bool_], log_amount: Array, prior: Array, trust: Array) -> "_Tried":
+        amounts = np.where(there, np.exp(log_amount), 0.0)
+        weights, slopes = weights_at(given.concentrations, amounts)
+        amounts = amounts[..., None]
+        parts, rates = amounts * weights, amounts * (weights + amounts * slopes)
+        b, n = len(parts), parts[0].size
+        seen = (given.gram.reshape(b, n, n) @ parts.reshape(b, n, 1)).reshape(parts.shape)
+        size = np.maximum(given.size, 1e-12)
+        left = (given.size + ((seen - 2.0 * given.overlap) * parts).sum(axis=(1, 2))) / size
+        away = np.where(there, log_amount - prior, 0.0)
+        known = np.maximum(left, _LEAST_LEFT)
+        cost = _INDEPENDENT * np.log(known / (1.0 + known / _DOUBTFUL)) + (away * away * trust).sum(axis=1)
+        downhill = ((given.overlap - seen) * rates).sum(axis=2) / _variance(given, left)[:, None] - away * trust
+        return cls(log_amount, cost, left, rates, downhill)
+
+    def or_better(self, other: "_Tried") -> "_Tried":
+        """Of each spectrum the amounts that cost less."""
+        better = other.cost < self.cost
+        chosen = {
+            name: np.where(better.reshape(-1, *[1] * (values.ndim - 1)), getattr(other, name), values)
+            for name, values in vars(self).items()
+        }
+        return _Tried(**chosen)
+
+    def inverse_curvature(self, given: Fittable, trust: Array) -> Array:
+        """The covariance of the log amounts, shape (B, P, P), by Gauss and Newton."""
+        b, p = self.log_amount.shape
+        mixed = (self.rates[:, :, None] @ given.gram.reshape(b, p, 3, 3 * p)).reshape(b, p, p, 3)
+        curvature = (mixed * self.rates[:, None]).sum(axis=3) / _variance(given, self.left)[:, None, None]
+        curvature[:, np.arange(p), np.arange(p)] += trust
+        return np.linalg.inv(curvature)
+
+    def step(self, inverse: Array) -> Array:
+        """The step downhill, shape (B, P)."""
+        return np.clip((inverse @ self.downhill[..., None])[..., 0], -_LONGEST_STEP, _LONGEST_STEP)
+
+
+def _variance(given: Fittable, left: Array) -> Array:
+    """Of one of the independent measurements, shape (B,), where a share of the change is `left`."""
+    known = np.maximum(left, _LEAST_LEFT)
+    return np.asarray(np.maximum(given.size, 1e-12) * known * (1.0 + known / _DOUBTFUL) / _INDEPENDENT)

@@ -1,0 +1,84 @@
+"""Amounts fitted to a change: the fit decides where responses explain it, and the network where they do not."""
+
+import numpy as np
+import pytest
+
+from defectnet.model.comparison.amounts import Fittable, fitted_amounts, weights_at
+
+CONCENTRATIONS = np.array([0.01, 0.06, 0.2])
+N = 40
+
+
+def _responses(n: int, seed: int = 0) -> np.ndarray:
+    """Responses, (n, 3, N), that change with their amount."""
+    rng = np.random.default_rng(seed)
+    first, trend = rng.normal(size=(2, n, 1, N))
+    return np.asarray(first + 4.0 * trend * (CONCENTRATIONS[:, None] - 0.01))
+
+
+def _change(nodes: np.ndarray, amounts: list[float]) -> np.ndarray:
+    weights, _ = weights_at(np.broadcast_to(CONCENTRATIONS, (len(nodes), 3)), np.array(amounts))
+    return np.einsum("p,pi,pin->n", amounts, weights, nodes)
+
+
+def _fitted(change: np.ndarray, nodes: np.ndarray, guessed: list[float], spread: float) -> tuple[np.ndarray, ...]:
+    there = np.ones((1, len(nodes)), dtype=bool)
+    given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, len(nodes), 3)))
+    mean = np.log(guessed)[None]
+    return fitted_amounts(given, there, mean, np.full_like(mean, np.log(spread)))
+
+
+@pytest.mark.parametrize("amounts", [[0.003], [0.03], [0.12], [0.3], [0.08, 0.15], [0.12, 0.06, 0.1]])
+def test_where_responses_explain_all_the_amounts_are_found(amounts: list[float]) -> None:
+    nodes = _responses(len(amounts))
+    mean, spread, explained = _fitted(_change(nodes, amounts), nodes, [0.5 * a for a in amounts], 0.5)
+    assert np.exp(mean[0]) == pytest.approx(amounts, rel=0.1)
+    assert (spread < np.log(0.25)).all()  # half the network's
+    assert explained[0] > 0.99
+
+
+def test_where_nothing_is_explained_the_network_is_believed() -> None:
+    nodes = _responses(1)
+    noise = np.random.default_rng(5).normal(size=N) * 3.0
+    mean, spread, explained = _fitted(noise + _change(nodes, [0.1]), nodes, [0.03], 0.2)
+    assert np.exp(mean[0, 0]) == pytest.approx(0.03, rel=0.1)
+    assert np.exp(spread[0, 0]) == pytest.approx(0.2, rel=0.1)
+    assert explained[0] < 0.3
+
+
+def test_a_surer_network_is_believed_more() -> None:
+    nodes = _responses(2)
+    change = _change(nodes, [0.1, 0.05]) + 0.3 * np.random.default_rng(1).normal(size=N)
+    sure, unsure = (_fitted(change, nodes, [0.05, 0.05], spread)[0] for spread in (0.05, 0.8))
+    assert np.exp(sure[0, 0]) < np.exp(unsure[0, 0]) < 0.13
+
+
+def test_spectra_do_not_change_each_other_and_empty_places_count_for_nothing() -> None:
+    nodes = _responses(3)
+    changes = np.stack([_change(nodes, [0.02, 0.1, 0.05]), _change(nodes[:1], [0.04])])
+    both = np.stack([nodes, np.concatenate([nodes[:1], np.zeros((2, 3, N))])])
+    there = np.array([[True, True, True], [True, False, False]])
+    mean = np.log(np.full((2, 3), 0.03))
+    spread = np.log(np.full((2, 3), 0.4))
+    concentrations = np.where(there[..., None], CONCENTRATIONS, 0.0)
+    together = fitted_amounts(Fittable.of(changes, both, concentrations), there, mean, spread)
+    alone = _fitted(changes[1], nodes[:1], [0.03], 0.4)
+    assert together[0][1, 0] == pytest.approx(alone[0][0, 0], abs=2e-3)
+    assert (together[0][1, 1:] == mean[1, 1:]).all()
+    assert (together[1][1, 1:] == spread[1, 1:]).all()
+    assert together[2][1] == pytest.approx(alone[2][0], abs=1e-4)
+
+
+def test_a_response_goes_on_beyond_its_last_concentration_and_is_held_beyond_twice_that() -> None:
+    amounts = np.array([0.001, 0.01, 0.035, 0.06, 0.13, 0.2, 0.3, 0.4, 0.9])
+    weights, slopes = weights_at(np.broadcast_to(CONCENTRATIONS, (len(amounts), 3)), amounts)
+    read = weights @ CONCENTRATIONS  # a response that is the concentration
+    assert read == pytest.approx([0.01, 0.01, 0.035, 0.06, 0.13, 0.2, 0.3, 0.4, 0.4])
+    assert slopes @ CONCENTRATIONS == pytest.approx([0, 0, 1, 1, 1, 1, 1, 0, 0])
+    assert weights.sum(axis=1) == pytest.approx(1.0)
+
+
+def test_one_response_is_the_same_at_every_amount() -> None:
+    weights, slopes = weights_at(np.full((4, 3), 0.05), np.array([0.001, 0.05, 0.1, 0.4]))
+    assert weights.sum(axis=1) == pytest.approx(1.0)
+    assert (slopes == 0).all()

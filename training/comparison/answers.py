@@ -1,0 +1,248 @@
+"""What the network that compares says of labelled rows: asked in one of several ways, calibrated, beside the truth.
+
+A regime is a kind of candidate list and the source of its responses (`training.comparison.lists`).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from defectnet.elements import VOCABULARY
+from defectnet.metrics import Judged
+from defectnet.model.comparison.amounts import Fittable, fitted_amounts
+from defectnet.model.comparison.axis import COARSE, weighted_smoothing
+from defectnet.model.comparison.batches import flags_of, most_promising, stacked
+from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, interval
+from defectnet.model.comparison.comparer import SOURCES, Comparer, ComparerInputs
+from defectnet.model.comparison.hosts import source_class
+from defectnet.model.features import element_index
+from training.comparison.batches import Question
+from training.comparison.lists import ListKind, candidate_entries
+from training.comparison.mismatch import Mismatch
+from training.comparison.rows import ComparisonRows, Substitutions
+
+__all__ = ["REGIMES", "SIFTED", "RawAnswers", "Regime", "answerable", "judge", "judged_amounts", "raw_answers"]
+
+Floats = NDArray[np.float64]
+
+_BATCH = 64
+_SEED = 20261125
+_NOT_ASKED = -1
+# Amounts are fitted for so many of a row's elements at most.
+_FITTED = 8
+_COARSE = weighted_smoothing(COARSE).numpy()
+# Logit of a candidate that was sifted out before the network saw it.
+SIFTED = -30.0
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A way of asking.
+
+    Attributes:
+        kind, source: of the list; `source` matters for hard lists alone.
+        label: how the rows were computed.
+        candidates: whether the user gives a list.
+    """
+
+    kind: ListKind
+    source: str
+    label: str = "endmember"
+    candidates: bool = True
+
+
+REGIMES: Mapping[str, Regime] = {
+    "hard_lists": Regime("hard", "endmember"),
+    "hard_lists_other_source": Regime("hard", "potential"),
+    "likely_springs": Regime("likely", "springs"),
+    "near_springs": Regime("near", "springs"),
+    "random_others": Regime("random", "springs"),
+    "mixed": Regime("mixed", "springs"),
+    "guess_free": Regime("all_mixed", "springs", candidates=False),
+    "guess_free_springs": Regime("all", "springs", candidates=False),
+    "guess_free_as_asked": Regime("all_best", "springs", candidates=False),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RawAnswers:
+    """What the network says before calibration, of shape (n, 94) where nothing else is said.
+
+    Attributes:
+        logit: −inf where an element was not asked.
+        log_mean, log_spread: of the concentration.
+        source: place of the best entry's source among `SOURCES`; −1 where not asked.
+        truth: fraction of all atoms.
+        unexplained: shape (n,).
+        likely: shape (n, P), places of the elements whose amounts can be fitted, most probable first; -1 for none.
+        size, overlap, gram, concentrations: of these, as in `Fittable`.
+    """
+
+    logit: NDArray[np.float64]
+    log_mean: NDArray[np.float64]
+    log_spread: NDArray[np.float64]
+    source: NDArray[np.int64]
+    truth: NDArray[np.float64]
+    unexplained: NDArray[np.float64]
+    likely: NDArray[np.int64]
+    size: NDArray[np.float64]
+    overlap: NDArray[np.float64]
+    gram: NDArray[np.float64]
+    concentrations: NDArray[np.float64]
+
+
+def raw_answers(
+    network: Comparer,
+    rows: ComparisonRows,
+    places: Sequence[int],
+    regime: Regime,
+    *,
+    pristine: bool = False,
+    mismatch: Mismatch | None = None,
+    prior: bool = True,
+    neutron: bool = False,
+    n_distractors: int = 10,
+) -> RawAnswers:
+    """Ask about rows; a row whose list would hold fewer than two substitutions is asked all the same."""
+    rng = np.random.default_rng(_SEED)
+    generator = torch.Generator().manual_seed(_SEED)
+    parts = []
+    for start in range(0, len(places), _BATCH):
+        questions = [
+            _question(rows, row, regime, rng, pristine=pristine, neutron=neutron, n_distractors=n_distractors)
+            for row in places[start : start + _BATCH]
+        ]
+        truths = [{} if pristine else rows.truth[row] for row in places[start : start + _BATCH]]
+        parts.append(_ask(network, questions, truths, mismatch, generator, prior))
+    names = [field.name for field in fields(RawAnswers)]
+    return RawAnswers(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _question(
+    rows: ComparisonRows,
+    row: int,
+    regime: Regime,
+    rng: np.random.Generator,
+    *,
+    pristine: bool,
+    neutron: bool,
+    n_distractors: int,
+) -> Question:
+    sample, reference, neutron = rows.spectra(row, neutron)
+    host, truth = rows.hosts[rows.host[row]], rows.truth[row]
+    entries = candidate_entries(
+        host.of(neutron), {e for e, _ in truth}, regime.kind, rng, source=regime.source, n_distractors=n_distractors
+    )
+    return Question(reference if pristine else sample, reference, neutron, truth, entries)
+
+
+def _ask(
+    network: Comparer,
+    questions: list[Question],
+    truths: Sequence[Substitutions],
+    mismatch: Mismatch | None,
+    generator: torch.Generator,
+    prior: bool,
+) -> RawAnswers:
+    flags = np.stack([flags_of(computed=False, neutron=q.neutron, prior=prior) for q in questions])
+    sample, reference = (np.stack([getattr(q, name) for q in questions]) for name in ("sample", "reference"))
+    given = stacked(sample - reference, reference, [q.entries for q in questions], flags)
+    if mismatch is not None:
+        one, two, curves, other = mismatch(
+            torch.from_numpy(sample), torch.from_numpy(reference), given.responses.curves, generator
+        )
+        given.flags[:, 0] = other.float()
+        given.responses.curves.copy_(curves)
+        given = given._replace(change=one - two, pristine=two)
+    given, kept = most_promising(given)
+    with torch.inference_mode():
+        said = network.eval()(given)
+    logit, mean, spread = (tensor.double().numpy() for tensor in said[:3])
+    shape = len(questions), len(VOCABULARY)
+    likely, at = np.full((len(questions), _FITTED), _NOT_ASKED), np.zeros((len(questions), _FITTED), dtype=np.int64)
+    logits, means, spreads = np.full(shape, -np.inf), np.full(shape, -4.0), np.zeros(shape)
+    source, truth = np.full(shape, _NOT_ASKED), np.zeros(shape)
+    for row, question in enumerate(questions):
+        by_element: dict[int, list[int]] = {}
+        for column in np.flatnonzero(given.responses.mask[row].numpy()).tolist():
+            by_element.setdefault(element_index(question.entries[int(kept[row, column])].element), []).append(column)
+        # What was sifted out was asked all the same, and is answered "no".
+        for entry in question.entries:
+            place = element_index(entry.element)
+            source[row, place] = SOURCES.index(source_class(entry.source))
+            logits[row, place] = SIFTED
+        for place, columns in by_element.items():
+            best = max(columns, key=lambda column: logit[row, column])
+            logits[row, place] = any_of(logit[row, columns])
+            means[row, place], spreads[row, place] = mean[row, best], spread[row, best]
+            entry = question.entries[int(kept[row, best])]
+            source[row, place] = SOURCES.index(source_class(entry.source))
+        ranked = sorted(by_element, key=lambda place: -logits[row, place])[:_FITTED]
+        likely[row, : len(ranked)] = ranked
+        at[row, : len(ranked)] = [max(by_element[place], key=lambda column: logit[row, column]) for place in ranked]
+        for (element, _), amount in truths[row].items():
+            truth[row, element_index(element)] += amount
+    fit = _fittable(given, at, likely != _NOT_ASKED)
+    return RawAnswers(logits, means, spreads, source, truth, said.unexplained.double().numpy(), likely, **vars(fit))
+
+
+def _fittable(given: ComparerInputs, at: NDArray[np.int64], there: NDArray[np.bool_]) -> Fittable:
+    """Of B changes and the responses of the candidates `at` some columns, shape (B, P), where they are `there`."""
+    rows = np.arange(len(at))[:, None]
+    curves = given.responses.curves.numpy()[rows, at] * there[..., None, None]
+    concentrations = given.responses.concentrations.numpy()[rows, at].astype(np.float64)
+    return Fittable.of((given.change.numpy() @ _COARSE).astype(float), (curves @ _COARSE).astype(float), concentrations)
+
+
+def judge(raw: RawAnswers, calibration: ComparisonCalibration, *, candidates: bool) -> Judged:
+    """Calibrated answers beside the truth; an element is found from a probability of one half up."""
+    probability = np.zeros(raw.logit.shape)
+    for place, name in enumerate(SOURCES):
+        of = raw.source == place
+        probability[of] = calibration.map_of(name, candidates=candidates).probability(raw.logit[of])
+    present = probability >= FOUND
+    log_mean, log_spread = judged_amounts(raw, present, calibration)
+    amount, low, high = interval(log_mean, log_spread, _by_source(raw, calibration.factor_of, 1.0))
+    return Judged(
+        asked=np.isfinite(raw.logit),
+        truth=raw.truth,
+        probability=probability,
+        present=present,
+        concentration=amount,
+        low=low,
+        high=high,
+    )
+
+
+def judged_amounts(
+    raw: RawAnswers, present: NDArray[np.bool_], calibration: ComparisonCalibration
+) -> tuple[Floats, Floats]:
+    """Log concentrations and log spreads, shape (n, 94), those of what is `present` fitted to the change."""
+    log_mean, log_spread = raw.log_mean + _by_source(raw, calibration.shift_of, 0.0), raw.log_spread.copy()
+    rows = np.arange(len(raw.likely))[:, None]
+    there = present[rows, raw.likely] & (raw.likely != _NOT_ASKED)
+    given = Fittable(raw.size, raw.overlap, raw.gram, raw.concentrations)
+    fitted = fitted_amounts(given, there, log_mean[rows, raw.likely], log_spread[rows, raw.likely])
+    row, slot = np.nonzero(there)
+    log_mean[row, raw.likely[row, slot]], log_spread[row, raw.likely[row, slot]] = (x[row, slot] for x in fitted[:2])
+    return log_mean, log_spread
+
+
+def _by_source(raw: RawAnswers, of: Callable[[str], float], otherwise: float) -> Floats:
+    """A number for each answer, shape (n, 94), by its source."""
+    return np.append([of(name) for name in SOURCES], otherwise)[raw.source]
+
+
+def answerable(rows: ComparisonRows, places: Iterable[int], regime: Regime) -> list[int]:
+    """Rows of the regime's label whose host has at least two responses of its source, and one for each true dopant."""
+    found = []
+    for row in places:
+        host = rows.hosts[rows.host[row]].vibrational
+        source = regime.source if regime.kind == "hard" else "springs"
+        known = {(entry.element, entry.replaces) for entry in host.chosen(host.elements, source)}
+        if len(known) >= 2 and rows.label[row] in (regime.label, "pristine") and set(rows.truth[row]) <= known:
+            found.append(row)
+    return found
