@@ -34,8 +34,8 @@ __all__ = ["calibrate_comparison", "evaluate_comparison"]
 
 Floats = NDArray[np.float64]
 
-# Of a source maps, factors and shifts are fitted where dopants of at least so many hosts are known by it: answers on one
-# host are alike, however many there are.
+# Of a source maps, factors and shifts are fitted where dopants of at least so many hosts are known by it: answers on
+# one host are alike, however many there are.
 _LEAST_HOSTS = 30
 
 
