@@ -70,16 +70,22 @@ class Substitution:
 
 def substitutions(host: Host) -> list[Substitution]:
     """Every sensible substitution in `host`, most likely first."""
-    valences = host_valences(host)
-    found = []
-    for symbol in host.elements:
-        for name in VOCABULARY:
-            if name in host.elements or name in NEVER:
-                continue
-            weight, step = weigh(symbol, valences.get(symbol), name)
-            if step is not None and weight >= _LEAST_WEIGHT:
-                found.append(Substitution(name, symbol, weight, bool(step)))
+    own, valences = frozenset(host.elements), host_valences(host)
+    found = [
+        one for symbol in host.elements for one in _sensible(symbol, valences.get(symbol)) if one.element not in own
+    ]
     return sorted(found, key=lambda one: (-one.weight, one.replaces, one.element))
+
+
+@cache
+def _sensible(old: str, valence: float | None) -> tuple[Substitution, ...]:
+    """What may replace a host element of this valence, in any host."""
+    weighed = ((name, *weigh(old, valence, name)) for name in VOCABULARY if name != old and name not in NEVER)
+    return tuple(
+        Substitution(name, old, weight, bool(step))
+        for name, weight, step in weighed
+        if step is not None and weight >= _LEAST_WEIGHT
+    )
 
 
 @lru_cache(maxsize=_HOSTS_KEPT)
@@ -134,7 +140,6 @@ def host_valences(host: Host) -> Mapping[str, float]:
     return balanced_states(host.counts)
 
 
-@cache
 def weigh(old: str, valence: float | None, new: str) -> tuple[float, int | None]:
     """How likely a substitution is relative to others, between 0 and 1, and the step of its valence.
 

@@ -28,8 +28,8 @@ MEASURED = "measured"
 # Of what `swollen` says, how much is added to springs: fitted to end members by `make strain`. It is less than a
 # crystal's Grüneisen parameters would have it, for how stiff the dopant's own bonds are the springs know.
 SWELLING = 0.44
-# Sites less likely than this beside the element's best are not tried, unless a good source speaks for them.
-_LEAST_SITE_RATIO = 0.15
+# Sites less likely than 0.15 times the element's best (natural log) are left out, unless a good source speaks for them.
+_LEAST_LOG_RATIO = math.log(0.15)
 
 
 def swollen(density: Array) -> Array:
@@ -193,12 +193,11 @@ class HostOnAxis:
         if source not in self._stood:
             found = []
             for _, sources in sorted(self.entries.items()):
-                ranked = sorted(sources.values(), key=_rank)
-                ranked = [entry for entry in ranked if source is None or source_class(entry.source) == source]
+                ranked = [entry for one, entry in sources.items() if source is None or source_class(one) == source]
                 if not ranked:
                     continue
-                computed = source_class(ranked[0].source) in SOURCES[:2]
-                if computed or ranked[0].log_ratio > math.log(_LEAST_SITE_RATIO):
-                    found.append(ranked[0])
+                best = min(ranked, key=_rank)
+                if best.log_ratio > _LEAST_LOG_RATIO or source_class(best.source) in SOURCES[:2]:
+                    found.append(best)
             self._stood[source] = sorted(found, key=lambda entry: (element_index(entry.element), entry.replaces))
         return self._stood[source]
