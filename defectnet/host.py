@@ -41,7 +41,7 @@ class Host:
     @cached_property
     def counts(self) -> Mapping[str, int]:
         """Element → atoms in the formula."""
-        return {symbol: round(amount) for symbol, amount in parse_formula(self.formula).items()}
+        return dict(_counted(self.formula))
 
     @cached_property
     def fractions(self) -> Mapping[str, float]:
@@ -58,6 +58,11 @@ class Host:
 @lru_cache(maxsize=_FORMULAS_KEPT)
 def _reduced(formula: str) -> str:
     return reduced_formula(parse_formula(formula))
+
+
+@lru_cache(maxsize=_FORMULAS_KEPT)
+def _counted(formula: str) -> Mapping[str, int]:
+    return {symbol: round(amount) for symbol, amount in parse_formula(formula).items()}
 
 
 def nearest_host_element(element: str, host: Host) -> str:
