@@ -29,7 +29,24 @@ def test_fractions_of_all_atoms() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "hello world", "Si-Ge", "Xx2", "123", "Si\n", "[/Si]", "((", "A" * 500, "Si0", "Am", None, 3, ["Si"], "Si;Ge"],
+    [
+        "",
+        " ",
+        "hello world",
+        "Si-Ge",
+        "Xx2",
+        "123",
+        "Si\n",
+        "[/Si]",
+        "((",
+        "A" * 500,
+        "Si0",
+        "Am",
+        None,
+        3,
+        ["Si"],
+        "Si;Ge",
+    ],
 )
 def test_what_is_no_formula(text: str) -> None:
     if text == "Si\n":
