@@ -133,11 +133,14 @@ def _room_for_objects() -> None:
 def _over_ray(
     work: str, writer: type, settings: Mapping[str, Any], batches: list[dict[str, str]], workers: int, total: int
 ) -> Iterator[dict[str, Any]]:
-    # Its own progress lines would bury ours.
+    # A dataset keeps the context that it was made in. Its own progress lines would bury ours.
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False
+    # A host of little symmetry may take an hour, and so may a cluster that has no room: that is no reason to give up.
+    context.execution_no_progress_timeout_s = -1
     dataset = ray.data.from_items(batches, override_num_blocks=len(batches))
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    ray.data.DataContext.get_current().execution_options.preserve_order = False
     summaries = dataset.flat_map(
         writer,
         fn_constructor_kwargs={"settings": dict(settings)},

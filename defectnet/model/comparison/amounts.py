@@ -4,7 +4,7 @@ The network reads every candidate's response at an amount that it does not know 
 at 20 % it has another shape and half the size than at 1 %. Once it is known which elements are there, few enough are
 left to fit all amounts at once, each response read at its own:
 
-    n log(u / (1 + u / u₀)) + Σ (log aₖ − μₖ)² / sₖ²   is least,   u = |d − Σ aₖ rₖ(aₖ)|² / |d|²,
+    n log(u / (1 + u / u₀)) + w u² + Σ (log aₖ − μₖ)² / sₖ²   is least,   u = |d − Σ aₖ rₖ(aₖ)|² / |d|²,
 
 where μ and s are the network's log concentrations and their standard deviations. What no amounts explain, a share u of
 the change, is an error of the responses and of elements that were not found, and as such no noise: the change counts
@@ -33,6 +33,8 @@ _BEYOND = 2.0
 _INDEPENDENT = 3.0
 # Least unexplained share, and that at which what is unexplained begins to count double.
 _LEAST_LEFT, _DOUBTFUL = 0.005, 0.1
+# Right sets seldom leave half of a change and never more than all of it, as amounts do that each explain it alone.
+_WRONG = 3.0
 _MOST = float(np.log(MOST_TOGETHER))
 # Beside the network's amounts half and twice of them are where a fit may begin: what is least has several valleys.
 _STARTS = (-0.7, 0.7)
@@ -152,8 +154,9 @@ class _Tried:
         left = (given.size + ((seen - 2.0 * given.overlap) * parts).sum(axis=(1, 2))) / size
         away = np.where(there, log_amount - prior, 0.0)
         known = np.maximum(left, _LEAST_LEFT)
-        cost = _INDEPENDENT * np.log(known / (1.0 + known / _DOUBTFUL)) + (away * away * trust).sum(axis=1)
-        downhill = ((given.overlap - seen) * rates).sum(axis=2) / _variance(given, left)[:, None] - away * trust
+        cost = _INDEPENDENT * np.log(known / (1.0 + known / _DOUBTFUL)) + _WRONG * known * known
+        cost += (away * away * trust).sum(axis=1)
+        downhill = ((given.overlap - seen) * rates).sum(axis=2) * _precision(given, left)[:, None] - away * trust
         return cls(log_amount, cost, left, rates, downhill)
 
     def or_better(self, other: "_Tried") -> "_Tried":
@@ -169,7 +172,7 @@ class _Tried:
         """The covariance of the log amounts, shape (B, P, P), by Gauss and Newton."""
         b, p = self.log_amount.shape
         mixed = (self.rates[:, :, None] @ given.gram.reshape(b, p, 3, 3 * p)).reshape(b, p, p, 3)
-        curvature = (mixed * self.rates[:, None]).sum(axis=3) / _variance(given, self.left)[:, None, None]
+        curvature = (mixed * self.rates[:, None]).sum(axis=3) * _precision(given, self.left)[:, None, None]
         curvature[:, np.arange(p), np.arange(p)] += trust
         return np.linalg.inv(curvature)
 
@@ -178,7 +181,8 @@ class _Tried:
         return np.clip((inverse @ self.downhill[..., None])[..., 0], -_LONGEST_STEP, _LONGEST_STEP)
 
 
-def _variance(given: Fittable, left: Array) -> Array:
-    """Of one of the independent measurements, shape (B,), where a share of the change is `left`."""
+def _precision(given: Fittable, left: Array) -> Array:
+    """Of one of the measurements that the change counts as, shape (B,), where a share of it is `left`."""
     known = np.maximum(left, _LEAST_LEFT)
-    return np.asarray(np.maximum(given.size, 1e-12) * known * (1.0 + known / _DOUBTFUL) / _INDEPENDENT)
+    slope = _INDEPENDENT / (known * (1.0 + known / _DOUBTFUL)) + 2.0 * _WRONG * known
+    return np.asarray(slope / np.maximum(given.size, 1e-12))
