@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from defectnet.elements import VOCABULARY
 from defectnet.metrics import Judged
-from defectnet.model.comparison.amounts import Fittable, fitted_amounts
+from defectnet.model.comparison.amounts import Fittable, fitted_amounts, supported
 from defectnet.model.comparison.axis import COARSE, weighted_smoothing
 from defectnet.model.comparison.batches import flags_of, most_promising, stacked
-from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, interval
+from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, interval, logit_of, of_logit
 from defectnet.model.comparison.comparer import SOURCES, Comparer, ComparerInputs
 from defectnet.model.comparison.hosts import source_class
 from defectnet.model.features import element_index
@@ -24,7 +24,17 @@ from training.comparison.lists import ListKind, candidate_entries
 from training.comparison.mismatch import Mismatch
 from training.comparison.rows import ComparisonRows, Substitutions
 
-__all__ = ["REGIMES", "SIFTED", "RawAnswers", "Regime", "answerable", "judge", "judged_amounts", "raw_answers"]
+__all__ = [
+    "REGIMES",
+    "SIFTED",
+    "RawAnswers",
+    "Regime",
+    "answerable",
+    "calibrated",
+    "judge",
+    "judged_amounts",
+    "raw_answers",
+]
 
 Floats = NDArray[np.float64]
 
@@ -199,36 +209,50 @@ def _fittable(given: ComparerInputs, at: NDArray[np.int64], there: NDArray[np.bo
 
 def judge(raw: RawAnswers, calibration: ComparisonCalibration, *, candidates: bool) -> Judged:
     """Calibrated answers beside the truth; an element is found from a probability of one half up."""
-    probability = np.zeros(raw.logit.shape)
-    for place, name in enumerate(SOURCES):
-        of = raw.source == place
-        probability[of] = calibration.map_of(name, candidates=candidates).probability(raw.logit[of])
-    present = probability >= FOUND
-    log_mean, log_spread = judged_amounts(raw, present, calibration)
+    probability = calibrated(raw, calibration, candidates=candidates)
+    probability, log_mean, log_spread = judged_amounts(raw, probability, calibration)
     amount, low, high = interval(log_mean, log_spread, _by_source(raw, calibration.factor_of, 1.0))
     return Judged(
         asked=np.isfinite(raw.logit),
         truth=raw.truth,
         probability=probability,
-        present=present,
+        present=probability >= FOUND,
         concentration=amount,
         low=low,
         high=high,
     )
 
 
+def calibrated(raw: RawAnswers, calibration: ComparisonCalibration, *, candidates: bool) -> Floats:
+    """Probabilities by the network alone, shape (n, 94); 0 where an element was not asked."""
+    probability = np.zeros(raw.logit.shape)
+    for place, name in enumerate(SOURCES):
+        of = raw.source == place
+        probability[of] = calibration.map_of(name, candidates=candidates).probability(raw.logit[of])
+    return probability
+
+
 def judged_amounts(
-    raw: RawAnswers, present: NDArray[np.bool_], calibration: ComparisonCalibration
-) -> tuple[Floats, Floats]:
-    """Log concentrations and log spreads, shape (n, 94), those of what is `present` fitted to the change."""
+    raw: RawAnswers, probability: Floats, calibration: ComparisonCalibration
+) -> tuple[Floats, Floats, Floats]:
+    """Probabilities, log concentrations and log spreads, (n, 94), as the fit to the change has what is found.
+
+    Args:
+        probability: calibrated, by the network alone.
+    """
     log_mean, log_spread = raw.log_mean + _by_source(raw, calibration.shift_of, 0.0), raw.log_spread.copy()
+    probability = probability.copy()
     rows = np.arange(len(raw.likely))[:, None]
-    there = present[rows, raw.likely] & (raw.likely != _NOT_ASKED)
+    chance, mean, spread = (values[rows, raw.likely] for values in (probability, log_mean, log_spread))
+    there = (chance >= FOUND) & (raw.likely != _NOT_ASKED)
     given = Fittable(raw.size, raw.overlap, raw.gram, raw.concentrations)
-    fitted = fitted_amounts(given, there, log_mean[rows, raw.likely], log_spread[rows, raw.likely])
-    row, slot = np.nonzero(there)
+    stays, logit = supported(given, there, logit_of(chance), mean, spread)
+    row, slot = np.nonzero(there & ~stays)
+    probability[row, raw.likely[row, slot]] = of_logit(logit[row, slot])
+    fitted = fitted_amounts(given, stays, mean, spread)
+    row, slot = np.nonzero(stays)
     log_mean[row, raw.likely[row, slot]], log_spread[row, raw.likely[row, slot]] = (x[row, slot] for x in fitted[:2])
-    return log_mean, log_spread
+    return probability, log_mean, log_spread
 
 
 def _by_source(raw: RawAnswers, of: Callable[[str], float], otherwise: float) -> Floats:

@@ -23,6 +23,7 @@ from training.comparison.answers import (
     RawAnswers,
     Regime,
     answerable,
+    calibrated,
     judge,
     judged_amounts,
     raw_answers,
@@ -71,7 +72,7 @@ def calibrate_comparison(
     found = ComparisonCalibration(with_candidates=maps[True], guess_free=maps[False], log_shifts=shifts)
     # As they are answered: those of what is found are fitted to the change.
     amounts = [
-        judged_amounts(raw, judge(raw, found, candidates=candidates).present, found)
+        judged_amounts(raw, calibrated(raw, found, candidates=candidates), found)[1:]
         for candidates, answers in gathered.items()
         for raw in answers
     ]

@@ -14,6 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from defectnet.errors import SettingsError, TableError
 from defectnet.io.tables import read_spectra
 from defectnet.model.artifact import load_artifact, read_card, save_artifact
@@ -76,6 +79,7 @@ def train_comparison(
     start = network.comparer if settings.go_on else None
     if settings.go_on and (start is None or config.comparer != settings.network):
         raise SettingsError("go_on: the base model does not compare, or with another network; set go_on: false")
+    former = {} if start is None else {name: value.clone() for name, value in start.state_dict().items()}
     if settings.workers:
         comparer = fit_comparer_on_workers(rows, settings, output, run_id, start=start)
     else:
@@ -86,6 +90,8 @@ def train_comparison(
             report=lambda metrics: log_metrics(client, run_id, metrics, int(metrics["step"])),
             start=start,
         )
+    if start is not None and settings.former_share:
+        comparer.load_state_dict(_between(comparer.state_dict(), former, settings.former_share))
     calibration = calibrate_comparison(comparer, rows, Mismatch(settings.mismatch))
     figures = evaluate_comparison(comparer, calibration, rows)
     (output / "comparison.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -99,6 +105,14 @@ def train_comparison(
     client.log_artifacts(run_id, str(artifact), ARTIFACT_PATH)
     client.set_terminated(run_id)
     return artifact
+
+
+def _between(weights: Mapping[str, Tensor], others: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """The weighted mean of two networks' weights, with this share of the `others`."""
+    return {
+        name: torch.lerp(value, others[name].to(value), share) if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
 
 
 def comparison_card(card: str, figures: Mapping[str, Any]) -> str:

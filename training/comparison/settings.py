@@ -85,6 +85,10 @@ class CompareSettings(WorkerSettings):
     go_on: bool = False
     """Begin with the comparer of the base model, which must be of the same `network`, and not anew."""
 
+    former_share: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """With `go_on`: the share of the weights gone on from in those that are kept; between two runs answers are often
+    better than at either."""
+
     most_hosts: NonNegativeInt = 0
     """Train on so many hosts only, drawn by the seed; 0 for all: the learning curve."""
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from defectnet.model.comparison.calibration import MOST_TOGETHER
 
-__all__ = ["Fittable", "fitted_amounts", "weights_at"]
+__all__ = ["Fittable", "fitted_amounts", "supported", "weights_at"]
 
 Array = NDArray[np.float64]
 
@@ -66,6 +66,10 @@ class Fittable:
         overlap = (flat @ changes[..., None])[..., 0].reshape(b, p, 3)
         return cls(np.square(changes).sum(axis=1), overlap, gram, concentrations)
 
+    def of_rows(self, rows: NDArray[np.int64]) -> "Fittable":
+        """The chosen changes."""
+        return Fittable(*(values[rows] for values in vars(self).values()))
+
 
 def weights_at(concentrations: Array, amounts: Array) -> tuple[Array, Array]:
     """How a response at `amounts` (...) is made of those at three `concentrations` (..., 3), and its slope.
@@ -103,6 +107,54 @@ def fitted_amounts(
         both anew, shape (B, P), as they were where nothing is there; and the share of each change that is explained,
         shape (B,).
     """
+    best, inverse = _fitted(given, there, log_mean, log_spread)
+    spread = 0.5 * np.log(np.diagonal(inverse, axis1=1, axis2=2))
+    explained = np.where(there.any(axis=1), 1.0 - best.left, 0.0)
+    return np.where(there, best.log_amount, log_mean), np.where(there, spread, log_spread), explained
+
+
+def supported(
+    given: Fittable, there: NDArray[np.bool_], logit: Array, log_mean: Array, log_spread: Array
+) -> tuple[NDArray[np.bool_], Array]:
+    """Of sets of elements that were found, those that the fit bears out beside each other.
+
+    The network judges candidates one by one: of two that explain one change alike it may find both, which together
+    explain less than either. One after the other those are left out whose odds do not outweigh how much better the fit
+    is without them.
+
+    Args:
+        there: shape (B, P), what was found; where that is one element alone it stays.
+        logit: shape (B, P), of its calibrated probability.
+
+    Returns:
+        what stays, and the logits, those of what is left out with what the fit says: both (B, P).
+    """
+    there, logit = there.copy(), logit.copy()
+    for _ in range(there.shape[1] - 1):
+        rows = np.flatnonzero(there.sum(axis=1) > 1)
+        if not rows.size:
+            break
+        row, slot = np.nonzero(there[rows])
+        fewer = there[rows][row]
+        fewer[np.arange(row.size), slot] = False
+        several = rows[np.concatenate([np.arange(rows.size), row])]
+        costs = _fitted(
+            given.of_rows(several), np.concatenate([there[rows], fewer]), log_mean[several], log_spread[several]
+        )[0].cost
+        borne_out = np.full((rows.size, there.shape[1]), np.inf)
+        borne_out[row, slot] = logit[rows][row, slot] + 0.5 * (costs[rows.size :] - costs[row])
+        worst = borne_out.argmin(axis=1)
+        least = borne_out[np.arange(rows.size), worst]
+        out = least < 0.0
+        if not out.any():
+            break
+        there[rows[out], worst[out]] = False
+        logit[rows[out], worst[out]] = least[out]
+    return there, logit
+
+
+def _fitted(given: Fittable, there: NDArray[np.bool_], log_mean: Array, log_spread: Array) -> tuple["_Tried", Array]:
+    """The amounts that cost least, and the covariance of their logarithms, shape (B, P, P)."""
     trust = np.where(there, np.exp(-2.0 * log_spread), 1.0)
     prior = np.where(there, np.minimum(log_mean, _MOST), 0.0)
     best = _Tried.at(given, there, prior, prior, trust)
@@ -119,9 +171,7 @@ def fitted_amounts(
         move = np.where(better, best.step(inverse), 0.5 * move)
         if np.abs(move).max(initial=0.0) < _ENOUGH:
             break
-    spread = 0.5 * np.log(np.diagonal(inverse, axis1=1, axis2=2))
-    explained = np.where(there.any(axis=1), 1.0 - best.left, 0.0)
-    return np.where(there, best.log_amount, log_mean), np.where(there, spread, log_spread), explained
+    return best, inverse
 
 
 @dataclass(frozen=True, eq=False)

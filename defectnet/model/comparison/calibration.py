@@ -16,6 +16,7 @@ __all__ = [
     "any_of",
     "any_of_each",
     "interval",
+    "logit_of",
     "of_logit",
     "strangeness",
 ]
@@ -35,6 +36,13 @@ _GAUSSIAN_FACTOR = 1.645
 def of_logit(mapped: Floats) -> Floats:
     """Probabilities of calibrated logits, in their shape; none is quite 0 or 1."""
     return np.asarray(1.0 / (1.0 + np.exp(-np.minimum(np.maximum(mapped, -_LOGIT_LIMIT), _LOGIT_LIMIT))))
+
+
+def logit_of(probability: Floats) -> Floats:
+    """Logits of probabilities, in their shape, held as `of_logit` holds them."""
+    with np.errstate(divide="ignore"):
+        found = np.log(probability) - np.log1p(-probability)
+    return np.asarray(np.clip(found, -_LOGIT_LIMIT, _LOGIT_LIMIT))
 
 
 class LogitMap(Settings):

@@ -6,9 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defectnet.model.comparison.amounts import Fittable, fitted_amounts
+from defectnet.model.comparison.amounts import Fittable, fitted_amounts, supported
 from defectnet.model.comparison.axis import N_BINS
-from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of_each, interval, of_logit
+from defectnet.model.comparison.calibration import (
+    FOUND,
+    ComparisonCalibration,
+    any_of_each,
+    interval,
+    logit_of,
+    of_logit,
+)
 from defectnet.model.comparison.candidates import Candidates, coarse_nodes
 from defectnet.model.comparison.comparer import SOURCES
 from defectnet.prediction import ElementVerdict
@@ -16,6 +23,7 @@ from defectnet.prediction import ElementVerdict
 __all__ = ["SourceMaps", "Verdicts", "judged"]
 
 Array = NDArray[np.float64]
+_LEAST_LOGIT = float(logit_of(np.array(FOUND)))
 Places = NDArray[np.int64]
 
 
@@ -86,11 +94,12 @@ def judged(
     row, element, place, source = (values[likeliest] for values in (row, element, place, source))
     asked = np.array(listed)[row]
     slope, offset = maps.logits[:, asked.astype(np.int64), source]
-    p = of_logit(slope * any_of_each(logit, starts) + offset)
+    odds = slope * any_of_each(logit, starts) + offset
     shift, factor = maps.amounts[:, source]
-    amounts = np.stack([log_mean[likeliest] + shift, log_spread[likeliest]])
-    explained = _fitted(lists, (row, place), p >= FOUND, amounts, seen)
-    figures = np.stack([p, *interval(amounts[0], amounts[1], factor)], axis=1)
+    amounts = np.stack([odds, log_mean[likeliest] + shift, log_spread[likeliest]])
+    explained = _fitted(lists, (row, place), amounts, seen)
+    p = of_logit(amounts[0])
+    figures = np.stack([p, *interval(amounts[1], amounts[2], factor)], axis=1)
     told = asked | (p >= least)
     found = []
     for number, one in enumerate(lists):
@@ -109,18 +118,16 @@ def judged(
     return found
 
 
-def _fitted(
-    lists: Sequence[Candidates], at: tuple[Places, Places], present: NDArray[np.bool_], amounts: Array, seen: Array
-) -> list[float]:
-    """Fit the amounts of what was found, in place; the share of each change that they explain.
+def _fitted(lists: Sequence[Candidates], at: tuple[Places, Places], amounts: Array, seen: Array) -> list[float]:
+    """Fit what was found to the changes, in place; the share of each change that it explains.
 
     Args:
         at: of n elements, row by row, the spectrum and the place of the entry in its list.
-        present: shape (n,), which were found.
-        amounts: shape (2, n), log concentrations and log spreads.
+        amounts: shape (3, n), calibrated logits, log concentrations and log spreads.
     """
-    share = np.zeros(len(lists))
+    present = amounts[0] >= _LEAST_LOGIT
     row, place = (values[present] for values in at)
+    share = np.zeros(len(lists))
     if not row.size:
         return [0.0] * len(lists)
     spectra, spectrum, held = np.unique(row, return_inverse=True, return_counts=True)
@@ -128,10 +135,11 @@ def _fitted(
     shape = spectra.size, int(held.max())
     nodes, concentrations = np.zeros((*shape, 3, N_BINS)), np.zeros((*shape, 3))
     nodes[spectrum, slot], concentrations[spectrum, slot] = coarse_nodes([lists[one] for one in row.tolist()], place)
-    there, given = np.zeros(shape, dtype=bool), np.zeros((2, *shape))
+    there, said = np.zeros(shape, dtype=bool), np.zeros((3, *shape))
     there[spectrum, slot] = True
-    given[:, spectrum, slot] = amounts[:, present]
+    said[:, spectrum, slot] = amounts[:, present]
     fittable = Fittable.of(seen[spectra], nodes, concentrations)
-    log_mean, log_spread, share[spectra] = fitted_amounts(fittable, there, given[0], given[1])
-    amounts[:, present] = log_mean[spectrum, slot], log_spread[spectrum, slot]
+    there, said[0] = supported(fittable, there, *said)
+    said[1], said[2], share[spectra] = fitted_amounts(fittable, there, said[1], said[2])
+    amounts[:, present] = said[:, spectrum, slot]
     return [float(one) for one in np.clip(share, 0.0, 1.0)]

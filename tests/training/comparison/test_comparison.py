@@ -10,6 +10,7 @@ from support.responses import made_up_library, made_up_rows
 import training.comparison.rows as rows_module
 from defectnet.errors import SettingsError
 from defectnet.io.tables import write_table
+from defectnet.model.artifact import load_artifact
 from defectnet.model.comparison.calibration import ComparisonCalibration
 from defectnet.model.comparison.comparer import SOURCES, ComparerSettings
 from defectnet.model.comparison.hosts import source_class
@@ -149,3 +150,22 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="other data or settings"):
         train_comparison(tmp_path / "rows.parquet", tmp_path / "responses.parquet", released_model(), output, SETTINGS)
     assert sorted(file.name for file in output.iterdir()) == ["run.json"]
+
+
+def test_between_the_weights_gone_on_from_and_the_new_ones(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    write_table(made_up_rows(), tmp_path / "rows.parquet")
+    write_table(made_up_library()._tables[0], tmp_path / "responses.parquet")
+    base, _ = load_artifact(released_model())
+    kept = {}
+    for share in (0.0, 0.5):
+        settings = SETTINGS.model_copy(
+            update={"network": base.comparer.settings, "go_on": True, "former_share": share, "steps": 2}
+        )
+        files = tmp_path / "rows.parquet", tmp_path / "responses.parquet"
+        network, _ = load_artifact(train_comparison(*files, released_model(), tmp_path / str(share), settings))
+        kept[share] = network.comparer.state_dict()
+    for name, former in base.comparer.state_dict().items():
+        if former.is_floating_point():
+            assert torch.allclose(kept[0.5][name], 0.5 * (former + kept[0.0][name]), atol=1e-6)
+    assert not torch.equal(kept[0.0]["entry.weight"], kept[0.5]["entry.weight"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from defectnet.model.comparison.amounts import Fittable, fitted_amounts, weights_at
+from defectnet.model.comparison.amounts import Fittable, fitted_amounts, supported, weights_at
 
 CONCENTRATIONS = np.array([0.01, 0.06, 0.2])
 N = 40
@@ -82,3 +82,27 @@ def test_one_response_is_the_same_at_every_amount() -> None:
     weights, slopes = weights_at(np.full((4, 3), 0.05), np.array([0.001, 0.05, 0.1, 0.4]))
     assert weights.sum(axis=1) == pytest.approx(1.0)
     assert (slopes == 0).all()
+
+
+def test_of_two_that_explain_one_change_alike_the_better_stays() -> None:
+    nodes = _responses(1)
+    alike = np.concatenate([nodes, nodes + 0.15 * _responses(1, seed=9)])
+    change = _change(nodes, [0.1])
+    given = Fittable.of(change[None], alike[None], np.broadcast_to(CONCENTRATIONS, (1, 2, 3)))
+    both = np.ones((1, 2), dtype=bool)
+    mean, spread = np.log([[0.1, 0.1]]), np.log([[0.3, 0.3]])
+    stays, logit = supported(given, both, np.array([[0.4, 0.6]]), mean, spread)
+    assert stays.tolist() == [[True, False]]
+    assert logit[0, 0] == 0.4
+    assert logit[0, 1] < 0
+    # An element that the network is sure of stays, and so does one alone, whatever the fit.
+    assert supported(given, both, np.array([[9.0, 9.0]]), mean, spread)[0].all()
+    second = np.array([[False, True]])
+    assert supported(given, second, np.array([[0.4, 0.6]]), mean, spread)[0].tolist() == second.tolist()
+
+
+def test_two_that_each_explain_a_part_both_stay() -> None:
+    nodes = _responses(2)
+    given = Fittable.of(_change(nodes, [0.1, 0.08])[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, 2, 3)))
+    mean, spread = np.log([[0.1, 0.08]]), np.log([[0.3, 0.3]])
+    assert supported(given, np.ones((1, 2), dtype=bool), np.array([[0.1, 0.1]]), mean, spread)[0].all()
