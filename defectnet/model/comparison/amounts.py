@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 
 # So far beyond the highest concentration a response goes on as it changed below it.
 _BEYOND = 2.0
+# Concentrations that are nearer are one.
+_APART = 1e-6
 # As so many measurements a change counts: of 0 (the network alone), 3, 6, 10 and 16 that which made the amounts of
 # validation hosts better in every regime.
 _INDEPENDENT = 3.0
@@ -37,8 +39,8 @@ _LEAST_LEFT, _DOUBTFUL = 0.005, 0.1
 _WRONG = 3.0
 _MOST = float(np.log(MOST_TOGETHER))
 # Beside the network's amounts half and twice of them are where a fit may begin: what is least has several valleys.
-_STARTS = (-0.7, 0.7)
-_STEPS, _LONGEST_STEP, _ENOUGH = 8, 0.5, 0.003
+_STARTS = (0.0, -0.7, 0.7)
+_STEPS, _LONGEST_STEP, _ENOUGH = 8, 0.5, 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,18 +81,20 @@ def weights_at(concentrations: Array, amounts: Array) -> tuple[Array, Array]:
     Returns:
         the weights of the three, shape (..., 3), and their derivatives by the amount, same shape.
     """
-    low, middle, high = concentrations[..., 0], concentrations[..., 1], concentrations[..., 2]
-    amounts = np.minimum(np.maximum(amounts, low), np.maximum(_BEYOND * high, low))
-    upper = amounts > middle
-    start, end = np.where(upper, middle, low), np.where(upper, high, middle)
-    apart = end - start
-    known = apart > 1e-6
-    rate = np.where(known, 1.0 / np.where(known, apart, 1.0), 0.0)
-    part = (amounts - start) * rate
-    within = rate * ((amounts > low) & (amounts < _BEYOND * high))
-    zero = np.zeros_like(part)
-    weights = np.where(upper[..., None], np.stack([zero, 1 - part, part], -1), np.stack([1 - part, part, zero], -1))
-    slopes = np.where(upper[..., None], np.stack([zero, -within, within], -1), np.stack([-within, within, zero], -1))
+    gaps = concentrations[..., 1:] - concentrations[..., :-1]
+    rates = (gaps > _APART) / np.maximum(gaps, _APART)
+    most = np.ones_like(rates)
+    most[..., 1] = (_BEYOND * concentrations[..., 2] - concentrations[..., 1]) * rates[..., 1]
+    parts = (amounts[..., None] - concentrations[..., :-1]) * rates  # how far from one to the next
+    rates = rates * ((parts > 0.0) & (parts < most))
+    parts = np.minimum(np.maximum(parts, 0.0), most)
+    weights, slopes = np.empty((2, *concentrations.shape))
+    weights[..., 0] = 1.0 - parts[..., 0]
+    weights[..., 1] = parts[..., 0] - parts[..., 1]
+    weights[..., 2] = parts[..., 1]
+    slopes[..., 0] = -rates[..., 0]
+    slopes[..., 1] = rates[..., 0] - rates[..., 1]
+    slopes[..., 2] = rates[..., 1]
     return weights, slopes
 
 
@@ -157,9 +161,7 @@ def _fitted(given: Fittable, there: NDArray[np.bool_], log_mean: Array, log_spre
     """The amounts that cost least, and the covariance of their logarithms, shape (B, P, P)."""
     trust = np.where(there, np.exp(-2.0 * log_spread), 1.0)
     prior = np.where(there, np.minimum(log_mean, _MOST), 0.0)
-    best = _Tried.at(given, there, prior, prior, trust)
-    for start in _STARTS:
-        best = best.or_better(_Tried.at(given, there, np.minimum(prior + start, _MOST), prior, trust))
+    best = _started(given, there, prior, trust)
     inverse = best.inverse_curvature(given, trust)
     move = best.step(inverse)
     for _ in range(_STEPS):
@@ -172,6 +174,16 @@ def _fitted(given: Fittable, there: NDArray[np.bool_], log_mean: Array, log_spre
         if np.abs(move).max(initial=0.0) < _ENOUGH:
             break
     return best, inverse
+
+
+def _started(given: Fittable, there: NDArray[np.bool_], prior: Array, trust: Array) -> "_Tried":
+    """Of some places to begin at the best."""
+    n = len(prior)
+    rows = np.tile(np.arange(n), len(_STARTS))
+    begun = np.minimum(prior[rows] + np.repeat(_STARTS, n)[:, None], _MOST)
+    tried = _Tried.at(given.of_rows(rows), there[rows], begun, prior[rows], trust[rows])
+    best = tried.cost.reshape(len(_STARTS), n).argmin(axis=0) * n + np.arange(n)
+    return _Tried(*(values[best] for values in vars(tried).values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,6 +224,10 @@ class _Tried:
     def or_better(self, other: "_Tried") -> "_Tried":
         """Of each spectrum the amounts that cost less."""
         better = other.cost < self.cost
+        if better.all():
+            return other
+        if not better.any():
+            return self
         chosen = {
             name: np.where(better.reshape(-1, *[1] * (values.ndim - 1)), getattr(other, name), values)
             for name, values in vars(self).items()
