@@ -92,8 +92,9 @@ def test_a_wrong_unit_is_overridden(service: PageServer, look: Look, examples: P
     card = window.page.locator("[data-file='wrong.csv']")
     card.locator("dl").wait_for()
     card.get_by_role("button", name="THz", exact=True).click()
-    card.get_by_text("THz (as you said)").wait_for()
-    assert "it says meV (the column's name 'Energy (meV)'), but was read in THz" in card.inner_text()
+    # The card says "as you said" at once, and what was read when it is read again.
+    card.get_by_text("it says meV (the column's name 'Energy (meV)'), but was read in THz").wait_for()
+    assert "THz (as you said)" in card.inner_text()
     window.host("Si")
     sentence = window.ask()
     (expected,) = service.backend.predictor.predict([read_query(examples / "Si.csv", "Si").query])
