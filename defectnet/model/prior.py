@@ -19,6 +19,7 @@ from defectnet.host import Host
 
 __all__ = [
     "EXPECTED_COLUMNS",
+    "LEAST_SITE_RATIO",
     "NEVER",
     "Substitution",
     "expectations",
@@ -35,8 +36,8 @@ _RADIUS_TOLERANCE = 0.15
 _ELECTRONEGATIVITY_TOLERANCE = 0.4
 _HETEROVALENT_WEIGHT = 0.3
 _LEAST_WEIGHT = 0.02
-# A site that is less likely than this beside the best one is not tried.
-_LEAST_SITE_SHARE = 0.15
+# A site that is less likely than this beside the element's best one is not tried.
+LEAST_SITE_RATIO = 0.15
 # Bounds of the factor from known crystals: they are few, and biased to what was made.
 _LEAST_FACTOR, _MOST_FACTOR = 0.3, 3.0
 # The balance of oxidation states is a search that grows with the formula (0.5 s at 20 atoms); formulas of mixed
@@ -129,7 +130,7 @@ def likely_sites(host: Host, name: str) -> list[str]:
     if best <= 0.0:
         return [VOCABULARY[expectations(host)[1][VOCABULARY.index(name)]]]
     ranked = sorted(likeness, key=lambda symbol: (-likeness[symbol], symbol))
-    return [symbol for symbol in ranked if likeness[symbol] >= _LEAST_SITE_SHARE * best]
+    return [symbol for symbol in ranked if likeness[symbol] >= LEAST_SITE_RATIO * best]
 
 
 @lru_cache(maxsize=_HOSTS_KEPT)

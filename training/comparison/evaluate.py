@@ -91,7 +91,15 @@ def _map_of(answers: Sequence[RawAnswers], source: int) -> LogitMap:
     of = [raw.source == source for raw in answers]
     logit = np.concatenate([raw.logit[here] for raw, here in zip(answers, of, strict=True)] or [np.zeros(0)])
     there = np.concatenate([raw.truth[here] > 0 for raw, here in zip(answers, of, strict=True)] or [logit > 0])
-    return _fitted_map(logit, there)
+    if there.all() or not there.any():
+        return LogitMap()
+
+    def loss(parameters: Floats) -> float:
+        z = np.exp(parameters[0]) * logit + parameters[1]
+        return float(np.mean(np.logaddexp(0.0, z) - there * z))
+
+    found = minimize(loss, np.zeros(2), method="Nelder-Mead").x
+    return LogitMap(slope=float(np.exp(found[0])), offset=float(found[1]))
 
 
 def _errors(
@@ -108,18 +116,6 @@ def _errors(
         away.append(np.log(raw.truth[here]) - log_mean[here])
         spread.append(np.exp(log_spread[here]))
     return np.concatenate(away or [np.zeros(0)]), np.concatenate(spread or [np.ones(0)])
-
-
-def _fitted_map(logit: Floats, there: NDArray[np.bool_]) -> LogitMap:
-    if there.all() or not there.any():
-        return LogitMap()
-
-    def loss(parameters: Floats) -> float:
-        z = np.exp(parameters[0]) * logit + parameters[1]
-        return float(np.mean(np.logaddexp(0.0, z) - there * z))
-
-    found = minimize(loss, np.zeros(2), method="Nelder-Mead").x
-    return LogitMap(slope=float(np.exp(found[0])), offset=float(found[1]))
 
 
 def evaluate_comparison(

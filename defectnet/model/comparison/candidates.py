@@ -155,17 +155,18 @@ def sifted(
     n, k = max(len(rows) for _, rows in groups), max(len(one.entries) for one, _ in groups)
     start = np.zeros((len(groups), n, k), dtype=np.float32)
     step = np.zeros((len(groups), k, k), dtype=np.float32)
+    typical = [one.typical for one, _ in groups]
     overlaps = []
     changes = changes / np.maximum(np.linalg.norm(changes, axis=1, keepdims=True), np.float32(1e-6))
     for group, (one, rows) in enumerate(groups):
-        overlaps.append(changes[rows] @ one.typical.T)
+        overlaps.append(changes[rows] @ typical[group].T)
         size = len(one.entries)
         step[group, :size, :size], rate = one.sifting
         np.multiply(overlaps[-1], rate, out=start[group, : len(rows), :size])
     parts = descended(step, start, SIFTING_STEPS)
     for group, (one, rows) in enumerate(groups):
         fitted = parts[group, : len(rows), : len(one.entries)]
-        score = promise(changes[rows], one.typical, overlaps[group], fitted)
+        score = promise(changes[rows], typical[group], overlaps[group], fitted)
         score += np.where(without_prior[rows, None], np.float32(0.0), one.log_prior)
         found = np.sort(torch.from_numpy(score).topk(most, dim=1, sorted=False).indices.numpy(), axis=1)
         for at, row in enumerate(rows):

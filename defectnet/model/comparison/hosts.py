@@ -13,7 +13,7 @@ from defectnet.io.response_library import HostResponses, StoredResponse
 from defectnet.model.comparison.axis import CENTRES, EVEN_TO, N_BINS, on_axis, top_of
 from defectnet.model.comparison.comparer import N_ABOUT, SOURCES
 from defectnet.model.features import element_index
-from defectnet.model.prior import substitutions
+from defectnet.model.prior import LEAST_SITE_RATIO, substitutions
 
 __all__ = ["MEASURED", "SWELLING", "Entry", "HostOnAxis", "source_class", "swollen"]
 
@@ -28,8 +28,8 @@ MEASURED = "measured"
 # Of what `swollen` says, how much is added to springs: fitted to end members by `make strain`. It is less than a
 # crystal's Grüneisen parameters would have it, for how stiff the dopant's own bonds are the springs know.
 SWELLING = 0.44
-# Sites less likely than 0.15 times the element's best (natural log) are left out, unless a good source speaks for them.
-_LEAST_LOG_RATIO = math.log(0.15)
+# Of the prior's weight beside the element's best site, natural log; a good source speaks for less likely sites too.
+_LEAST_LOG_RATIO = math.log(LEAST_SITE_RATIO)
 
 
 def swollen(density: Array) -> Array:

@@ -7,13 +7,13 @@ onto the computed axis, the responses are smeared.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defectnet.model.comparison.axis import CENTRES, EDGES, WIDTHS, smearing, smoothing
-from defectnet.model.comparison.warping import Pair, bend, borders_of, units
+from defectnet.model.comparison.axis import CENTRES, EDGES, WIDTHS, smearing
+from defectnet.model.comparison.warping import SHARP, Pair, bend, borders_of, units, weighing
 from defectnet.spectrum import MODES_PER_ATOM, Spectrum
 
 __all__ = ["EQUAL", "LEAST_LIKENESS", "Registration", "moved", "register", "smeared", "unmoved"]
@@ -22,8 +22,8 @@ Array = NDArray[np.float64]
 
 # Below this cosine the computed density is not that of the reference's crystal, or not of this kind.
 LEAST_LIKENESS = 0.85
-# A reference that lies this close to the computed density as it is, smoothed by _SHARP, needs no warp.
-EQUAL, _SHARP = 0.9999, 0.008
+# A reference that lies this close to the computed density as it is, sharply smoothed, needs no warp.
+EQUAL = 0.9999
 _NO_WARP = (0.0, 0.0, 0.0)
 # Samples have the axis of their reference, and so have many rows of a table.
 _AXES_KEPT = 256
@@ -99,12 +99,10 @@ def unmoved(references: Sequence[Spectrum], computed: Array, tops_thz: Array) ->
         computed, tops_thz: shapes (n, N_BINS) and (n,), as in `register`.
     """
     here = zip(references, tops_thz.tolist(), strict=True)
-    seen = (
-        np.stack([_reading(one.frequency_thz.tobytes(), top, (0.0, 0.0, 0.0))(one.dos) for one, top in here]) / WIDTHS
-    )
+    seen = np.stack([_reading(one.frequency_thz.tobytes(), top, _NO_WARP)(one.dos) for one, top in here]) / WIDTHS
     cuts = np.array([_cut_of(one) for one in seen])
     shown = cuts[:, None] < CENTRES
-    measured, expected = (units((curves * shown) @ _smoothing()) for curves in (seen, computed))
+    measured, expected = (units((curves * shown) @ weighing(SHARP)) for curves in (seen, computed))
     visible = (computed * shown) @ WIDTHS / np.maximum(computed @ WIDTHS, 1e-12)
     likeness = np.einsum("ij,ij->i", measured, expected)
     numbers = zip(tops_thz.tolist(), cuts.tolist(), visible.tolist(), likeness.tolist(), strict=True)
@@ -117,11 +115,6 @@ def moved(reference: Spectrum, computed: Array, as_it_is: Registration) -> Regis
     warp, width, constant, likeness = pair.found()
     bends = float(warp[0]), float(warp[1]), float(warp[2])
     return replace(as_it_is, warp=bends, width=width, constant=constant, likeness=likeness)
-
-
-@cache
-def _smoothing() -> Array:
-    return np.asarray(smoothing(_SHARP).double().numpy() * np.sqrt(WIDTHS))
 
 
 @lru_cache(maxsize=64)

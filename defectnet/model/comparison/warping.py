@@ -18,7 +18,7 @@ from scipy.special import ndtr
 from defectnet.model.comparison.axis import CENTRES, EDGES, EVEN_TO, LEAST_SMEARING, WIDTHS, smoothing
 from defectnet.spectrum import Spectrum
 
-__all__ = ["WIDTHS_TRIED", "Pair", "bend", "borders_of", "units"]
+__all__ = ["SHARP", "WIDTHS_TRIED", "Pair", "bend", "borders_of", "units", "weighing"]
 
 Array = NDArray[np.float64]
 
@@ -27,7 +27,8 @@ _WITHIN = np.minimum(EDGES, EVEN_TO)
 # Relative shifts of the bins' edges for a unit of each parameter of a warp.
 _BENDS: Array = np.stack([np.ones_like(EDGES), np.sin(np.pi * _WITHIN), np.sin(2.0 * np.pi * _WITHIN)])
 _STRETCHES = np.linspace(0.85, 1.18, 34)
-_ROUGH, _CLOSE, _SHARP = 0.04, 0.02, 0.008
+# Densities are compared smoothed by these (sigma): where they may lie, how they lie, and in the end.
+_ROUGH, _CLOSE, SHARP = 0.04, 0.02, 0.008
 _BEND_PENALTY = 2.0
 # When the search of a warp ends, and how it begins.
 _LEAST_STEP, _MOST_STEPS, _FIRST_DAMPING = 1e-7, 30, 1e-3
@@ -107,7 +108,7 @@ class Pair:
 
     def _smoothed(self, curves: Array, sigma: float) -> Array:
         """What is visible of curves (..., N), smoothed and weighted."""
-        return (curves * (self.cut < CENTRES) if self.cut else curves) @ _smoothing(sigma)
+        return (curves * (self.cut < CENTRES) if self.cut else curves) @ weighing(sigma)
 
     def _measured(self, warps: Array, sigma: float) -> Array:
         """The reference on the host's axis under each of `warps`, (n, 3), smoothed: directions (n, N)."""
@@ -181,7 +182,7 @@ class Pair:
         """
         bounds = tuple(np.concatenate(pair) for pair in zip(_BOUNDS, _WIDTH_BOUNDS, strict=True))
         lines = [(0.0, width), *_LINES[1:]]
-        left = self._measured(warp[None], _SHARP) - self._expected(_SHARP, lines)
+        left = self._measured(warp[None], SHARP) - self._expected(SHARP, lines)
         best = int(np.argmin(np.square(left).sum(axis=1)))
         if width == 0.0 and best == 0:
             return warp, 0.0, 0.0  # sharper than any resolution that was tried
@@ -194,16 +195,16 @@ class Pair:
     def _left(self, values: Array) -> Array:
         """What is left, shape (N + 2,), under a warp, a constant and a slope: `values`, shape (5,)."""
         line = float(values[3]), float(values[4])
-        there = self._measured(values[None, :3], _SHARP)[0] - self._expected(_SHARP, [line])[0]
+        there = self._measured(values[None, :3], SHARP)[0] - self._expected(SHARP, [line])[0]
         return np.concatenate([there, _BEND_PENALTY * values[1:3]])
 
     def _left_slopes(self, values: Array) -> Array:
         """How `_left` follows `values`, shape (N + 2, 5)."""
         found = np.zeros((CENTRES.size + 2, 5))
-        found[:-2, :3] = self._following(values[None, :3], _SHARP)[1][0].T
+        found[:-2, :3] = self._following(values[None, :3], SHARP)[1][0].T
         line = float(values[3]), float(values[4])
         curves = np.stack([self._blurred(*line), *_blurring_slopes(self.computed, *line)])
-        found[:-2, 3:] = -_unit_and_slopes(self._smoothed(curves[None], _SHARP))[1][0].T
+        found[:-2, 3:] = -_unit_and_slopes(self._smoothed(curves[None], SHARP))[1][0].T
         found[-2, 1] = found[-1, 2] = _BEND_PENALTY
         return found
 
@@ -240,7 +241,7 @@ def _unit_and_slopes(curves: Array) -> tuple[Array, Array]:
 
 
 @cache
-def _smoothing(sigma: float) -> Array:
+def weighing(sigma: float) -> Array:
     """Shape (N, N): smooths, and weighs so that products are integrals."""
     return np.asarray(smoothing(sigma).double().numpy() * _ROOT)
 
