@@ -31,8 +31,8 @@ _JITTER = 1e-4
 _MOST_EXPLAINED, _LEAST_COSINE = 0.995, 0.02
 _LEAST_SQUARE = 1e-3
 _TAKEN = -1e9
-# So many numbers are few.
-_FEW = 4096
+# So many numbers are few; and so few are one vector, whose steps take one matrix of all.
+_FEW, _FEWEST = 4096, 64
 
 
 def least_squares(gram: Numbers, overlap: Numbers, mask: Numbers, steps: int, ridge: float) -> Numbers:
@@ -96,6 +96,8 @@ def descended(step: Floats, start: Floats, steps: int) -> Floats:
 
 def _descended_few(step: Floats, start: Floats, steps: int) -> Floats:
     """The same for few numbers, where the number of operations counts: looking ahead is one product."""
+    if start.size <= _FEWEST:
+        return _descended_fewest(step, start, steps)
     both = np.zeros((2, start.size), dtype=np.float32)
     ahead, slope = np.zeros(start.size, dtype=np.float32), np.empty_like(start)
     last, shaped = (x.reshape(*x.shape[:-1], *start.shape) for x in (both, ahead))
@@ -107,11 +109,36 @@ def _descended_few(step: Floats, start: Floats, steps: int) -> Floats:
     return last[(steps - 1) % 2]
 
 
+def _descended_fewest(step: Floats, start: Floats, steps: int) -> Floats:
+    """The same in three operations a step: it is linear in the last two points, whose products are kept."""
+    *_, n, k = start.shape
+    size = start.size
+    whole = np.zeros((size, size), dtype=np.float32)
+    for at, block in enumerate(step.reshape(-1, k, k).repeat(n, axis=0)):
+        whole[at * k : at * k + k, at * k : at * k + k] = block
+    # The products of the last two points, and where all begin.
+    known, (new, nothing) = np.zeros((3, size), dtype=np.float32), np.zeros((2, size), dtype=np.float32)
+    known[2] = start.reshape(size)
+    products = known[0], known[1]
+    for number, weights in enumerate(_weights_beside(steps)):
+        np.dot(weights, known, out=new)
+        np.maximum(new, nothing, out=new)
+        np.dot(new, whole, out=products[number % 2])
+    return new.reshape(start.shape)
+
+
 @cache
 def _weights(steps: int) -> list[Floats]:
     """By how much the last two points count in each step, the later one standing first and second by turns."""
     pairs = [np.array([1.0 + momentum, -momentum], dtype=np.float32) for momentum in _momenta(steps)]
     return [np.ascontiguousarray(pair[:: 1 - 2 * (number % 2)]) for number, pair in enumerate(pairs)]
+
+
+@cache
+def _weights_beside(steps: int) -> list[Floats]:
+    """By how much the last two products count before each step, and at last, wholly, where all begin."""
+    before = [np.zeros(2, dtype=np.float32), *_weights(steps)[:-1]]
+    return [np.append(pair, np.float32(1.0)) for pair in before]
 
 
 @cache

@@ -7,7 +7,9 @@ one; scales and shifts before a layer are in its weights; and a convolution is o
 Shapes: B spectra, K candidates, M = B · K, N bins, W width, H heads, L blocks.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -45,11 +47,16 @@ _ROOT_HALF = np.float32(0.5**0.5)
 _SMALL_PRODUCT, _SMALL = 1 << 18, 1 << 14
 # Candidates that pass through the layers at once: what lies between two of them then stays in a core's cache.
 _AT_ONCE = 576
-# Places of the first convolution that are computed at once: those that the second one steps over, and its steps.
+# Places of the first convolution that are computed at once: those that the second one steps over; they begin half a
+# kernel of the second before its place. A block holds the bins that they step over, of three curves side by side.
 _PLACES = STRIDE
 _STEP = STRIDE * _PLACES
 _WINDOW = FIRST_KERNEL + STRIDE * (_PLACES - 1)
-_N_WINDOWS = -(-N_BINS // _STEP)
+_BEFORE = SECOND_KERNEL // 2
+_N_PLACES = -(-N_BINS // STRIDE)
+_N_BLOCKS = -(-(_N_PLACES + _BEFORE) // _PLACES)
+_FIRST_BIN = FIRST_KERNEL // 2 + STRIDE * _BEFORE
+_BLOCK = 3 * _STEP
 
 
 class _Layer(NamedTuple):
@@ -105,27 +112,27 @@ class FusedComparer:
         change, response, left, part, rest, density = (CURVE_SCALE * first.weight).unbind(dim=1)  # each (C, 9)
         # The change, what all leave and the density are of a spectrum; a response, its part and itself are a
         # candidate's, of which the last is taken from the change.
-        self._common = _windowed([change + rest, left, density]), first.bias.repeat(_PLACES).numpy()
-        self._response = _windowed([response, part, -rest])
+        bias, channels = first.bias.detach().repeat(_PLACES), first.out_channels
+        self._common = _Blocks.of(_windowed([change + rest, left, density]), bias, _BLOCK)
+        self._response = _Blocks.of(_windowed([response, part, -rest]), bias, _BLOCK)
         kernel = second.weight.permute(2, 1, 0).flatten(0, 1)
-        # What the second convolution sees begins in one window's places and ends in the next one's.
-        block = _PLACES * first.out_channels
-        self._before = SECOND_KERNEL // 2 * first.out_channels
-        self._here, self._next = kernel[:block].numpy().copy(), kernel[block:].numpy().copy()
-        self._second_bias = second.bias.numpy()
+        self._looked = _Blocks.of(kernel, second.bias.detach(), _PLACES * channels)
+        # Where the second convolution sees nothing: before the first place, and behind the last one.
+        self._nothing = slice(0, _BEFORE * channels), slice((_BEFORE + _N_PLACES) * channels, None)
+        # The last block holds no place of the second convolution.
         places = drawn.in_features // second.out_channels
-        shuffled = drawn.weight.unflatten(1, (second.out_channels, places)).transpose(1, 2).flatten(1)
-        self._drawn = shuffled.T.contiguous().numpy()
+        weight = torch.zeros(_N_BLOCKS, second.out_channels, drawn.out_features)
+        weight[:places] = drawn.weight.unflatten(1, (second.out_channels, places)).permute(2, 1, 0)
+        self._drawn = weight.flatten(0, 1).numpy()
 
     def _prepare_blocks(self, comparer: Comparer) -> None:
         self._heads, self._width = comparer.settings.heads, comparer.settings.width
         blocks = [block for block in comparer.blocks if isinstance(block, ComparerBlock)]
         self._blocks = [_fused_block(block, self._width // self._heads) for block in blocks]
         firsts, seconds = ([_linear(_as_linear(block.bias[at])) for block in blocks] for at in (0, 2))
-        self._pair = np.concatenate([layer.weight.T for layer in firsts])
-        self._pair_bias = np.concatenate([layer.bias for layer in firsts])[:, None]
+        self._pair = np.concatenate([np.column_stack([layer.weight.T, layer.bias]) for layer in firsts])
+        # What is added to all candidates alike changes no attention: the second layer's own biases are left out.
         self._heard = torch.block_diag(*(torch.from_numpy(layer.weight.T) for layer in seconds)).numpy()
-        self._heard_bias = np.concatenate([layer.bias for layer in seconds])[:, None]
         self._head = _linear(_as_linear(comparer.head[0]), norm=comparer.norm)
         self._final = _linear(_as_linear(comparer.head[2]))
         self._fine = comparer.fine.numpy()
@@ -180,43 +187,44 @@ class FusedComparer:
         b, k = seen.part.shape
         density = _product(pristine, self._fine)
         density /= np.maximum(np.sqrt(np.square(density).sum(axis=1, keepdims=True)), np.float32(1e-6))
-        weights, bias = self._common
-        common = _product(_windows(np.stack([seen.change, seen.left, density], axis=1)), weights)
-        common += bias
-        scales = np.stack([np.ones_like(seen.part), seen.part, seen.alone], axis=2).reshape(b * k, 3)
-        x = _product(_windows(seen.response.reshape(b * k, 1, -1), scales), self._response)
-        by_spectrum = x.reshape(b, k, -1)
-        by_spectrum += common.reshape(b, 1, -1)
-        size = by_spectrum.shape[2]
-        # Half a kernel of nothing before the first place, and behind the last one what fills a window's places.
-        padded = np.zeros((b * k, size + self._here.shape[0]), dtype=np.float32)
-        padded[:, self._before : self._before + size] = _gelu(x).reshape(b * k, size)
-        at = padded.reshape(-1, self._here.shape[0])
-        x = _product(at, self._here).reshape(b * k, _N_WINDOWS + 1, -1)
-        following = _product(at[:, : self._next.shape[0]], self._next).reshape(x.shape)
-        x = x[:, :-1] + following[:, 1:]
-        x += self._second_bias
-        return _gelu(x.reshape(b * k, -1))
+        common = self._common(_in_blocks([seen.change, seen.left, density]))
+        x = np.empty((b, k, common[0].size * _N_BLOCKS), dtype=np.float32)
+        x[:] = common.reshape(b, 1, -1)
+        response = seen.response.reshape(b * k, -1)
+        part, alone = seen.part.reshape(-1, 1), seen.alone.reshape(-1, 1)
+        x = x.reshape(-1, common.shape[1])
+        self._response.add(x, _in_blocks([response, response * part, response * alone]))
+        x = _gelu(x)
+        places = x.reshape(b * k, -1)
+        for nothing in self._nothing:
+            places[:, nothing] = 0.0
+        return _gelu(self._looked(x).reshape(b * k, -1))
 
     def _biases(self, likeness: Floats, mask: NDArray[np.bool_]) -> list[Floats]:
-        """What likenesses add to the attention of every block, for each shape (B, H, K, K)."""
+        """What likenesses add to the attention of every block, for each shape (H, B, K, K).
+
+        Candidates are as like each other as the other way round: each pair is looked at once.
+        """
         b, k = mask.shape
-        pairs = likeness.reshape(b, N_VIEWS, k * k)
-        x = _gelu(_each(self._pair, pairs, self._pair_bias))
-        biases = _each(self._heard, x, self._heard_bias).reshape(b, len(self._blocks), self._heads, k, k)
+        once, places = _pairs(k)
+        pairs = np.ones((N_VIEWS + 1, b, once.size), dtype=np.float32)
+        np.copyto(pairs[:N_VIEWS], likeness.reshape(b, N_VIEWS, k * k)[:, :, once].swapaxes(0, 1))
+        x = _gelu(_product(self._pair, pairs.reshape(N_VIEWS + 1, -1)))
+        biases = _product(self._heard, x).reshape(-1, b, once.size).take(places, axis=2)
+        biases = biases.reshape(len(self._blocks), self._heads, b, k, k)
         if not mask.all():
-            np.copyto(biases, _FAR, where=~mask[:, None, None, None])
-        return [biases[:, at] for at in range(len(self._blocks))]
+            np.copyto(biases, _FAR, where=~mask[:, None])
+        return list(biases)
 
     def _attended(self, block: _Block, x: Floats, bias: Floats) -> Floats:
         """One block; x and the result: shape (M, W)."""
-        b, heads, k, _ = bias.shape
-        query, key, value = block.attended(_normalised(x)).reshape(b, k, 3, heads, -1).transpose(2, 0, 3, 1, 4)
+        heads, b, k, _ = bias.shape
+        query, key, value = block.attended(_normalised(x)).reshape(b, k, 3, heads, -1).transpose(2, 3, 0, 1, 4)
         weights = query @ key.swapaxes(2, 3)
         weights += bias
-        weights = torch.softmax(torch.from_numpy(weights), dim=-1).numpy()
+        weights = _softmax(weights)
         heard = np.empty((b, k, heads, value.shape[3]), dtype=np.float32)
-        np.matmul(weights, value, out=heard.transpose(0, 2, 1, 3))
+        np.matmul(weights, value, out=heard.transpose(2, 0, 1, 3))
         x = block.out(heard.reshape(b * k, -1)) + x
         wide = _gelu(block.widened(_normalised(x)))
         x += block.narrowed(wide)
@@ -229,14 +237,20 @@ def _product(a: Floats, b: Floats) -> Floats:
     return np.asarray(torch.mm(torch.from_numpy(a), torch.from_numpy(b)).numpy())
 
 
-def _each(weight: Floats, x: Floats, bias: Floats) -> Floats:
-    """A layer whose inputs lie in columns: weight (m, n), x (B, n, places), bias (m, 1)."""
-    if len(x) * x.shape[2] * weight.size <= _SMALL_PRODUCT:
-        found: Floats = weight @ x
-        found += bias
-        return found
-    several = torch.from_numpy(weight).expand(len(x), -1, -1)
-    return np.asarray(torch.baddbmm(torch.from_numpy(bias), several, torch.from_numpy(x)).numpy())
+def _add_product(x: Floats, a: Floats, b: Floats) -> None:
+    if a.shape[0] * b.size <= _SMALL_PRODUCT:
+        x += a @ b
+    else:
+        torch.from_numpy(x).addmm_(torch.from_numpy(a), torch.from_numpy(b))
+
+
+@cache
+def _pairs(k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places of K candidates' pairs in a matrix, each once, and which of them each place of the matrix is."""
+    first, second = np.triu_indices(k)
+    places = np.empty((k, k), dtype=np.int64)
+    places[first, second] = places[second, first] = np.arange(first.size)
+    return first * k + second, places.reshape(-1)
 
 
 def _gelu(x: Floats) -> Floats:
@@ -250,6 +264,16 @@ def _gelu(x: Floats) -> Floats:
     return found
 
 
+def _softmax(x: Floats) -> Floats:
+    """Along the last axis; `x` is used up."""
+    if x.size > _SMALL:
+        return np.asarray(torch.softmax(torch.from_numpy(x), dim=-1).numpy())
+    x -= np.maximum.reduce(x, axis=-1, keepdims=True)
+    np.exp(x, out=x)
+    x /= np.add.reduce(x, axis=-1, keepdims=True)
+    return x
+
+
 def _normalised(x: Floats) -> Floats:
     """Rows less their mean, over their standard deviation, shape (M, W)."""
     if x.size > _SMALL:
@@ -260,31 +284,47 @@ def _normalised(x: Floats) -> Floats:
     return centred
 
 
-def _windows(curves: Floats, scales: Floats | None = None) -> Floats:
-    """What each window of the first convolution sees of three curves, shape (n · windows, 3 · window).
+class _Blocks(NamedTuple):
+    """A layer whose windows begin with a block and end in the next one: weights of the one and the other."""
 
-    Args:
-        curves: shape (n, 3, N), or (n, 1, N) of one that is read three times.
-        scales: shape (n, 3), by what it is multiplied.
-    """
-    n, given, size = curves.shape
-    padded = np.zeros((n, given, _STEP * (_N_WINDOWS - 1) + _WINDOW), dtype=np.float32)
-    padded[..., FIRST_KERNEL // 2 : FIRST_KERNEL // 2 + size] = curves
-    a, b, c = padded.strides
-    seen: Floats = np.ndarray((n, _N_WINDOWS, given, _WINDOW), np.float32, padded, 0, (a, _STEP * c, b, c))
-    if scales is not None:
-        seen = seen * scales[:, None, :, None]
-    return seen.reshape(n * _N_WINDOWS, -1)
+    here: Floats
+    there: Floats
+    bias: Floats
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor, block: int) -> "_Blocks":
+        """From the weights of a whole window, whose first `block` rows are a block's."""
+        return cls(weight[:block].contiguous().numpy(), weight[block:].contiguous().numpy(), bias.numpy())
+
+    def __call__(self, blocks: Floats) -> Floats:
+        """A row for each block; the last one has no next."""
+        x = np.empty((len(blocks), self.bias.size), dtype=np.float32)
+        x[:] = self.bias
+        self.add(x, blocks)
+        return x
+
+    def add(self, x: Floats, blocks: Floats) -> None:
+        """Add what it is without the bias to `x`."""
+        _add_product(x, blocks, self.here)
+        _add_product(x[:-1], blocks[1:, : len(self.there)], self.there)
 
 
-def _windowed(kernels: list[Tensor]) -> Floats:
-    """The weights of three curves' windows, shape (3 · window, places · C), from kernels of shape (C, 9)."""
+def _in_blocks(curves: Sequence[Floats]) -> Floats:
+    """Three curves, each of shape (n, N), as blocks of bins, shape (n · blocks, 3 · bins)."""
+    blocks = np.zeros((len(curves[0]), _N_BLOCKS * _STEP, 3), dtype=np.float32)
+    for at, curve in enumerate(curves):
+        blocks[:, _FIRST_BIN : _FIRST_BIN + N_BINS, at] = curve
+    return blocks.reshape(-1, _BLOCK)
+
+
+def _windowed(kernels: list[Tensor]) -> Tensor:
+    """The weights of three curves' windows, shape (window · 3, places · C), from kernels of shape (C, 9)."""
     channels = kernels[0].shape[0]
-    weights = torch.zeros(len(kernels), _WINDOW, _PLACES, channels)
+    weights = torch.zeros(_WINDOW, len(kernels), _PLACES, channels)
     for curve, kernel in enumerate(kernels):
         for place in range(_PLACES):
-            weights[curve, STRIDE * place : STRIDE * place + FIRST_KERNEL, place] = kernel.T
-    return np.asarray(weights.view(len(kernels) * _WINDOW, -1).numpy())
+            weights[STRIDE * place : STRIDE * place + FIRST_KERNEL, curve, place] = kernel.T
+    return weights.view(_WINDOW * len(kernels), -1)
 
 
 def _as_linear(layer: nn.Module) -> nn.Linear:

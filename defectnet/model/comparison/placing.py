@@ -162,7 +162,7 @@ class Placing:
         }
         samples = {row: laid for row, laid in self._lay(alone).items() if laid.alike}
         seen = {row: laid.registration.as_seen(references[row].density) for row, laid in samples.items()}
-        directions = dict(zip(seen, _directions(seen.values()), strict=True))
+        directions = dict(zip(seen, _directions(seen.values()), strict=True)) if seen else {}
         for row, laid in references.items():
             if row in samples:
                 found, sample = samples[row].registration, samples[row].density

@@ -117,7 +117,7 @@ def test_a_response_read_by_numpy_is_torchs():
     assert between(curves, nodes, amounts) == pytest.approx(expected.numpy())
 
 
-@pytest.mark.parametrize("n", [1, 200])
+@pytest.mark.parametrize("n", [1, 20, 200])
 def test_numpy_and_torch_fit_alike(n):
     rng = np.random.default_rng(5)
     curves = rng.standard_normal((2, 3, 8, 20)).astype(np.float32)
