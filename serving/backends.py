@@ -167,17 +167,22 @@ class ReplicaBackend(_Processes):
 async def _in_groups(
     queries: Sequence[Query], step: int, ask: Callable[[list[Query]], Awaitable[list[dict[str, Any]]]]
 ) -> list[dict[str, Any]]:
-    """The answers to all groups of at most `step` queries; where one is refused, the others are taken back."""
+    """The answers to all groups of at most `step` queries; where one is refused, the others are taken back.
+
+    Queries about one host go together, for what is prepared for it serves all of a batch.
+    """
     if len(queries) <= step:
         return await ask(list(queries))
-    groups = [list(queries[start : start + step]) for start in range(0, len(queries), step)]
+    order = sorted(range(len(queries)), key=lambda place: (queries[place].host.formula, queries[place].kind))
+    groups = [[queries[place] for place in order[start : start + step]] for start in range(0, len(order), step)]
     asked = [asyncio.ensure_future(ask(group)) for group in groups]
     try:
         made = await asyncio.gather(*asked)
     finally:
         for question in asked:
             question.cancel()
-    return [answer for group in made for answer in group]
+    found = dict(zip(order, (answer for group in made for answer in group), strict=True))
+    return [found[place] for place in range(len(queries))]
 
 
 def _handle(name: str) -> DeploymentHandle:

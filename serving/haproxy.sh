@@ -25,6 +25,10 @@ for word in "$@"; do
     # a connection that is closed is one that a client may repeat.
     # What is under way to a node that falls silent is given up after 1.5 s (HAProxy 2.8 takes that of the servers' own
     # lines only, not of `default-server`).
+    # Nobody is told of each request where no log was asked for (Ray would send it to a port of this machine).
+    if [ -z "${RAY_SERVE_HAPROXY_LOG_TARGET:-}" ]; then
+      sed -i -e '/^ *log [^ ]* local0 info$/d' -e '/^    log global$/d' -e '/^    option httplog$/d' "$word"
+    fi
     sed -i -E \
       -e "s/^( *bind )\\*?:($stats|$metrics)\$/\\1127.0.0.1:\\2/" \
       -e 's/^( *http-request) return status 404 .*/\1 reject/' \

@@ -318,8 +318,8 @@ class ScoreSettings(Settings):
     default."""
 
     niceness: int = Field(default=4, ge=0, le=19)
-    """Added to the workers' own, which Ray starts at 15; 19 is the end of the scale. They give way to the service's
-    replicas on the same machine."""
+    """Added to the workers' own: 15 in a Ray of their own, 0 in that of `defectnet serve`; 19 is the end of the scale.
+    They give way to the service's replicas on the same machine."""
 
 
 def load_service_settings(path: str | Path | None = None, **overrides: Any) -> ServiceSettings:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,9 +103,11 @@ class Held:
 
     def __init__(self, bad: str = "") -> None:
         self.bad, self.groups, self.cancelled = bad, 0, 0
+        self.hosts: list[set[str]] = []
 
     async def predict(self, group: list[Query], _: str | None) -> Answers:
         self.groups += 1
+        self.hosts.append({query.host.formula for query in group})
         if self.bad in [query.sample_id for query in group]:
             raise BusyError
         try:
@@ -120,6 +123,13 @@ def test_the_own_model_answers_in_groups_and_in_order():
     backend = OwnModel(held, None, 2)  # type: ignore[arg-type]
     assert asyncio.run(backend.predict(queries(5))) == answers(queries(5))
     assert held.groups == 3
+
+
+def test_spectra_of_one_host_are_computed_together_and_answered_in_order():
+    held = Held()
+    of_two = [replace(query, host=Host(("Si", "Ge")[row % 2])) for row, query in enumerate(queries(6))]
+    assert asyncio.run(OwnModel(held, None, 3).predict(of_two)) == answers(of_two)  # type: ignore[arg-type]
+    assert held.hosts == [{"Ge"}, {"Si"}]
 
 
 def test_a_request_that_is_refused_in_part_is_refused_as_busy_and_computes_no_further():

@@ -11,8 +11,13 @@ from serving import proxy
 from serving.proxy import BINARY_VARIABLE, WRAPPER, haproxy_binary, proxy_environment
 from serving.settings import ServiceSettings
 
-_CONFIGURATION = """defaults
+_CONFIGURATION = """global
+    log 127.0.0.1:514 local0 info
+    maxconn 4096
+defaults
     mode http
+    log global
+    option httplog
 frontend prometheus
     bind :{metrics}
 frontend http_frontend
@@ -34,8 +39,15 @@ def printing_haproxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("printing_haproxy")
+@pytest.mark.parametrize("log", [None, "10.0.0.1:514"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "*"])
-def test_statistics_and_metrics_are_narrowed_to_loopback_and_nobody_is_told_404(tmp_path: Path, host: str):
+def test_statistics_and_metrics_are_narrowed_to_loopback_and_nobody_is_told_404(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, log: str | None
+):
+    if log is None:
+        monkeypatch.delenv("RAY_SERVE_HAPROXY_LOG_TARGET", raising=False)
+    else:
+        monkeypatch.setenv("RAY_SERVE_HAPROXY_LOG_TARGET", log)
     with proxy_environment("auto") as variables:
         ports = {
             "stats": variables["RAY_SERVE_HAPROXY_STATS_PORT"],
@@ -54,8 +66,11 @@ def test_statistics_and_metrics_are_narrowed_to_loopback_and_nobody_is_told_404(
             ('return status 404 content-type text/plain lf-string "Path not found"', "reject"),
         ):
             expected = expected.replace(before, after)
+        if log is None:  # a log that nobody asked for is not written
+            for line in ("    log 127.0.0.1:514 local0 info\n", "    log global\n", "    option httplog\n"):
+                expected = expected.replace(line, "")
         written = path.read_text()
-        added = written[len("defaults\n") : written.index("    mode http")]
+        added = written[written.index("defaults\n") + len("defaults\n") : written.index("    mode http")]
         assert written.replace(added, "", 1) == expected
         assert added.split()[:2] == ["option", "http-buffer-request"]
         assert f"timeout http-request {ServiceSettings().body_timeout_s:g}s" in added
