@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from defectnet.elements import VOCABULARY
 from defectnet.metrics import Judged
-from defectnet.model.comparison.amounts import Fittable, fitted_amounts, supported
+from defectnet.model.comparison.amounts import Fittable, settled
 from defectnet.model.comparison.axis import COARSE, weighted_smoothing
 from defectnet.model.comparison.batches import flags_of, most_promising, stacked
 from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, interval, logit_of, of_logit
 from defectnet.model.comparison.comparer import SOURCES, Comparer, ComparerInputs
+from defectnet.model.comparison.features import axis_directions, coarse_directions
 from defectnet.model.comparison.hosts import source_class
 from defectnet.model.features import element_index
 from training.comparison.batches import Question
@@ -88,7 +89,7 @@ class RawAnswers:
         truth: fraction of all atoms.
         unexplained: shape (n,).
         likely: shape (n, P), places of the elements whose amounts can be fitted, most probable first; -1 for none.
-        size, overlap, gram, concentrations: of these, as in `Fittable`.
+        size, overlap, gram, concentrations, independent: of these, as in `Fittable`.
     """
 
     logit: NDArray[np.float64]
@@ -102,6 +103,7 @@ class RawAnswers:
     overlap: NDArray[np.float64]
     gram: NDArray[np.float64]
     concentrations: NDArray[np.float64]
+    independent: NDArray[np.float64]
 
 
 def raw_answers(
@@ -204,7 +206,13 @@ def _fittable(given: ComparerInputs, at: NDArray[np.int64], there: NDArray[np.bo
     rows = np.arange(len(at))[:, None]
     curves = given.responses.curves.numpy()[rows, at] * there[..., None, None]
     concentrations = given.responses.concentrations.numpy()[rows, at].astype(np.float64)
-    return Fittable.of((given.change.numpy() @ _COARSE).astype(float), (curves @ _COARSE).astype(float), concentrations)
+    apart = given.flags[:, :1, None].numpy() > 0.0  # a computed reference, or another instrument's
+    return Fittable.of(
+        (given.change.numpy() @ _COARSE).astype(float),
+        (curves @ _COARSE).astype(float),
+        concentrations,
+        np.where(apart, coarse_directions(axis_directions(given.pristine).numpy()), 0.0),
+    )
 
 
 def judge(raw: RawAnswers, calibration: ComparisonCalibration, *, candidates: bool) -> Judged:
@@ -245,13 +253,12 @@ def judged_amounts(
     rows = np.arange(len(raw.likely))[:, None]
     chance, mean, spread = (values[rows, raw.likely] for values in (probability, log_mean, log_spread))
     there = (chance >= FOUND) & (raw.likely != _NOT_ASKED)
-    given = Fittable(raw.size, raw.overlap, raw.gram, raw.concentrations)
-    stays, logit = supported(given, there, logit_of(chance), mean, spread)
-    row, slot = np.nonzero(there & ~stays)
-    probability[row, raw.likely[row, slot]] = of_logit(logit[row, slot])
-    fitted = fitted_amounts(given, stays, mean, spread)
-    row, slot = np.nonzero(stays)
-    log_mean[row, raw.likely[row, slot]], log_spread[row, raw.likely[row, slot]] = (x[row, slot] for x in fitted[:2])
+    given = Fittable(raw.size, raw.overlap, raw.gram, raw.concentrations, raw.independent)
+    found = settled(given, there, logit_of(chance), mean, spread)
+    row, slot = np.nonzero(there)
+    at = row, raw.likely[row, slot]
+    probability[at] = of_logit(found.logit[row, slot])
+    log_mean[at], log_spread[at] = found.log_mean[row, slot], found.log_spread[row, slot]
     return probability, log_mean, log_spread
 
 

@@ -12,6 +12,9 @@ as few independent measurements n, each of a variance that is not known but from
 Where responses explain everything the fit decides; where they do not, the network. u is never taken for less than what
 configurations of one alloy differ by.
 
+Where the reference is a calculation, or of another instrument, sample and reference lie apart by what a wrong axis
+makes (`coarse_directions`): no dopant's, it is taken out of the change and of the responses before anything is fitted.
+
 Shapes: B spectra, P elements, 3 concentrations, N bins.
 """
 
@@ -20,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defectnet.model.comparison.calibration import MOST_TOGETHER
+from defectnet.model.comparison.calibration import MOST_TOGETHER, logit_of, of_logit
 
-__all__ = ["Fittable", "fitted_amounts", "supported", "weights_at"]
+__all__ = ["Fittable", "Settled", "fitted_amounts", "settled", "supported", "weights_at", "without"]
 
 Array = NDArray[np.float64]
 
@@ -33,6 +36,10 @@ _APART = 1e-6
 # As so many measurements a change counts: of 0 (the network alone), 3, 6, 10 and 16 that which made the amounts of
 # validation hosts better in every regime.
 _INDEPENDENT = 3.0
+# Fewer where part of it was taken out: so many that intervals of validation hosts are wide enough.
+_INDEPENDENT_WITHOUT = 1.0
+# Where found elements explain less than this share of a change, as good as nothing is there but what measuring it made.
+_LEAST_EXPLAINED = 0.1
 # Least unexplained share, and that at which what is unexplained begins to count double.
 _LEAST_LEFT, _DOUBTFUL = 0.005, 0.1
 # Right sets seldom leave half of a change and never more than all of it, as amounts do that each explain it alone.
@@ -52,25 +59,84 @@ class Fittable:
         overlap: shape (B, P, 3), products of the change and the responses at three concentrations.
         gram: shape (B, P, 3, P, 3), products of the responses.
         concentrations: shape (B, P, 3), ascending; equal where there is one response only.
+        independent: shape (B,), as how many measurements the change counts.
     """
 
     size: Array
     overlap: Array
     gram: Array
     concentrations: Array
+    independent: Array
 
     @classmethod
-    def of(cls, changes: NDArray[np.floating], nodes: NDArray[np.floating], concentrations: Array) -> "Fittable":
-        """Of changes (B, N) and responses (B, P, 3, N), coarsely smoothed and weighted."""
+    def of(
+        cls,
+        changes: NDArray[np.floating],
+        nodes: NDArray[np.floating],
+        concentrations: Array,
+        directions: NDArray[np.floating] | None = None,
+    ) -> "Fittable":
+        """Of changes (B, N) and responses (B, P, 3, N), coarsely smoothed and weighted.
+
+        Args:
+            directions: shape (B, M, N), orthonormal, what is taken out of both; 0 where nothing is.
+        """
+        independent = np.full(len(changes), _INDEPENDENT)
         b, p = nodes.shape[:2]
         flat = nodes.reshape(b, 3 * p, -1)
+        if directions is not None and (apart := directions.any(axis=(1, 2))).any():
+            flat, changes = without(directions, flat), without(directions, changes[:, None])[:, 0]
+            independent[apart] = _INDEPENDENT_WITHOUT
         gram = (flat @ flat.swapaxes(1, 2)).reshape(b, p, 3, p, 3)
         overlap = (flat @ changes[..., None])[..., 0].reshape(b, p, 3)
-        return cls(np.square(changes).sum(axis=1), overlap, gram, concentrations)
+        return cls(np.square(changes).sum(axis=1), overlap, gram, concentrations, independent)
 
     def of_rows(self, rows: NDArray[np.int64]) -> "Fittable":
         """The chosen changes."""
         return Fittable(*(values[rows] for values in vars(self).values()))
+
+
+def without(directions: NDArray[np.floating], curves: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Curves, shape (B, n, N), less their part along orthonormal `directions`, shape (B, M, N)."""
+    return curves - (curves @ directions.swapaxes(1, 2)) @ directions
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """What is found in B spectra once the fit has been heard.
+
+    Attributes:
+        there: shape (B, P).
+        logit, log_mean, log_spread: shape (B, P), of the probability, and of the fraction of all atoms.
+        explained: shape (B,), share of each change that what is there explains.
+    """
+
+    there: NDArray[np.bool_]
+    logit: Array
+    log_mean: Array
+    log_spread: Array
+    explained: Array
+
+
+def settled(given: Fittable, there: NDArray[np.bool_], logit: Array, log_mean: Array, log_spread: Array) -> Settled:
+    """Keep of what was found what the fit bears out, and fit its amounts.
+
+    Where that explains less than a tenth of the change, nothing is found: it is then as likely as not that only the
+    measuring moved anything, and each probability is halved.
+
+    Args:
+        there, logit, log_mean, log_spread: shape (B, P), by the calibrated network.
+    """
+    stays, odds = supported(given, there, logit, log_mean, log_spread)
+    mean, spread, explained = fitted_amounts(given, stays, log_mean, log_spread)
+    void = (explained < _LEAST_EXPLAINED)[:, None] & stays
+    return Settled(
+        stays & ~void,
+        np.where(void, logit_of(0.5 * of_logit(odds)), odds),
+        np.where(void, log_mean, mean),
+        np.where(void, log_spread, spread),
+        np.where(void.any(axis=1), 0.0, explained),
+    )
 
 
 def weights_at(concentrations: Array, amounts: Array) -> tuple[Array, Array]:
@@ -216,7 +282,7 @@ class _Tried:
         left = (given.size + ((seen - 2.0 * given.overlap) * parts).sum(axis=(1, 2))) / size
         away = np.where(there, log_amount - prior, 0.0)
         known = np.maximum(left, _LEAST_LEFT)
-        cost = _INDEPENDENT * np.log(known / (1.0 + known / _DOUBTFUL)) + _WRONG * known * known
+        cost = given.independent * np.log(known / (1.0 + known / _DOUBTFUL)) + _WRONG * known * known
         cost += (away * away * trust).sum(axis=1)
         downhill = ((given.overlap - seen) * rates).sum(axis=2) * _precision(given, left)[:, None] - away * trust
         return cls(log_amount, cost, left, rates, downhill)
@@ -250,5 +316,5 @@ class _Tried:
 def _precision(given: Fittable, left: Array) -> Array:
     """Of one of the measurements that the change counts as, shape (B,), where a share of it is `left`."""
     known = np.maximum(left, _LEAST_LEFT)
-    slope = _INDEPENDENT / (known * (1.0 + known / _DOUBTFUL)) + 2.0 * _WRONG * known
+    slope = given.independent / (known * (1.0 + known / _DOUBTFUL)) + 2.0 * _WRONG * known
     return np.asarray(slope / np.maximum(given.size, 1e-12))

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from defectnet.io.response_library import KnownHosts
+from defectnet.model.comparison.amounts import without
 from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
 from defectnet.model.comparison.batches import flags_of, on_device
 from defectnet.model.comparison.calibration import ComparisonCalibration, strangeness
@@ -109,7 +110,8 @@ class Comparison:
         kept = sifted(seen.astype(np.float32), lists, flags[:, 2] > 0)
         numbers, unexplained = self._compared(changes, pristine, directions, lists, kept, flags)
         listed = [query.candidates is not None for query in queries]
-        verdicts = judged(lists, kept, numbers, listed, seen, self._maps, least)
+        taken_out = np.stack([one.taken_out for one in placed])
+        verdicts = judged(lists, kept, numbers, listed, seen, taken_out, self._maps, least)
         moved = np.clip(0.5 * np.abs(seen * _ROOT).sum(axis=1) / MODES_PER_ATOM, 0.0, 1.0).tolist()
         return [
             Answered(
@@ -184,7 +186,10 @@ class Comparison:
         amounts = {v.element: v.concentration for v in answered.verdicts}
         entries = [placed.candidates.entries[place] for place in places]
         seen = _responses_at(placed, places, [amounts[entry.element] for entry in entries])
-        found = unmix(placed.change.astype(float) @ _WEIGHTED_SMOOTHING, seen).sets
+        change = placed.change.astype(float) @ _WEIGHTED_SMOOTHING
+        if placed.apart:
+            change, *seen = without(placed.taken_out[None], np.concatenate([change[None], seen])[None])[0]
+        found = unmix(change, np.array(seen)).sets
         told = [
             Alternative(tuple(entries[member].element for member in one.members), one.amounts, one.explained)
             for one in found

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from defectnet.model.comparison.axis import (
@@ -22,6 +23,7 @@ from defectnet.model.comparison.axis import (
     EVEN_TO,
     FINE,
     N_BINS,
+    WIDTHS,
     derivative,
     smoothing,
     weighted_smoothing,
@@ -38,6 +40,7 @@ __all__ = [
     "Responses",
     "axis_directions",
     "between",
+    "coarse_directions",
     "compute_features",
     "first_responses",
     "quick_features",
@@ -58,6 +61,8 @@ _LEAST_AMOUNT, _MOST_AMOUNT = 0.002, 0.3
 _FIRST_FIT, _LAST_FIT = 15, 40
 _RIDGE = 0.01
 _FINE, _COARSE = weighted_smoothing(FINE), weighted_smoothing(COARSE)
+# From weighted curves to coarsely smoothed ones.
+_AGAIN = (_COARSE / torch.from_numpy(np.sqrt(WIDTHS))[:, None]).float().numpy()
 _BOTH = torch.cat([_FINE, _COARSE], dim=1)
 _AXIS = torch.tensor(CENTRES, dtype=torch.float32)
 _WITHIN = _AXIS.clamp(max=EVEN_TO)
@@ -324,3 +329,9 @@ def axis_directions(pristine: Tensor) -> Tensor:
     scale = 1e-3 * gram.diagonal(dim1=1, dim2=2).mean(dim=-1)[:, None, None] + 1e-9
     lower = torch.linalg.cholesky(gram + scale * torch.eye(rows.shape[1], device=rows.device))
     return torch.linalg.solve_triangular(lower, rows, upper=False)
+
+
+def coarse_directions(directions: NDArray[np.floating]) -> NDArray[np.floating]:
+    """`axis_directions`, shape (B, 5, N), coarsely seen, and orthonormal again: (B, 5, N)."""
+    seen = directions @ _AGAIN
+    return np.asarray(np.linalg.qr(seen.swapaxes(1, 2))[0].swapaxes(1, 2))

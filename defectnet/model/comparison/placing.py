@@ -8,6 +8,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -19,7 +20,7 @@ from defectnet.errors import DefectNetError, InputError
 from defectnet.io.response_library import KnownHosts
 from defectnet.model.comparison.axis import N_BINS
 from defectnet.model.comparison.candidates import Candidates
-from defectnet.model.comparison.features import axis_directions
+from defectnet.model.comparison.features import axis_directions, coarse_directions
 from defectnet.model.comparison.hosts import HostOnAxis
 from defectnet.model.comparison.registration import EQUAL, LEAST_LIKENESS, Registration, moved, unmoved
 from defectnet.query import Query
@@ -46,6 +47,7 @@ class Placed:
         change, pristine: shape (N_BINS,).
         directions: shape (5, N_BINS), `axis_directions` of `pristine`.
         candidates: what stands for the elements that were asked for.
+        apart: whether sample and reference were laid onto the host each by itself, and lie apart by what that misses.
     """
 
     host: HostOnAxis
@@ -54,6 +56,12 @@ class Placed:
     pristine: Floats
     directions: Floats
     candidates: Candidates
+    apart: bool
+
+    @cached_property
+    def taken_out(self) -> Floats:
+        """Coarsely seen directions that are no dopant's, shape (5, N_BINS), orthonormal; 0 where the axis is one."""
+        return coarse_directions(self.directions[None])[0] if self.apart else np.zeros_like(self.directions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +187,7 @@ class Placing:
                 reference.astype(np.float32),
                 ways,
                 self._weighed(laid.host, queries[row], tuple(elements[row]), found),
+                row in samples,
             )
         return results
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defectnet.model.comparison.amounts import Fittable, fitted_amounts, supported
+from defectnet.model.comparison.amounts import Fittable, settled
 from defectnet.model.comparison.axis import N_BINS
 from defectnet.model.comparison.calibration import (
     FOUND,
@@ -23,6 +23,7 @@ from defectnet.prediction import ElementVerdict
 __all__ = ["SourceMaps", "Verdicts", "judged"]
 
 Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
 _LEAST_LOGIT = float(logit_of(np.array(FOUND)))
 Places = NDArray[np.int64]
 
@@ -66,6 +67,7 @@ def judged(
     said: Array,
     listed: Sequence[bool],
     seen: Array,
+    directions: Floats,
     maps: SourceMaps,
     least: float = 0.0,
 ) -> list[Verdicts]:
@@ -75,6 +77,7 @@ def judged(
         lists, kept: each spectrum's candidates, and which of them the network saw, ascending.
         said: logits, log concentrations and log spreads, shape (3, B, K), filled from the left.
         seen: the changes, coarsely smoothed and weighted, shape (B, N).
+        directions: what is taken out of them before amounts are fitted, shape (B, M, N), as in `Fittable.of`.
         maps: of the calibration.
         listed: whether each spectrum was asked with a list.
         least: elements below this probability are not told where there was no list.
@@ -97,7 +100,7 @@ def judged(
     odds = slope * any_of_each(logit, starts) + offset
     shift, factor = maps.amounts[:, source]
     amounts = np.stack([odds, log_mean[likeliest] + shift, log_spread[likeliest]])
-    explained = _fitted(lists, (row, place), amounts, seen)
+    explained = _fitted(lists, (row, place), amounts, seen, directions)
     p = of_logit(amounts[0])
     figures = np.stack([p, *interval(amounts[1], amounts[2], factor)], axis=1)
     told = asked | (p >= least)
@@ -118,7 +121,9 @@ def judged(
     return found
 
 
-def _fitted(lists: Sequence[Candidates], at: tuple[Places, Places], amounts: Array, seen: Array) -> list[float]:
+def _fitted(
+    lists: Sequence[Candidates], at: tuple[Places, Places], amounts: Array, seen: Array, directions: Floats
+) -> list[float]:
     """Fit what was found to the changes, in place; the share of each change that it explains.
 
     Args:
@@ -138,8 +143,8 @@ def _fitted(lists: Sequence[Candidates], at: tuple[Places, Places], amounts: Arr
     there, said = np.zeros(shape, dtype=bool), np.zeros((3, *shape))
     there[spectrum, slot] = True
     said[:, spectrum, slot] = amounts[:, present]
-    fittable = Fittable.of(seen[spectra], nodes, concentrations)
-    there, said[0] = supported(fittable, there, *said)
-    said[1], said[2], share[spectra] = fitted_amounts(fittable, there, said[1], said[2])
-    amounts[:, present] = said[:, spectrum, slot]
+    fittable = Fittable.of(seen[spectra], nodes, concentrations, directions[spectra])
+    found = settled(fittable, there, *said)
+    share[spectra] = found.explained
+    amounts[:, present] = np.stack([found.logit, found.log_mean, found.log_spread])[:, spectrum, slot]
     return [float(one) for one in np.clip(share, 0.0, 1.0)]

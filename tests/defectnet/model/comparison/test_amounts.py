@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from defectnet.model.comparison.amounts import Fittable, fitted_amounts, supported, weights_at
+from defectnet.model.comparison.amounts import Fittable, fitted_amounts, settled, supported, weights_at, without
 
 CONCENTRATIONS = np.array([0.01, 0.06, 0.2])
 N = 40
@@ -106,3 +106,35 @@ def test_two_that_each_explain_a_part_both_stay() -> None:
     given = Fittable.of(_change(nodes, [0.1, 0.08])[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, 2, 3)))
     mean, spread = np.log([[0.1, 0.08]]), np.log([[0.3, 0.3]])
     assert supported(given, np.ones((1, 2), dtype=bool), np.array([[0.1, 0.1]]), mean, spread)[0].all()
+
+
+def test_what_a_wrong_axis_makes_is_taken_out_of_the_fit() -> None:
+    nodes = _responses(1)
+    way = np.linalg.qr(np.random.default_rng(7).normal(size=(N, 2)))[0].T
+    size = np.linalg.norm(_change(nodes, [0.1]))
+    change = _change(nodes, [0.1]) + 2.0 * size * way[0] - size * way[1]
+    there, mean, spread = np.ones((1, 1), dtype=bool), np.log([[0.06]]), np.log([[0.5]])
+    concentrations = np.broadcast_to(CONCENTRATIONS, (1, 1, 3))
+    with_it, less = (
+        fitted_amounts(Fittable.of(change[None], nodes[None], concentrations, ways), there, mean, spread)
+        for ways in (np.zeros((1, 2, N)), way[None])
+    )
+    assert less[2][0] > 0.99 > with_it[2][0]
+    assert np.exp(less[0][0, 0]) == pytest.approx(0.1, rel=0.05)
+    assert abs(np.exp(with_it[0][0, 0]) - 0.1) > abs(np.exp(less[0][0, 0]) - 0.1)
+    assert way @ without(way[None], nodes)[0].T == pytest.approx(0.0, abs=1e-9)
+
+
+def test_where_as_good_as_nothing_is_explained_nothing_is_found() -> None:
+    nodes = _responses(1)
+    noise = 5.0 * np.random.default_rng(3).normal(size=N)
+    there, mean, spread = np.ones((2, 1), dtype=bool), np.log(np.full((2, 1), 0.05)), np.log(np.full((2, 1), 0.3))
+    given = Fittable.of(
+        np.stack([noise, _change(nodes, [0.05])]), np.stack([nodes] * 2), np.broadcast_to(CONCENTRATIONS, (2, 1, 3))
+    )
+    found = settled(given, there, np.full((2, 1), 2.0), mean, spread)
+    assert found.there.tolist() == [[False], [True]]
+    assert found.logit[0, 0] < 0.0 < found.logit[1, 0]
+    assert found.log_mean[0, 0] == mean[0, 0]
+    assert found.explained[0] == 0.0
+    assert found.explained[1] > 0.9
