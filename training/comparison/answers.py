@@ -252,10 +252,11 @@ def judged_amounts(
     probability = probability.copy()
     rows = np.arange(len(raw.likely))[:, None]
     chance, mean, spread = (values[rows, raw.likely] for values in (probability, log_mean, log_spread))
-    there = (chance >= FOUND) & (raw.likely != _NOT_ASKED)
+    chance[raw.likely == _NOT_ASKED] = 0.0
+    there = chance >= FOUND
     given = Fittable(raw.size, raw.overlap, raw.gram, raw.concentrations, raw.independent)
     found = settled(given, there, logit_of(chance), mean, spread)
-    row, slot = np.nonzero(there)
+    row, slot = np.nonzero(there | found.there)
     at = row, raw.likely[row, slot]
     probability[at] = of_logit(found.logit[row, slot])
     log_mean[at], log_spread[at] = found.log_mean[row, slot], found.log_spread[row, slot]

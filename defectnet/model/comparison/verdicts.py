@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defectnet.model.comparison.amounts import Fittable, settled
+from defectnet.model.comparison.amounts import POSSIBLE, Fittable, settled
 from defectnet.model.comparison.axis import N_BINS
 from defectnet.model.comparison.calibration import (
     FOUND,
@@ -25,6 +25,8 @@ __all__ = ["SourceMaps", "Verdicts", "judged"]
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 _LEAST_LOGIT = float(logit_of(np.array(FOUND)))
+# Of an empty place.
+_NO_LOGIT = -30.0
 Places = NDArray[np.int64]
 
 
@@ -130,21 +132,22 @@ def _fitted(
         at: of n elements, row by row, the spectrum and the place of the entry in its list.
         amounts: shape (3, n), calibrated logits, log concentrations and log spreads.
     """
-    present = amounts[0] >= _LEAST_LOGIT
-    row, place = (values[present] for values in at)
+    found = np.zeros(len(lists), dtype=bool)
+    found[at[0][amounts[0] >= _LEAST_LOGIT]] = True
     share = np.zeros(len(lists))
-    if not row.size:
-        return [0.0] * len(lists)
+    if not found.any():
+        return share.tolist()
+    weighed = (amounts[0] > POSSIBLE) & found[at[0]]
+    row, place = (values[weighed] for values in at)
     spectra, spectrum, held = np.unique(row, return_inverse=True, return_counts=True)
     slot = np.arange(row.size) - np.repeat(np.cumsum(held) - held, held)
     shape = spectra.size, int(held.max())
     nodes, concentrations = np.zeros((*shape, 3, N_BINS)), np.zeros((*shape, 3))
     nodes[spectrum, slot], concentrations[spectrum, slot] = coarse_nodes([lists[one] for one in row.tolist()], place)
-    there, said = np.zeros(shape, dtype=bool), np.zeros((3, *shape))
-    there[spectrum, slot] = True
-    said[:, spectrum, slot] = amounts[:, present]
+    said = np.full((3, *shape), _NO_LOGIT)
+    said[:, spectrum, slot] = amounts[:, weighed]
     fittable = Fittable.of(seen[spectra], nodes, concentrations, directions[spectra])
-    found = settled(fittable, there, *said)
-    share[spectra] = found.explained
-    amounts[:, present] = np.stack([found.logit, found.log_mean, found.log_spread])[:, spectrum, slot]
+    result = settled(fittable, said[0] >= _LEAST_LOGIT, *said)
+    share[spectra] = result.explained
+    amounts[:, weighed] = np.stack([result.logit, result.log_mean, result.log_spread])[:, spectrum, slot]
     return [float(one) for one in np.clip(share, 0.0, 1.0)]

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from defectnet.model.comparison.amounts import Fittable, fitted_amounts, settled, supported, weights_at, without
+from defectnet.model.comparison.amounts import (
+    Fittable,
+    exchanged,
+    fitted_amounts,
+    settled,
+    supported,
+    weights_at,
+    without,
+)
 
 CONCENTRATIONS = np.array([0.01, 0.06, 0.2])
 N = 40
@@ -138,3 +146,21 @@ def test_where_as_good_as_nothing_is_explained_nothing_is_found() -> None:
     assert found.log_mean[0, 0] == mean[0, 0]
     assert found.explained[0] == 0.0
     assert found.explained[1] > 0.9
+
+
+def test_two_that_leave_much_give_way_to_one_that_leaves_little() -> None:
+    nodes = _responses(3)
+    change = _change(nodes[2:], [0.15])
+    # Each of the first two explains a part of what the third explains alone.
+    nodes[:2] = 0.6 * nodes[2] + 1.5 * _responses(2, seed=4)
+    given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, 3, 3)))
+    there = np.array([[True, True, False]])
+    mean, spread = np.log([[0.05, 0.05, 0.05]]), np.log([[0.4, 0.4, 0.6]])
+    now, logit = exchanged(given, there, np.array([[0.5, 0.5, -0.2]]), mean, spread)
+    assert now.tolist() == [[False, False, True]]
+    assert (logit[0, :2] < 0.0).all()
+    assert logit[0, 2] > 0.0
+    # Not for one that the network finds improbable, and not where the answer leaves little.
+    assert (exchanged(given, there, np.array([[0.5, 0.5, -2.0]]), mean, spread)[0] == there).all()
+    right = np.array([[False, False, True]])
+    assert (exchanged(given, right, np.array([[-0.2, -0.2, 0.5]]), mean, spread)[0] == right).all()
