@@ -45,6 +45,8 @@ LIVE_WITHIN_S = 10.0
 PROMOTIONS = 10
 # How long the pace without promotions is measured.
 STEADY_S = 15.0
+# How often it is looked whether something is so.
+LOOK_EVERY_S = 0.1
 # A client whose connection died tries for this long.
 PATIENCE_S = 60.0
 TOLERANCE = 1e-4
@@ -86,6 +88,8 @@ class Run:
         expected: dict[str, Any],
     ) -> None:
         self.url, self.process, self.store = url, process, store
+        # One client for all looks: making one takes as long as several answers of the service.
+        self._client = httpx.Client(base_url=url, timeout=10.0, trust_env=False)
         self.versions, self.item, self.expected = versions, item, expected
 
     def under_load(self, fault: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -122,8 +126,11 @@ class Run:
         return {"recovered_after_s": round(time.monotonic() - begun, 1)}
 
     def promotions(self) -> dict[str, Any]:
-        """Promotions and rollbacks in turn under full load; seconds until every replica has followed, requests/s."""
-        steady = self.crowded(lambda: time.sleep(STEADY_S))
+        """Promotions and rollbacks in turn under full load; seconds until every replica has followed, requests/s.
+
+        The service is looked at as often without promotions as with them.
+        """
+        steady = self.crowded(self.look_on)
         seconds: list[float] = []
         meanwhile = self.crowded(lambda: self.promote_in_turn(seconds))
         return {
@@ -140,6 +147,13 @@ class Run:
             version = self.versions[(index + 1) % 2]
             self.store.promote(version)
             seconds.append(self.until(lambda v=version: self.live() == {v}, LIVE_WITHIN_S))  # type: ignore[misc]
+
+    def look_on(self) -> None:
+        """Look at the model for a while as `promote_in_turn` does."""
+        end = time.monotonic() + STEADY_S
+        while time.monotonic() < end:
+            self.live()
+            time.sleep(LOOK_EVERY_S)
 
     def crowded(self, meanwhile: Callable[[], None]) -> float:
         """Requests/s of a crowd that asks without a pause while something goes on."""
@@ -209,7 +223,7 @@ class Run:
             return False
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=10.0, trust_env=False)
+        return self._client.get(path)
 
     def model(self) -> dict[str, Any]:
         answer = self.get("/v1/model")
@@ -227,7 +241,7 @@ class Run:
         while not reached():
             if time.monotonic() > begun + limit_s:
                 raise SystemExit(f"not reached within {limit_s} s; /v1/model says {self.model()}")
-            time.sleep(0.1)
+            time.sleep(LOOK_EVERY_S)
         return time.monotonic() - begun
 
 

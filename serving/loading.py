@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from defectnet.errors import ArtifactError
@@ -31,16 +30,26 @@ class LoadedModel:
 
 
 def loader(settings: ServiceSettings) -> Callable[[ModelSource, ModelVersion], LoadedModel]:
-    """`load_model` as the settings have it."""
+    """`load_model` as the settings have it; each model goes on from what the one before it knows of the hosts."""
     hosts = settings.hosts
-    return partial(
-        load_model,
-        device=device_of(settings.gpus_per_replica, settings.device),
-        precision=settings.precision,
-        batch_size=settings.max_batch_size,
-        responses=hosts.library,
-        given_hosts=hosts.given,
-    )
+    former: Predictor | None = None
+
+    def load(source: ModelSource, version: ModelVersion) -> LoadedModel:
+        nonlocal former
+        loaded = load_model(
+            source,
+            version,
+            device=device_of(settings.gpus_per_replica, settings.device),
+            precision=settings.precision,
+            batch_size=settings.max_batch_size,
+            responses=hosts.library,
+            given_hosts=hosts.given,
+            former=former,
+        )
+        former = loaded.predictor
+        return loaded
+
+    return load
 
 
 def load_model(
@@ -52,6 +61,7 @@ def load_model(
     batch_size: int = BATCH_SIZE,
     responses: str | None = PACKAGED,
     given_hosts: str | None = None,
+    former: Predictor | None = None,
 ) -> LoadedModel:
     """Fetch, verify, load and warm up one version; its files are not kept.
 
@@ -60,6 +70,7 @@ def load_model(
         version: which one.
         device, precision, batch_size: as in `Predictor`.
         responses, given_hosts: the hosts whose responses it knows (`defectnet.responses.known_hosts`).
+        former: a model that knows the same hosts, which it takes over.
 
     Raises:
         SettingsError: there is no such device.
@@ -84,6 +95,8 @@ def load_model(
         except ArtifactError as error:  # it names the copy, which means nothing to the reader
             text = re.sub(rf"{re.escape(folder)}[^\s:;]*", f"version {version.version} of {version.name}", str(error))
             raise ArtifactError(text) from error
+    if former is not None:
+        predictor.take_over(former)
     try:
         predictor.warm_up()
     except Exception as error:  # whatever it is, a model that cannot answer must not be swapped in

@@ -13,6 +13,7 @@ Shapes: B spectra, N bins, V elements, H host elements, Q candidates.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,23 @@ _LEAST_LOG_MASS = 0.1
 _VIEW = (0.3, 0.42, 0.54, 0.64, 0.74, 0.84, 0.95, 1.06, 1.18, 1.3, 1.45, 1.6, 1.8, 2.1, 2.6)
 
 
+@lru_cache(maxsize=2)  # 20 ms, for each member of each model, of which a service loads many
+def _kernels(n_bins: int, scale_thz: float, top_thz: float) -> Tensor:
+    """What makes λ G, for the mass, and G, for the spring, of mode shares on a grid: shape (2, N, 2 (N + 1)).
+
+    In real numbers, for complex ones are slow: real parts stand before imaginary ones.
+    """
+    grid = FrequencyGrid(n_bins=n_bins, scale_thz=scale_thz, top_thz=top_thz)
+    edges = torch.from_numpy(grid.edges_thz).to(torch.complex128)
+    poles = edges * (1 + 1j * _BROADENING) + 1j * _LEAST_BROADENING_THZ
+    u = (torch.arange(grid.n_bins * _POINTS, dtype=torch.float64) + 0.5) * (grid.bin_width / _POINTS)
+    points = grid.scale_thz * torch.sinh(u)
+    kernel = 1.0 / (poles.square()[:, None] - points.square()[None, :])
+    kernel = kernel.unflatten(1, (grid.n_bins, _POINTS)).mean(dim=2).T  # (N, N + 1): g @ kernel is G
+    both = torch.stack([poles.square() * kernel, kernel])
+    return torch.cat([both.real, both.imag], dim=2).float()
+
+
 class MassDefect(nn.Module):
     """Changes of the mode shares that dopants cause, on one frequency grid."""
 
@@ -53,15 +71,7 @@ class MassDefect(nn.Module):
 
     def __init__(self, grid: FrequencyGrid) -> None:
         super().__init__()
-        edges = torch.from_numpy(grid.edges_thz).to(torch.complex128)
-        poles = edges * (1 + 1j * _BROADENING) + 1j * _LEAST_BROADENING_THZ
-        u = (torch.arange(grid.n_bins * _POINTS, dtype=torch.float64) + 0.5) * (grid.bin_width / _POINTS)
-        points = grid.scale_thz * torch.sinh(u)
-        kernel = 1.0 / (poles.square()[:, None] - points.square()[None, :])
-        kernel = kernel.unflatten(1, (grid.n_bins, _POINTS)).mean(dim=2).T  # (N, N + 1): g @ kernel is G
-        both = torch.stack([poles.square() * kernel, kernel])  # λ G for the mass, G for the spring
-        # In real numbers, for complex ones are slow: shape (2, N, 2 (N + 1)), real parts before imaginary ones.
-        self.register_buffer("kernels", torch.cat([both.real, both.imag], dim=2).float(), persistent=False)
+        self.register_buffer("kernels", _kernels(grid.n_bins, grid.scale_thz, grid.top_thz), persistent=False)
         self.register_buffer("centres", torch.from_numpy(grid.centres_thz).float(), persistent=False)
 
     def forward(self, projected: Tensor, place: Tensor, mass_ratio: Tensor, spring: Tensor) -> Tensor:

@@ -122,6 +122,11 @@ class Predictor:
             responses=None if config.comparer is None else known_hosts(responses, given_hosts),
         )
 
+    def take_over(self, former: "Predictor") -> None:
+        """Go on from what another one knows of the same hosts, which hangs on no weights; before the first query."""
+        if self._comparison is not None and former._comparison is not None:
+            self._comparison.placing = former._comparison.placing
+
     @property
     def vocabulary(self) -> tuple[str, ...]:
         """The elements weighed when no candidate list is given: those that were dopants in training."""

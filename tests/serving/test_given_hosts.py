@@ -14,6 +14,7 @@ from support.given_hosts import comparing_artifact, give_made_up
 from support.local_api import Client, LocalBackend, ScriptedJobs, refused
 from support.responses import made_up_question
 
+from defectnet.io.host_store import HostStore
 from defectnet.io.storage import Location
 from defectnet.io.tables import SPECTRA_SCHEMA, write_table
 from defectnet.model.predictor import Predictor
@@ -63,6 +64,15 @@ def client(settings: ServiceSettings, predictor: Predictor) -> Client:
 @pytest.fixture
 def asked(host_id: str) -> Query:
     return made_up_question({"Ca": 0.05}, candidates=("Ca", "Zn"), host_id=host_id)
+
+
+def test_the_next_model_goes_on_from_what_the_former_knows(
+    settings: ServiceSettings, asked: Query, monkeypatch: pytest.MonkeyPatch
+):
+    source, load = open_source(settings.model, None), loader(settings)
+    answers = load(source, source.current()).predictor.predict([asked])
+    monkeypatch.setattr(HostStore, "responses", lambda *_: pytest.fail("a host is read again"))
+    assert load(source, source.current()).predictor.predict([asked]) == answers
 
 
 def test_as_json(client: Client, asked: Query, host_id: str):
