@@ -43,6 +43,7 @@ _RIVALS, _ALTERNATIVES = 10, 4
 _NOTABLE_STRETCH = 0.03
 # Candidates that are compared at once: what passes between the network's layers then stays in a core's cache.
 _AT_ONCE = 1152
+_FEW = 4
 _ROOT = np.sqrt(WIDTHS)
 _SMOOTHING = smoothing(COARSE).double().numpy()
 _WEIGHTED_SMOOTHING = _SMOOTHING * _ROOT
@@ -106,7 +107,7 @@ class Comparison:
             np.stack([getattr(one, name) for one in placed]) for name in ("change", "pristine", "directions")
         )
         lists = [one.candidates for one in placed]
-        seen = (torch.from_numpy(changes).double() @ torch.from_numpy(_WEIGHTED_SMOOTHING)).numpy()
+        seen = _smoothed(changes.astype(np.float64))
         kept = sifted(seen.astype(np.float32), lists, flags[:, 2] > 0)
         numbers, unexplained = self._compared(changes, pristine, directions, lists, kept, flags)
         listed = [query.candidates is not None for query in queries]
@@ -158,7 +159,8 @@ class Comparison:
             )
             said = self._network(on_device(given, self._device))
             unexplained[rows] = said.unexplained.cpu().numpy()
-            numbers[:, rows, : given.responses.mask.shape[1]] = torch.stack(said[:3]).float().cpu().numpy()
+            for number, values in zip(numbers, said[:3], strict=True):
+                number[rows, : values.shape[1]] = values.float().cpu().numpy()
         return numbers, unexplained
 
     def _by_layers(self, given: ComparerInputs) -> Compared:
@@ -196,6 +198,13 @@ class Comparison:
             if one.members
         ]
         return tuple(told[:_ALTERNATIVES])
+
+
+def _smoothed(changes: Array) -> Array:
+    """Changes, (B, N_BINS), coarsely smoothed and weighted: few by numpy, whose products of many start threads."""
+    if len(changes) <= _FEW:
+        return np.asarray(changes @ _WEIGHTED_SMOOTHING)
+    return np.asarray((torch.from_numpy(changes) @ torch.from_numpy(_WEIGHTED_SMOOTHING)).numpy())
 
 
 def cannot_tell(query: Query) -> tuple[str, ...]:

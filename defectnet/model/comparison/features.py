@@ -60,6 +60,8 @@ _LEAST_AMOUNT, _MOST_AMOUNT = 0.002, 0.3
 # Steps of least squares: for the amounts at which responses are read, and for what is said of the change.
 _FIRST_FIT, _LAST_FIT = 15, 40
 _RIDGE = 0.01
+# So few changes numpy smooths sooner than torch.
+_FEW = 4
 _FINE, _COARSE = weighted_smoothing(FINE), weighted_smoothing(COARSE)
 # From weighted curves to coarsely smoothed ones.
 _AGAIN = (_COARSE / torch.from_numpy(np.sqrt(WIDTHS))[:, None]).float().numpy()
@@ -198,7 +200,10 @@ def compute_features(change: Tensor, pristine: Tensor, given: Responses) -> Feat
 def quick_features(change: Tensor, pristine: Tensor, given: Responses) -> Features:
     """As `compute_features`; on a CPU they are arrays of numpy."""
     directions = axis_directions(pristine) if given.directions is None else given.directions
-    smooth = (change @ _BOTH.to(change.device)).view(-1, 2, 1, N_BINS)
+    if change.device.type == "cpu" and len(change) <= _FEW:
+        smooth = torch.from_numpy(change.numpy() @ _BOTH.numpy()).view(-1, 2, 1, N_BINS)
+    else:
+        smooth = (change @ _BOTH.to(change.device)).view(-1, 2, 1, N_BINS)
     if given.prepared is None:
         read: _Raw | Prepared = _Raw(smoothed(given.curves), given.concentrations)
     else:

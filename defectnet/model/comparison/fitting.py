@@ -31,6 +31,8 @@ _JITTER = 1e-4
 _MOST_EXPLAINED, _LEAST_COSINE = 0.995, 0.02
 _LEAST_SQUARE = 1e-3
 _TAKEN = -1e9
+# For numpy, which takes longer to read a number of Python's.
+_NONE, _MOST = np.float32(0.0), np.float32(_MOST_EXPLAINED)
 # So many numbers are few; and so few are one vector, whose steps take one matrix of all.
 _FEW, _FEWEST = 4096, 64
 
@@ -211,34 +213,37 @@ def _greedy_small(likeness: Floats, overlap: Floats, mask: Mask, log_prior: Floa
     left = np.ones((n, 1), dtype=np.float32)
     partial, chosen = np.zeros((2, STEPS, n, k), dtype=np.float32)
     columns = np.zeros((n, k, STEPS), dtype=np.float32)
-    for step in range(STEPS):
-        cosine = np.maximum(diagonal, _LEAST_SQUARE)
-        cosine *= np.maximum(left, _LEAST_SQUARE)
-        np.divide(overlap, np.sqrt(cosine, out=cosine), out=cosine)
+    least, weight = np.float32(_LEAST_SQUARE), np.float32(-0.5 * _INDEPENDENT)
+    rows, gain, square = likeness.reshape(n * k, k), np.empty_like(overlap), np.empty_like(overlap)
+    for step, cosine in enumerate(partial):
+        np.maximum(diagonal, least, out=square)
+        square *= np.maximum(left, least)
+        np.divide(overlap, np.sqrt(square, out=square), out=cosine)
         cosine *= free
-        partial[step] = cosine
-        gain = np.maximum(cosine, 0.0)
+        np.maximum(cosine, _NONE, out=gain)
         gain *= gain
-        np.minimum(gain, _MOST_EXPLAINED, out=gain)
+        np.minimum(gain, _MOST, out=gain)
         np.log1p(np.negative(gain, out=gain), out=gain)
-        gain *= -0.5 * _INDEPENDENT
+        gain *= weight
         gain += prior
         at = begins + gain.argmax(axis=1)  # places in flat arrays
         taken = (cosine.take(at) > _LEAST_COSINE).astype(np.float32)
         chosen[step].reshape(-1)[at] = taken
-        column = likeness.reshape(n * k, k).take(at, axis=0)
+        column = rows.take(at, axis=0)
         flat = column.reshape(-1)
         flat[at] += np.float32(_JITTER)
         if step:
             former = columns.reshape(n * k, STEPS).take(at, axis=0)
             column -= (columns @ former[:, :, None])[:, :, 0]
-        scale = taken / np.sqrt(np.maximum(flat.take(at), _LEAST_SQUARE))
+        scale = taken / np.sqrt(np.maximum(flat.take(at), least))
+        share = scale * overlap.take(at)
+        left[:, 0] -= share * share
+        if step == STEPS - 1:
+            break
         column *= scale[:, None]
-        share = (scale * overlap.take(at))[:, None]
         columns[:, :, step] = column
-        left -= share * share
-        diagonal -= column * column
-        overlap -= column * share
+        diagonal -= np.multiply(column, column, out=square)
+        overlap -= np.multiply(column, share[:, None], out=column)
         free.reshape(-1)[at] *= 1.0 - taken
         prior.reshape(-1)[at] += taken * np.float32(_TAKEN)
     np.clip(partial, -1.0, 1.0, out=partial)
