@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from defectnet.elements import VOCABULARY
 from defectnet.metrics import Judged
-from defectnet.model.comparison.amounts import Fittable, settled
+from defectnet.model.comparison.amount_fits import Fittable
+from defectnet.model.comparison.amounts import settled
 from defectnet.model.comparison.axis import COARSE, weighted_smoothing
 from defectnet.model.comparison.batches import flags_of, most_promising, stacked
 from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, interval, logit_of, of_logit

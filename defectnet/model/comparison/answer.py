@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from defectnet.io.response_library import KnownHosts
-from defectnet.model.comparison.amounts import without
+from defectnet.model.comparison.amount_fits import without
 from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
 from defectnet.model.comparison.batches import flags_of, on_device
 from defectnet.model.comparison.calibration import ComparisonCalibration, strangeness

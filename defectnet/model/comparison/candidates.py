@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from defectnet.model.comparison.amounts import weights_at
+from defectnet.model.comparison.amount_fits import weights_at
 from defectnet.model.comparison.axis import N_BINS
 from defectnet.model.comparison.batches import MOST_CANDIDATES, SIFTING_RIDGE, SIFTING_STEPS, promise, unit
 from defectnet.model.comparison.comparer import N_ABOUT, SOURCES, ComparerInputs

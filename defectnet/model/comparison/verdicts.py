@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defectnet.model.comparison.amounts import POSSIBLE, Fittable, settled
+from defectnet.model.comparison.amount_fits import Fittable
+from defectnet.model.comparison.amounts import POSSIBLE, settled
 from defectnet.model.comparison.axis import N_BINS
 from defectnet.model.comparison.calibration import (
     FOUND,
@@ -139,9 +140,10 @@ def _fitted(
         return share.tolist()
     weighed = (amounts[0] > POSSIBLE) & found[at[0]]
     row, place = (values[weighed] for values in at)
-    spectra, spectrum, held = np.unique(row, return_inverse=True, return_counts=True)
-    slot = np.arange(row.size) - np.repeat(np.cumsum(held) - held, held)
-    shape = spectra.size, int(held.max())
+    begins = np.append(True, row[1:] != row[:-1])
+    starts, spectrum = np.flatnonzero(begins), np.cumsum(begins) - 1
+    slot, spectra = np.arange(row.size) - starts[spectrum], row[starts]
+    shape = spectra.size, int(slot.max()) + 1
     nodes, concentrations = np.zeros((*shape, 3, N_BINS)), np.zeros((*shape, 3))
     nodes[spectrum, slot], concentrations[spectrum, slot] = coarse_nodes([lists[one] for one in row.tolist()], place)
     said = np.full((3, *shape), _NO_LOGIT)

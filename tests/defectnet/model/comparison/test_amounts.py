@@ -3,15 +3,8 @@
 import numpy as np
 import pytest
 
-from defectnet.model.comparison.amounts import (
-    Fittable,
-    exchanged,
-    fitted_amounts,
-    settled,
-    supported,
-    weights_at,
-    without,
-)
+from defectnet.model.comparison.amount_fits import Fittable, fitted_amounts, weights_at, without
+from defectnet.model.comparison.amounts import exchanged, settled, supported
 
 CONCENTRATIONS = np.array([0.01, 0.06, 0.2])
 N = 40
@@ -33,7 +26,11 @@ def _fitted(change: np.ndarray, nodes: np.ndarray, guessed: list[float], spread:
     there = np.ones((1, len(nodes)), dtype=bool)
     given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, len(nodes), 3)))
     mean = np.log(guessed)[None]
-    return fitted_amounts(given, there, mean, np.full_like(mean, np.log(spread)))
+    return fitted_amounts(given, there, mean, np.full_like(mean, np.log(spread)))[:3]
+
+
+def _exchanged(given, there, logit, mean, spread):
+    return exchanged(given, there, np.array([logit]), fitted_amounts(given, there, mean, spread), mean, spread)
 
 
 @pytest.mark.parametrize("amounts", [[0.003], [0.03], [0.12], [0.3], [0.08, 0.15], [0.12, 0.06, 0.1]])
@@ -71,7 +68,7 @@ def test_spectra_do_not_change_each_other_and_empty_places_count_for_nothing() -
     concentrations = np.where(there[..., None], CONCENTRATIONS, 0.0)
     together = fitted_amounts(Fittable.of(changes, both, concentrations), there, mean, spread)
     alone = _fitted(changes[1], nodes[:1], [0.03], 0.4)
-    assert together[0][1, 0] == pytest.approx(alone[0][0, 0], abs=2e-3)
+    assert together[0][1, 0] == pytest.approx(alone[0][0, 0], abs=1e-9)
     assert (together[0][1, 1:] == mean[1, 1:]).all()
     assert (together[1][1, 1:] == spread[1, 1:]).all()
     assert together[2][1] == pytest.approx(alone[2][0], abs=1e-4)
@@ -99,8 +96,9 @@ def test_of_two_that_explain_one_change_alike_the_better_stays() -> None:
     given = Fittable.of(change[None], alike[None], np.broadcast_to(CONCENTRATIONS, (1, 2, 3)))
     both = np.ones((1, 2), dtype=bool)
     mean, spread = np.log([[0.1, 0.1]]), np.log([[0.3, 0.3]])
-    stays, logit = supported(given, both, np.array([[0.4, 0.6]]), mean, spread)
+    stays, logit, fits = supported(given, both, np.array([[0.4, 0.6]]), mean, spread)
     assert stays.tolist() == [[True, False]]
+    assert fits.log_mean == pytest.approx(fitted_amounts(given, stays, mean, spread).log_mean)
     assert logit[0, 0] == 0.4
     assert logit[0, 1] < 0
     # An element that the network is sure of stays, and so does one alone, whatever the fit.
@@ -156,11 +154,12 @@ def test_two_that_leave_much_give_way_to_one_that_leaves_little() -> None:
     given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, 3, 3)))
     there = np.array([[True, True, False]])
     mean, spread = np.log([[0.05, 0.05, 0.05]]), np.log([[0.4, 0.4, 0.6]])
-    now, logit = exchanged(given, there, np.array([[0.5, 0.5, -0.2]]), mean, spread)
+    now, logit, fits = _exchanged(given, there, [0.5, 0.5, -0.2], mean, spread)
     assert now.tolist() == [[False, False, True]]
     assert (logit[0, :2] < 0.0).all()
     assert logit[0, 2] > 0.0
+    assert fits.log_mean == pytest.approx(fitted_amounts(given, now, mean, spread).log_mean)
     # Not for one that the network finds improbable, and not where the answer leaves little.
-    assert (exchanged(given, there, np.array([[0.5, 0.5, -2.0]]), mean, spread)[0] == there).all()
+    assert (_exchanged(given, there, [0.5, 0.5, -2.0], mean, spread)[0] == there).all()
     right = np.array([[False, False, True]])
-    assert (exchanged(given, right, np.array([[-0.2, -0.2, 0.5]]), mean, spread)[0] == right).all()
+    assert (_exchanged(given, right, [-0.2, -0.2, 0.5], mean, spread)[0] == right).all()

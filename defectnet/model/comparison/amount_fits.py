@@ -1,0 +1,313 @@
+"""The amounts of the elements that were found, fitted to the change with what the network says of them as prior.
+
+The network reads every candidate's response at an amount that it does not know yet, and a response hangs on its amount:
+at 20 % it has another shape and half the size than at 1 %. Once it is known which elements are there, few enough are
+left to fit all amounts at once, each response read at its own:
+
+    n log(u / (1 + u / u₀)) + w u² + Σ (log aₖ − μₖ)² / sₖ²   is least,   u = |d − Σ aₖ rₖ(aₖ)|² / |d|²,
+
+where μ and s are the network's log concentrations and their standard deviations. What no amounts explain, a share u of
+the change, is an error of the responses and of elements that were not found, and as such no noise: the change counts
+as few independent measurements n, each of a variance that is not known but from u, and less trusted beyond u₀.
+Where responses explain everything the fit decides; where they do not, the network. u is never taken for less than what
+configurations of one alloy differ by.
+
+Where the reference is a calculation, or of another instrument, sample and reference lie apart by what a wrong axis
+makes (`coarse_directions`): no dopant's, it is taken out of the change and of the responses before anything is fitted.
+
+Shapes: B spectra, P elements, 3 concentrations, N bins.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defectnet.model.comparison.calibration import MOST_TOGETHER
+
+__all__ = ["Fits", "Fittable", "fitted_amounts", "weights_at", "without"]
+
+Array = NDArray[np.float64]
+# Places, or whether each is meant.
+Rows = NDArray[np.int64] | NDArray[np.bool_]
+
+# So far beyond the highest concentration a response goes on as it changed below it.
+_BEYOND = 2.0
+# Concentrations that are nearer are one.
+_APART = 1e-6
+# As so many measurements a change counts: of 0 (the network alone), 3, 6, 10 and 16 that which made the amounts of
+# validation hosts better in every regime.
+_INDEPENDENT = 3.0
+# Fewer where part of it was taken out: so many that intervals of validation hosts are wide enough.
+_INDEPENDENT_WITHOUT = 1.0
+# Least unexplained share, and that at which what is unexplained begins to count double.
+_LEAST_LEFT, _DOUBTFUL = 0.005, 0.1
+# Right sets seldom leave half of a change and never more than all of it, as amounts do that each explain it alone.
+_WRONG = 3.0
+_MOST = float(np.log(MOST_TOGETHER))
+# Beside the network's amounts half and twice of them are where a fit may begin: what is least has several valleys.
+_STARTS = np.array([0.0, -0.7, 0.7])[:, None, None]
+_STEPS, _LONGEST_STEP, _ENOUGH = 8, 0.5, 0.0015
+
+
+@dataclass(frozen=True, eq=False)
+class Fittable:
+    """What a fit of B changes needs of at most P responses each; of a place that is empty all are 0.
+
+    Attributes:
+        size: shape (B,), the square of the change's norm.
+        overlap: shape (B, P, 3), products of the change and the responses at three concentrations.
+        gram: shape (B, P, 3, P, 3), products of the responses.
+        concentrations: shape (B, P, 3), ascending; equal where there is one response only.
+        independent: shape (B,), as how many measurements the change counts.
+    """
+
+    size: Array
+    overlap: Array
+    gram: Array
+    concentrations: Array
+    independent: Array
+
+    @classmethod
+    def of(
+        cls,
+        changes: NDArray[np.floating],
+        nodes: NDArray[np.floating],
+        concentrations: Array,
+        directions: NDArray[np.floating] | None = None,
+    ) -> "Fittable":
+        """Of changes (B, N) and responses (B, P, 3, N), coarsely smoothed and weighted.
+
+        Args:
+            directions: shape (B, M, N), orthonormal, what is taken out of both; 0 where nothing is.
+        """
+        independent = np.full(len(changes), _INDEPENDENT)
+        b, p = nodes.shape[:2]
+        flat = nodes.reshape(b, 3 * p, -1)
+        if directions is not None and (apart := directions.any(axis=(1, 2))).any():
+            flat, changes = without(directions, flat), without(directions, changes[:, None])[:, 0]
+            independent[apart] = _INDEPENDENT_WITHOUT
+        gram = (flat @ flat.swapaxes(1, 2)).reshape(b, p, 3, p, 3)
+        overlap = (flat @ changes[..., None])[..., 0].reshape(b, p, 3)
+        return cls(np.square(changes).sum(axis=1), overlap, gram, concentrations, independent)
+
+    def of_rows(self, rows: Rows) -> "Fittable":
+        """The chosen changes."""
+        return Fittable(*(values[rows] for values in vars(self).values()))
+
+
+def without(directions: NDArray[np.floating], curves: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Curves, shape (B, n, N), less their part along orthonormal `directions`, shape (B, M, N)."""
+    return curves - (curves @ directions.swapaxes(1, 2)) @ directions
+
+
+class Fits(NamedTuple):
+    """Amounts of sets of elements, one set of each of B changes, that cost least.
+
+    Attributes:
+        log_mean, log_spread: shape (B, P), natural logs of the fraction of all atoms and of the former's standard
+            deviation.
+        explained: shape (B,), the share of each change that the set explains.
+        cost: shape (B,), what was to be least.
+    """
+
+    log_mean: Array
+    log_spread: Array
+    explained: Array
+    cost: Array
+
+    def of_rows(self, rows: Rows | slice) -> "Fits":
+        """The chosen ones."""
+        return Fits(*(values[rows] for values in self))
+
+    def put(self, rows: Rows, others: "Fits") -> None:
+        """Put others into some rows."""
+        for values, new in zip(self, others, strict=True):
+            values[rows] = new
+
+
+def fitted_amounts(given: Fittable, there: NDArray[np.bool_], log_mean: Array, log_spread: Array) -> Fits:
+    """Fit the amounts of the elements that are `there`, shape (B, P).
+
+    Each change takes steps of its own: what is fitted beside it changes nothing.
+
+    Args:
+        log_mean, log_spread: shape (B, P), as in `Fits`, by the network; they stay where nothing is there.
+    """
+    trust = np.where(there, np.exp(-2.0 * log_spread), 1.0)
+    prior = np.where(there, np.minimum(log_mean, _MOST), 0.0)
+    asked = _Asked(given, _Between.of(given.concentrations), there, prior, trust)
+    found = Fits(*np.empty((2, *there.shape)), *np.empty((2, len(there))))
+    rows, best = np.arange(len(there)), asked.started()
+    inverse = asked.covariance(best)
+    move = best.step(inverse)
+    going = np.ones(rows.size, dtype=bool)
+    for step in range(_STEPS + 1):
+        ended = going & ((np.abs(move).max(axis=1) < _ENOUGH) | (step == _STEPS))
+        if ended.any():
+            found.put(rows[ended], best.of_rows(ended).fits(inverse[ended], move[ended]))
+            going &= ~ended
+            n = np.count_nonzero(going)
+            if not n:
+                break
+            if 2 * n < rows.size:
+                rows, asked, best, move = rows[going], asked.of_rows(going), best.of_rows(going), move[going]
+                going = np.ones(n, dtype=bool)
+        tried = asked.at(np.minimum(best.log_amount + move, _MOST))
+        better = (tried.cost < best.cost)[:, None]
+        best = best.or_better(tried)
+        inverse = asked.covariance(best)
+        # Where a step went too far, half of it is tried.
+        move = np.where(better, best.step(inverse), 0.5 * move)
+    found.explained[~there.any(axis=1)] = 0.0
+    return found._replace(
+        log_mean=np.where(there, found.log_mean, log_mean), log_spread=np.where(there, found.log_spread, log_spread)
+    )
+
+
+def weights_at(concentrations: Array, amounts: Array) -> tuple[Array, Array]:
+    """How a response at `amounts` (...) is made of those at three `concentrations` (..., 3), and its slope.
+
+    It is interpolated, held below the first concentration, and goes on beyond the last, to twice that.
+
+    Returns:
+        the weights of the three, shape (..., 3), and their derivatives by the amount, same shape.
+    """
+    return _Between.of(concentrations).weights_at(amounts)
+
+
+class _Between(NamedTuple):
+    """Between three concentrations: the lower ones, one over the gaps and the most that counts: each (..., 2)."""
+
+    low: Array
+    rates: Array
+    most: Array
+
+    @classmethod
+    def of(cls, concentrations: Array) -> "_Between":
+        """Between `concentrations`, (..., 3); of equal ones all is 0."""
+        low = concentrations[..., :-1]
+        gaps = concentrations[..., 1:] - low
+        rates = (gaps > _APART) / np.maximum(gaps, _APART)
+        most = np.ones_like(rates)
+        most[..., 1] = (_BEYOND * concentrations[..., 2] - concentrations[..., 1]) * rates[..., 1]
+        return cls(low, rates, most)
+
+    def of_rows(self, rows: Rows) -> "_Between":
+        """Those of the chosen changes."""
+        return _Between(self.low[rows], self.rates[rows], self.most[rows])
+
+    def weights_at(self, amounts: Array) -> tuple[Array, Array]:
+        """As the function of this name."""
+        parts = amounts[..., None] - self.low
+        parts *= self.rates  # how far from one to the next
+        rates = self.rates * ((parts > 0.0) & (parts < self.most))
+        np.minimum(np.maximum(parts, 0.0, out=parts), self.most, out=parts)
+        weights, slopes = np.zeros((2, *parts.shape[:-1], 3))
+        weights[..., 1:] = parts
+        weights[..., 0] = 1.0
+        weights[..., :2] -= parts
+        slopes[..., 1:] = rates
+        slopes[..., :2] -= rates
+        return weights, slopes
+
+
+class _Asked(NamedTuple):
+    """What amounts are sought of: see `_fitted`; `prior` and `trust` are the network's, (B, P)."""
+
+    given: Fittable
+    between: _Between
+    there: NDArray[np.bool_]
+    prior: Array
+    trust: Array
+
+    def of_rows(self, rows: Rows) -> "_Asked":
+        """The chosen ones."""
+        given, between = self.given.of_rows(rows), self.between.of_rows(rows)
+        return _Asked(given, between, self.there[rows], self.prior[rows], self.trust[rows])
+
+    def started(self) -> "_Tried":
+        """Of some places to begin at the best."""
+        tried = self.at(np.minimum(self.prior + _STARTS, _MOST))
+        best = tried.cost.argmin(axis=0)
+        return tried.of_rows((best, np.arange(best.size)))
+
+    def at(self, log_amount: Array) -> "_Tried":
+        """What these log amounts cost, shape (B, P), or several of each, (n, B, P)."""
+        given, there, trust = self.given, self.there, self.trust
+        amounts = np.where(there, np.exp(log_amount), 0.0)
+        weights, slopes = self.between.weights_at(amounts)
+        amounts = amounts[..., None]
+        parts, rates = amounts * weights, amounts * (weights + amounts * slopes)
+        n = parts.shape[-2] * 3
+        seen = (given.gram.reshape(-1, n, n) @ parts.reshape(*parts.shape[:-2], n, 1)).reshape(parts.shape)
+        size = np.maximum(given.size, 1e-12)
+        left = (given.size + ((seen - 2.0 * given.overlap) * parts).sum(axis=(-2, -1))) / size
+        away = np.where(there, log_amount - self.prior, 0.0)
+        known = np.maximum(left, _LEAST_LEFT)
+        cost = given.independent * np.log(known / (1.0 + known / _DOUBTFUL)) + _WRONG * known * known
+        cost += (away * away * trust).sum(axis=-1)
+        downhill = ((given.overlap - seen) * rates).sum(axis=-1) * _precision(given, left)[..., None] - away * trust
+        return _Tried(log_amount, cost, left, rates, downhill)
+
+    def covariance(self, tried: "_Tried") -> Array:
+        """Of the log amounts, shape (B, P, P), by Gauss and Newton: the inverse of the cost's curvature."""
+        b, p = tried.log_amount.shape
+        mixed = (tried.rates[:, :, None] @ self.given.gram.reshape(b, p, 3, 3 * p)).reshape(b, p, p, 3)
+        curvature = (mixed * tried.rates[:, None]).sum(axis=3) * _precision(self.given, tried.left)[:, None, None]
+        curvature[:, np.arange(p), np.arange(p)] += self.trust
+        return np.linalg.inv(curvature)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """Amounts that were tried.
+
+    Attributes:
+        log_amount: shape (B, P).
+        cost: shape (B,), what is to be least.
+        left: shape (B,), share of the change that they leave.
+        rates: shape (B, P, 3), how the parts of the three responses grow with the log amount.
+        downhill: shape (B, P), minus half the cost's derivative by it.
+    """
+
+    log_amount: Array
+    cost: Array
+    left: Array
+    rates: Array
+    downhill: Array
+
+    def of_rows(self, rows: Rows | tuple[NDArray[np.int64], ...]) -> "_Tried":
+        """The chosen ones."""
+        return _Tried(*(values[rows] for values in vars(self).values()))
+
+    def or_better(self, other: "_Tried") -> "_Tried":
+        """Of each spectrum the amounts that cost less."""
+        better = other.cost < self.cost
+        if better.all():
+            return other
+        if not better.any():
+            return self
+        chosen = {
+            name: np.where(better.reshape(-1, *[1] * (values.ndim - 1)), getattr(other, name), values)
+            for name, values in vars(self).items()
+        }
+        return _Tried(**chosen)
+
+    def step(self, inverse: Array) -> Array:
+        """The step downhill, shape (B, P)."""
+        return np.clip((inverse @ self.downhill[..., None])[..., 0], -_LONGEST_STEP, _LONGEST_STEP)
+
+    def fits(self, inverse: Array, move: Array) -> Fits:
+        """What they are, by the covariance; the next steps, `move`, are taken without another look where short."""
+        last = np.where(np.abs(move).max(axis=1, keepdims=True) < _ENOUGH, move, 0.0)
+        spread = 0.5 * np.log(np.diagonal(inverse, axis1=1, axis2=2))
+        return Fits(np.minimum(self.log_amount + last, _MOST), spread, 1.0 - self.left, self.cost)
+
+
+def _precision(given: Fittable, left: Array) -> Array:
+    """Of one of the measurements that the change counts as, shape (B,), where a share of it is `left`."""
+    known = np.maximum(left, _LEAST_LEFT)
+    slope = given.independent / (known * (1.0 + known / _DOUBTFUL)) + 2.0 * _WRONG * known
+    return np.asarray(slope / np.maximum(given.size, 1e-12))
