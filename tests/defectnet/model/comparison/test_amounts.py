@@ -131,15 +131,16 @@ def test_what_a_wrong_axis_makes_is_taken_out_of_the_fit() -> None:
     assert way @ without(way[None], nodes)[0].T == pytest.approx(0.0, abs=1e-9)
 
 
-def test_where_as_good_as_nothing_is_explained_nothing_is_found() -> None:
+def test_where_as_good_as_nothing_of_a_small_change_is_explained_nothing_is_found() -> None:
     nodes = _responses(1)
-    noise = 5.0 * np.random.default_rng(3).normal(size=N)
-    there, mean, spread = np.ones((2, 1), dtype=bool), np.log(np.full((2, 1), 0.05)), np.log(np.full((2, 1), 0.3))
-    given = Fittable.of(
-        np.stack([noise, _change(nodes, [0.05])]), np.stack([nodes] * 2), np.broadcast_to(CONCENTRATIONS, (2, 1, 3))
-    )
-    found = settled(given, there, np.full((2, 1), 2.0), mean, spread)
-    assert found.there.tolist() == [[False], [True]]
+    noise = np.random.default_rng(3).normal(size=N)
+    noise *= 0.03 / np.linalg.norm(noise)
+    small = _change(nodes, [0.003])
+    there, mean, spread = np.ones((3, 1), dtype=bool), np.log(np.full((3, 1), 0.003)), np.log(np.full((3, 1), 0.3))
+    changes = np.stack([noise, small, 20.0 * noise])
+    given = Fittable.of(changes, np.stack([nodes] * 3), np.broadcast_to(CONCENTRATIONS, (3, 1, 3)))
+    found = settled(given, there, np.full((3, 1), 2.0), mean, spread)
+    assert found.there.tolist() == [[False], [True], [True]]  # what moves much is no noise
     assert found.logit[0, 0] < 0.0 < found.logit[1, 0]
     assert found.log_mean[0, 0] == mean[0, 0]
     assert found.explained[0] == 0.0
