@@ -102,6 +102,20 @@ def test_python_proxy():
     assert dict(os.environ) == before
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "0"), ("10", "10")])
+def test_the_processes_have_the_priority_of_whoever_started_them(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, expected: str
+):
+    name = "RAY_worker_niceness"  # as Ray spells it
+    if given is None:
+        monkeypatch.delenv(name, raising=False)
+    else:
+        monkeypatch.setenv(name, given)
+    for kind in ("auto", "python"):
+        with proxy_environment(kind) as variables:  # type: ignore[arg-type]
+            assert variables[name] == os.environ[name] == expected
+
+
 def test_haproxy_that_is_asked_for_must_exist(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(proxy, "haproxy_binary", lambda: None)
     with proxy_environment("auto") as variables:
