@@ -50,6 +50,9 @@ _MOST = float(np.log(MOST_TOGETHER))
 _STARTS = np.array([0.0, -0.7, 0.7])[:, None, None]
 _STEPS, _LONGEST_STEP, _ENOUGH = 8, 0.5, 0.0015
 
+# Of more changes than these those that have ended are left behind.
+_FEW = 16
+
 
 @dataclass(frozen=True, eq=False)
 class Fittable:
@@ -136,24 +139,27 @@ def fitted_amounts(given: Fittable, there: NDArray[np.bool_], log_mean: Array, l
         log_mean, log_spread: shape (B, P), as in `Fits`, by the network; they stay where nothing is there.
     """
     trust = np.where(there, np.exp(-2.0 * log_spread), 1.0)
-    prior = np.where(there, np.minimum(log_mean, _MOST), 0.0)
+    # Of what is not there no amount but the most is tried, which counts for nothing.
+    prior = np.where(there, np.minimum(log_mean, _MOST), _MOST)
     asked = _Asked(given, _Between.of(given.concentrations), there, prior, trust)
     found = Fits(*np.empty((2, *there.shape)), *np.empty((2, len(there))))
     rows, best = np.arange(len(there)), asked.started()
     inverse = asked.covariance(best)
     move = best.step(inverse)
-    going = np.ones(rows.size, dtype=bool)
+    last = np.zeros_like(move)
     for step in range(_STEPS + 1):
-        ended = going & ((np.abs(move).max(axis=1) < _ENOUGH) | (step == _STEPS))
-        if ended.any():
-            found.put(rows[ended], best.of_rows(ended).fits(inverse[ended], move[ended]))
-            going &= ~ended
-            n = np.count_nonzero(going)
-            if not n:
-                break
-            if 2 * n < rows.size:
-                rows, asked, best, move = rows[going], asked.of_rows(going), best.of_rows(going), move[going]
-                going = np.ones(n, dtype=bool)
+        going = np.abs(move).max(axis=1) >= _ENOUGH
+        # A short step is the last, and is taken without another look.
+        last += np.where(going[:, None], 0.0, move)
+        move *= going[:, None]
+        n = np.count_nonzero(going)
+        if not n or step == _STEPS:
+            found.put(rows, best.fits(inverse, last))
+            break
+        if 2 * n < rows.size > _FEW:
+            found.put(rows, best.fits(inverse, last))
+            rows, asked, best, move = rows[going], asked.of_rows(going), best.of_rows(going), move[going]
+            last = np.zeros_like(move)
         tried = asked.at(np.minimum(best.log_amount + move, _MOST))
         better = (tried.cost < best.cost)[:, None]
         best = best.or_better(tried)
@@ -229,33 +235,40 @@ class _Asked(NamedTuple):
 
     def started(self) -> "_Tried":
         """Of some places to begin at the best."""
-        tried = self.at(np.minimum(self.prior + _STARTS, _MOST))
+        tried = self.at(np.minimum(self.prior + _STARTS * self.there, _MOST))
         best = tried.cost.argmin(axis=0)
         return tried.of_rows((best, np.arange(best.size)))
 
     def at(self, log_amount: Array) -> "_Tried":
         """What these log amounts cost, shape (B, P), or several of each, (n, B, P)."""
-        given, there, trust = self.given, self.there, self.trust
-        amounts = np.where(there, np.exp(log_amount), 0.0)
-        weights, slopes = self.between.weights_at(amounts)
+        given = self.given
+        amounts = np.exp(log_amount) * self.there
+        weights, rates = self.between.weights_at(amounts)
         amounts = amounts[..., None]
-        parts, rates = amounts * weights, amounts * (weights + amounts * slopes)
+        rates *= amounts
+        rates += weights
+        rates *= amounts
+        parts = np.multiply(weights, amounts, out=weights)
         n = parts.shape[-2] * 3
         seen = (given.gram.reshape(-1, n, n) @ parts.reshape(*parts.shape[:-2], n, 1)).reshape(parts.shape)
+        rest = np.subtract(given.overlap, seen, out=seen)
         size = np.maximum(given.size, 1e-12)
-        left = (given.size + ((seen - 2.0 * given.overlap) * parts).sum(axis=(-2, -1))) / size
-        away = np.where(there, log_amount - self.prior, 0.0)
+        left = (given.size - ((rest + given.overlap) * parts).sum(axis=(-2, -1))) / size
         known = np.maximum(left, _LEAST_LEFT)
-        cost = given.independent * np.log(known / (1.0 + known / _DOUBTFUL)) + _WRONG * known * known
-        cost += (away * away * trust).sum(axis=-1)
-        downhill = ((given.overlap - seen) * rates).sum(axis=-1) * _precision(given, left)[..., None] - away * trust
-        return _Tried(log_amount, cost, left, rates, downhill)
+        trusted = 1.0 + known * (1.0 / _DOUBTFUL)
+        wrong = _WRONG * known
+        away = log_amount - self.prior
+        pull = away * self.trust
+        cost = given.independent * np.log(known / trusted) + wrong * known + (away * pull).sum(axis=-1)
+        precision = (given.independent / (known * trusted) + 2.0 * wrong) / size
+        downhill = (rest * rates).sum(axis=-1) * precision[..., None] - pull
+        return _Tried(log_amount, cost, left, rates, downhill, precision)
 
     def covariance(self, tried: "_Tried") -> Array:
         """Of the log amounts, shape (B, P, P), by Gauss and Newton: the inverse of the cost's curvature."""
         b, p = tried.log_amount.shape
         mixed = (tried.rates[:, :, None] @ self.given.gram.reshape(b, p, 3, 3 * p)).reshape(b, p, p, 3)
-        curvature = (mixed * tried.rates[:, None]).sum(axis=3) * _precision(self.given, tried.left)[:, None, None]
+        curvature = (mixed * tried.rates[:, None]).sum(axis=3) * tried.precision[:, None, None]
         curvature[:, np.arange(p), np.arange(p)] += self.trust
         return np.linalg.inv(curvature)
 
@@ -270,6 +283,7 @@ class _Tried:
         left: shape (B,), share of the change that they leave.
         rates: shape (B, P, 3), how the parts of the three responses grow with the log amount.
         downhill: shape (B, P), minus half the cost's derivative by it.
+        precision: shape (B,), of one of the measurements that the change counts as.
     """
 
     log_amount: Array
@@ -277,6 +291,7 @@ class _Tried:
     left: Array
     rates: Array
     downhill: Array
+    precision: Array
 
     def of_rows(self, rows: Rows | tuple[NDArray[np.int64], ...]) -> "_Tried":
         """The chosen ones."""
@@ -299,15 +314,7 @@ class _Tried:
         """The step downhill, shape (B, P)."""
         return np.clip((inverse @ self.downhill[..., None])[..., 0], -_LONGEST_STEP, _LONGEST_STEP)
 
-    def fits(self, inverse: Array, move: Array) -> Fits:
-        """What they are, by the covariance; the next steps, `move`, are taken without another look where short."""
-        last = np.where(np.abs(move).max(axis=1, keepdims=True) < _ENOUGH, move, 0.0)
+    def fits(self, inverse: Array, last: Array) -> Fits:
+        """What they are after a `last` step, (B, P), by the covariance."""
         spread = 0.5 * np.log(np.diagonal(inverse, axis1=1, axis2=2))
         return Fits(np.minimum(self.log_amount + last, _MOST), spread, 1.0 - self.left, self.cost)
-
-
-def _precision(given: Fittable, left: Array) -> Array:
-    """Of one of the measurements that the change counts as, shape (B,), where a share of it is `left`."""
-    known = np.maximum(left, _LEAST_LEFT)
-    slope = given.independent / (known * (1.0 + known / _DOUBTFUL)) + 2.0 * _WRONG * known
-    return np.asarray(slope / np.maximum(given.size, 1e-12))
