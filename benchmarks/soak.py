@@ -45,6 +45,8 @@ PACE_S, WARM_UP_S = 15.0, 5.0
 EVERY_S = 60.0
 SAMPLE_S = 5.0
 _LEAST_MINUTES = 2
+# Of a batch that failed so many of its last characters are written down.
+_TOLD = 600
 REPLICA = "ray::ServeReplica:defectnet:model"
 
 
@@ -145,7 +147,7 @@ def _disturb(run: Run, folder: Path, seconds: float) -> dict[str, Any]:
     memory = _Memory(run.process.pid, stopped)
     memory.start()
     scored: list[int] = []
-    failed: list[int] = []
+    failed: list[str] = []
     batches = threading.Thread(target=_score_on, args=(folder, run.store.uri, stopped, scored, failed))
     batches.start()
     promotions = kills = 0
@@ -169,12 +171,13 @@ def _disturb(run: Run, folder: Path, seconds: float) -> dict[str, Any]:
         "kills": kills,
         "batches": len(scored),
         "batches_failed": len(failed),
+        "batch_failures": failed,
         "rows_scored": sum(scored),
         **memory.slope(),
     }
 
 
-def _score_on(folder: Path, tracking_uri: str, stopped: threading.Event, scored: list[int], failed: list[int]) -> None:
+def _score_on(folder: Path, tracking_uri: str, stopped: threading.Event, scored: list[int], failed: list[str]) -> None:
     """Score the examples again and again, as `defectnet score` does, with a Ray of its own."""
     number = 0
     while not stopped.is_set():
@@ -183,14 +186,16 @@ def _score_on(folder: Path, tracking_uri: str, stopped: threading.Event, scored:
         words = ["score", str(HERE.parent / "examples" / "batch.parquet"), str(target)]
         words += ["--model", f"models:/{NAME}@champion"]
         variables = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri}
+        log = folder / f"batch-{number}.log"
         # A group of its own, so that its Ray goes with it where the time is over.
-        batch = subprocess.Popen(
-            [sys.executable, "-m", "defectnet", *words],
-            env=variables,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with log.open("wb") as told:
+            batch = subprocess.Popen(
+                [sys.executable, "-m", "defectnet", *words],
+                env=variables,
+                stdout=told,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         while batch.poll() is None and not stopped.wait(0.5):
             pass
         if batch.poll() is None:
@@ -201,7 +206,7 @@ def _score_on(folder: Path, tracking_uri: str, stopped: threading.Event, scored:
                 os.killpg(batch.pid, signal.SIGKILL)
             return
         if batch.returncode != 0:
-            failed.append(batch.returncode)
+            failed.append(f"rc {batch.returncode}: {log.read_text(errors='replace')[-_TOLD:]}")
             continue
         scored.append(int(json.loads((target / "_report.json").read_text())["rows"]))
 
