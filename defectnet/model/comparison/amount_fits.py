@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectnet.model.comparison.calibration import MOST_TOGETHER
+from defectnet.model.comparison.features import without
 
-__all__ = ["Fits", "Fittable", "fitted_amounts", "weights_at", "without"]
+__all__ = ["Fits", "Fittable", "fitted_amounts", "weights_at"]
 
 Array = NDArray[np.float64]
 # Places, or whether each is meant.
@@ -98,11 +99,6 @@ class Fittable:
     def of_rows(self, rows: Rows) -> "Fittable":
         """The chosen changes."""
         return Fittable(*(values[rows] for values in vars(self).values()))
-
-
-def without(directions: NDArray[np.floating], curves: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Curves, shape (B, n, N), less their part along orthonormal `directions`, shape (B, M, N)."""
-    return curves - (curves @ directions.swapaxes(1, 2)) @ directions
 
 
 class Fits(NamedTuple):

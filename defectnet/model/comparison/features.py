@@ -46,6 +46,7 @@ __all__ = [
     "quick_features",
     "response_at",
     "smoothed",
+    "without",
 ]
 
 # Arrays of numpy on a CPU, tensors of torch elsewhere: what is done with them here is written alike for both.
@@ -311,7 +312,7 @@ def _fitted(
 def _views(xp: Any, curves: Numbers, directions: Numbers, coarse: bool = True) -> Numbers:
     """Curves finely and coarsely smoothed, (B, 2, n, N), and finely less what a wrong axis makes: (B, V, n, N)."""
     fine = curves[:, 0]
-    rest = fine - (fine @ directions.swapaxes(1, 2)) @ directions
+    rest = without(directions, fine)
     return xp.concatenate([curves if coarse else curves[:, :1], rest[:, None]], 1)
 
 
@@ -334,6 +335,11 @@ def axis_directions(pristine: Tensor) -> Tensor:
     scale = 1e-3 * gram.diagonal(dim1=1, dim2=2).mean(dim=-1)[:, None, None] + 1e-9
     lower = torch.linalg.cholesky(gram + scale * torch.eye(rows.shape[1], device=rows.device))
     return torch.linalg.solve_triangular(lower, rows, upper=False)
+
+
+def without(directions: Numbers, curves: Numbers) -> Numbers:
+    """Curves, shape (B, n, N), less their part along orthonormal `directions`, shape (B, M, N)."""
+    return curves - (curves @ directions.swapaxes(1, 2)) @ directions
 
 
 def coarse_directions(directions: NDArray[np.floating]) -> NDArray[np.floating]:

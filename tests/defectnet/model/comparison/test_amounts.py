@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from defectnet.model.comparison.amount_fits import Fittable, fitted_amounts, weights_at, without
+from defectnet.model.comparison.amount_fits import Fittable, fitted_amounts, weights_at
 from defectnet.model.comparison.amounts import exchanged, settled, supported
+from defectnet.model.comparison.features import without
 
 CONCENTRATIONS = np.array([0.01, 0.06, 0.2])
 N = 40
