@@ -150,7 +150,7 @@ bench-hosts: $(STAMP)  ## pristine crystals from elsewhere (NCrystal): is nothin
 bench-check: $(STAMP)  ## the check by simulation on right and wrong answers (PARENTS=FILE)
 	$(RUN) -W ignore benchmarks/check.py $(PARENTS)
 
-bench-transfer: $(STAMP)  ## spectra unlike the training's, before and after fine-tuning (PARENTS=FILE; pip install chgnet sevenn)
+bench-transfer: $(STAMP)  ## samples that another potential made, read by the released model (PARENTS=FILE; pip install chgnet sevenn; hours, gone on with)
 	$(RUN) -W ignore benchmarks/transfer.py $(PARENTS)
 
 bench-finetune: $(STAMP)  ## what 5, 10 and 20 labelled samples bring their hosts, and others

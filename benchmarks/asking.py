@@ -13,7 +13,7 @@ minutes.
 import argparse
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from training.comparison.answers import REGIMES, answerable
 from training.comparison.rows import ComparisonRows
 
 DATA = Path(__file__).parents[1] / "data"
+FIGURES = ("f1", "mae_pct", "coverage_90", "recall_at_5")
 _COLUMNS = ("sample_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind")
 # A single dopant of at least so much should come first.
 _SINGLE = 0.02
@@ -160,7 +161,9 @@ def _asked(
     return figures
 
 
-def figures_of(answers: list[Prediction], truth: NDArray[np.float64]) -> dict[str, Any]:
+def figures_of(
+    answers: Sequence[Prediction], truth: NDArray[np.float64], names: Sequence[str] = FIGURES
+) -> dict[str, Any]:
     """Headline figures (dopants of at least 0.5 %) of answers beside the truth, fractions of all atoms, (n, 94)."""
     shape = truth.shape
     judged = Judged(
@@ -178,8 +181,8 @@ def figures_of(answers: list[Prediction], truth: NDArray[np.float64]) -> dict[st
     headline: Any = score_answers(judged)["headline"]
     single = ((truth > 0).sum(axis=1) == 1) & (truth.max(axis=1) >= _SINGLE)
     first = judged.probability.argmax(axis=1) == truth.argmax(axis=1)
-    names = ("f1", "mae_pct", "coverage_90", "recall_at_5")
-    return {name: headline[name] for name in names} | {"single_first": round(float(first[single].mean()), 3)}
+    at_once = round(float(first[single].mean()), 3) if single.any() else None
+    return {name: headline[name] for name in names} | {"single_first": at_once}
 
 
 if __name__ == "__main__":

@@ -1,259 +1,194 @@
-"""How much of the model's skill is left on spectra that differ from its training as real ones would?
+"""How the released model reads samples that another potential made.
 
-The same doped crystals, hosts of the test split, simulated again with what was not in the training: another
-interatomic potential, other and smaller supercells. Neutron weights, resolution and noise are added when scoring.
+The model's responses are Nequix's, end members' and springs'; the samples' dopants are CHGNet's and SevenNet's, in
+hosts of the test split (`transfer_sets`), and, to hold these against, the same dopants by Nequix. Each set is asked in
+three ways:
+
+- "dopants": the potential says what dopants change in DFT's crystal; DFT's pristine crystal is the measured reference;
+- "whole": crystal and dopants are the potential's; its own pristine crystal is the measured reference;
+- "computed": the same samples, with DFT's pristine crystal as computed reference.
+
+Each with a list, all of whose elements have their responses by the same class of sources, and without one, where the
+source that an element has may tell something. Beside the answers stand those about the same samples by Nequix
+("same_by_nequix"). What is found in the pristine crystal by which the sample was made, asked
+as if it were the sample, is a false alarm. Figures are of all samples and of those whose list is by one class of
+sources. Writes `results/transfer.json`; the simulation is kept in runs/transfer and gone on with.
 
     make bench-transfer PARENTS=…/phonondb_parents.parquet
 """
 
 import argparse
-import json
-import tempfile
-from dataclasses import replace
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from alloy_series import row_of
-from writing import write_result
+from asking import figures_of
+from numpy.typing import NDArray
+from transfer_sets import KINDS, OWN, POTENTIALS, WORK, simulate, source_of
+from writing import say, write_result
 
-from datagen.dopants import Replacement, replacements
-from datagen.engine import Workbench
-from datagen.parents import from_row
-from datagen.potentials import Potential, load_potential
-from datagen.sampling import Plan, draw_palette, draw_plan, identity
-from datagen.settings import SimulateSettings
 from defectnet.elements import VOCABULARY
-from defectnet.errors import DefectNetError, PotentialError
-from defectnet.host import Host
-from defectnet.io.tables import SPECTRA_SCHEMA, read_spectra, write_table
-from defectnet.model.artifact import load_artifact
-from defectnet.neutron import ARCS, counted, neutron_weight, neutron_weighted, resolved
+from defectnet.io.response_library import ResponseLibrary
+from defectnet.io.tables import read_spectra
+from defectnet.model.comparison.hosts import HostOnAxis
+from defectnet.model.features import element_index
+from defectnet.model.predictor import Prediction, Predictor
+from defectnet.query import Query, iterate_rows
 from defectnet.released import released_model
+from defectnet.responses import response_library
 from defectnet.spectrum import Spectrum
-from defectnet.units import thz_per
-from training.dataset import SpectraArrays, split_of
-from training.evaluate import network_answerer, score_modes
-from training.finetune import FinetuneSettings, finetune
 
-WORK = Path("runs/transfer")
-NOISES = (0.01, 0.03, 0.05)
-# Sets that are fine-tuned on, and on how many of their spectra.
-FINE_TUNED = ("supercell", "chgnet", "sevennet", "neutron", "resolution_noise_3", "everything")
-TUNE_ON = (5, 10, 20)
-# Small primitive cells, because one call of the slow potentials takes half a second.
-MAX_BASIS = 4
-MOST_TOGETHER = 0.06
-# Below 6 % superposed fragments are as good as the direct calculation, and a slow potential can afford them.
-_COMMON = {
-    "samples_per_parent": 4,
-    "dopants_per_parent": 3,
-    "max_defects": 3,
-    "pristine_share": 0.0,
-    "min_concentration": 0.005,
-    "max_concentration": 0.05,
-    "seed": 20261122,
-}
-# name → potential and what differs from the training's settings.
-SIMULATED: dict[str, tuple[str, dict[str, int]]] = {
-    "clean": ("nep89", {}),
-    "supercell": ("nep89", {"min_atoms": 110, "max_atoms": 200, "seed": 7}),
-    "chgnet": ("chgnet.model.dynamics:CHGNetCalculator(use_device='cpu')", {"fragment_atoms": 64}),
-    "sevennet": ("sevenn.calculator:SevenNetCalculator(model='7net-0', device='cpu')", {"fragment_atoms": 64}),
-}
+DATA = Path(__file__).parents[1] / "data"
+_COLUMNS = ("sample_id", "parent_id", "host", "frequency_step_thz", "dos", "reference_dos", "kind", "defects")
+_FIGURES = ("n_dopants", "f1", "precision", "recall", "r2", "mae_pct", "coverage_90", "recall_at_5")
+# Distractors of a list by springs, which nearly every element has; of other sources all elements are listed.
+_DISTRACTORS = 10
 
 
-def _plans(parent_id: str, host: Host, reference: Potential, clean: Path) -> list[tuple[str, Plan]]:
-    """The samples of a host: drawn for the clean set, and the same for every other."""
-    if clean.exists():
-        return [
-            (row["sample_id"], Plan(tuple(_dopant(**defect) for defect in row["defects"])))
-            for row in read_spectra(clean).select(["sample_id", "defects"]).to_pylist()
-        ]
-    settings = SimulateSettings(**_COMMON)
-    palette = draw_palette(parent_id, replacements(host, reference), settings)
-    plans = []
-    for index in range(settings.samples_per_parent):
-        sample_id, seed = identity(parent_id, index, settings)
-        plan = draw_plan(host, palette, settings, np.random.default_rng(seed))
-        if plan.dopants and plan.total <= MOST_TOGETHER:
-            plans.append((sample_id, plan))
-    return plans
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """Samples of one potential.
 
-
-def _dopant(element: str, replaces: str, concentration: float) -> tuple[Replacement, float]:
-    return Replacement(element, replaces, 1.0, False), concentration
-
-
-def simulate(parents: str, name: str, hosts: int) -> None:
-    """Simulate the set `name` into `WORK`, one file a host, until there are `hosts`; a failed one is an empty file."""
-    spec, changes = SIMULATED[name]
-    settings = SimulateSettings(**{**_COMMON, **changes})
-    reference, potential = load_potential("nep89"), load_potential(spec)
-    table = pq.read_table(parents, filters=[("n_atoms_primitive", "<=", MAX_BASIS)])
-    made = sum(pq.read_metadata(file).num_rows > 0 for file in (WORK / name).glob("*.parquet"))
-    for row in sorted(table.to_pylist(), key=lambda row: (row["n_atoms_primitive"], row["material_id"])):
-        path = WORK / name / f"{row['material_id']}.parquet"
-        if made >= hosts:
-            return
-        if split_of(Host(row["formula"])) != "test" or path.exists():
-            continue
-        clean = WORK / "clean" / path.name
-        if name != "clean" and not (clean.exists() and pq.read_metadata(clean).num_rows):
-            continue
-        rows = []
-        try:
-            bench = Workbench(from_row(row), potential, settings)
-            plans = _plans(row["material_id"], bench.parent.host, reference, clean)
-            for index, (sample_id, plan) in enumerate(plans):
-                rng = np.random.default_rng([index, settings.seed])
-                try:
-                    # Without the direct method, which costs a slow potential minutes a sample.
-                    outcome = bench.simulate(plan, rng, "embedded")
-                    rows.append(row_of(sample_id, bench, outcome, potential.name))
-                except DefectNetError as error:
-                    print(f"{name} {row['formula']}: {error}", flush=True)  # noqa: T201
-        except DefectNetError as error:
-            print(f"{name} {row['formula']}: {error}", flush=True)  # noqa: T201
-        write_table(pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA), path)
-        made += bool(rows)
-        print(f"{name} {row['formula']}: {len(rows)} spectra", flush=True)  # noqa: T201
-
-
-def score() -> None:
-    """Ask the released model about every set, before and after fine-tuning on some of it; write `transfer.json`."""
-    sets = _sets()
-    clean = sets["clean"]
-    result: dict[str, object] = {}
-    for name, table in sets.items():
-        # The same crystals in the clean set, so that a set without some of them is not compared with easier ones.
-        ids = set(table["sample_id"].to_pylist())
-        paired = clean.filter(pa.array([one in ids for one in clean["sample_id"].to_pylist()]))
-        entry: dict[str, object] = {
-            "spectra": table.num_rows,
-            "hosts": len(set(table["host"].to_pylist())),
-            "before": _scores(released_model(), table),
-            "clean_of_the_same": _scores(released_model(), paired),
-        }
-        if name in FINE_TUNED:
-            entry["fine_tuned"] = _fine_tuned(table)
-        result[name] = entry
-        print(name, json.dumps(entry), flush=True)  # noqa: T201
-    write_result("transfer", result)
-
-
-def _sets() -> dict[str, pa.Table]:
-    """Every set as a spectra table: the simulated ones, and the clean one as instruments would show it."""
-    found = {}
-    for name in SIMULATED:
-        tables = [read_spectra(path) for path in sorted((WORK / name).glob("*.parquet"))]
-        tables = [table for table in tables if table.num_rows]
-        if tables:
-            found[name] = pa.concat_tables(tables)
-    clean = found["clean"]
-    found["neutron"] = _measured(clean, neutron=True, noise=None)
-    for noise in NOISES:
-        found[f"resolution_noise_{100 * noise:g}"] = _measured(clean, neutron=False, noise=noise)
-    worst = found.get("chgnet", clean)
-    found["everything"] = _measured(worst, neutron=True, noise=NOISES[1])
-    return found
-
-
-def _measured(table: pa.Table, *, neutron: bool, noise: float | None) -> pa.Table:
-    """Rows with neutron weights, or with resolution and counting noise, or both; the reference likewise.
-
-    The pristine elements' parts are not in the table: the reference is weighted by those of the least doped sample.
+    Attributes:
+        queries: with their lists.
+        pristine: the reference of each as if it were the sample.
+        truth: fractions of all atoms, shape (n, 94).
+        source: the class of sources of each one's list.
     """
-    rng = np.random.default_rng(20261122)
-    rows = table.to_pylist()
-    least: dict[str, dict[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: -sum(defect["concentration"] for defect in row["defects"])):
-        least[row["parent_id"]] = dict(row)  # as it is now: the rows themselves are changed below
-    for row in rows:
-        step, near = row["frequency_step_thz"], least[row["parent_id"]]
-        sample, pristine = (Spectrum.from_bins(row[key], step) for key in ("dos", "reference_dos"))
-        if neutron:
-            own = {part["element"]: np.array(part["dos"]) for part in row["partial_dos"]}
-            sample = neutron_weighted(own, sample.frequency_thz)
-            elements = Host(row["host"]).elements
-            parts = [part for part in near["partial_dos"] if part["element"] in elements]
-            host = np.sum([np.array(part["dos"]) for part in parts], axis=0)
-            weighted = np.sum([neutron_weight(part["element"]) * np.array(part["dos"]) for part in parts], axis=0)
-            ratio = np.interp(
-                pristine.frequency_thz, (np.arange(host.size) + 0.5) * step, weighted / np.maximum(host, 1e-9)
-            )
-            pristine = Spectrum(pristine.frequency_thz, pristine.dos * ratio).normalised()
-            row["kind"] = "neutron"
-        if noise is not None:
-            # Chopper spectrometers are run with an incident energy a little above the highest mode.
-            incident = 1.6 * pristine.top_thz() / thz_per("meV")
-            instrument = replace(ARCS, incident_mev=incident)
-            sample, pristine = (counted(resolved(one, instrument), noise, rng)[0] for one in (sample, pristine))
-        row["dos"], row["reference_dos"], row["partial_dos"] = sample.dos, pristine.dos, None
-    return pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA)
 
-
-def _fine_tuned(table: pa.Table) -> dict[str, object]:
-    """Figures on hosts that were not tuned on, before and after tuning on 5, 10 and 20 spectra of others."""
-    hosts = sorted(set(table["host"].to_pylist()))
-    order = np.random.default_rng(3).permutation(len(hosts))
-    pool: list[str] = []
-    counts = table["host"].to_pylist()
-    for index in order:
-        if sum(counts.count(host) for host in pool) >= max(TUNE_ON):
-            break
-        pool.append(hosts[index])
-    inside = np.array([host in pool for host in counts])
-    held = table.filter(pa.array(~inside))
-    rows = np.random.default_rng(4).permutation(np.flatnonzero(inside))
-    found: dict[str, object] = {
-        "held_out_spectra": held.num_rows,
-        "held_out_hosts": len(set(held["host"].to_pylist())),
-        "before": _scores(released_model(), held),
-    }
-    for count in TUNE_ON:
-        with tempfile.TemporaryDirectory() as folder:
-            found[f"after_{count}"] = _scores(_tuned(table.take(rows[:count]), folder), held)
-    return found
+    queries: list[Query]
+    pristine: list[Query]
+    truth: NDArray[np.float64]
+    source: list[str]
 
 
 def main() -> None:
-    """Simulate what is missing, then score."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Simulate what is missing, then ask, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parents", help="Parquet of DFT phonon calculations")
     parser.add_argument("--hosts", type=int, default=24, help="crystals of each set (default 24)")
-    parser.add_argument("--set", action="append", choices=sorted(SIMULATED), help="only simulate these")
-    parser.add_argument("--score", action="store_true", help="only score what has been simulated")
+    parser.add_argument("--model", default=str(released_model()), help="an artifact folder")
+    parser.add_argument("--score", action="store_true", help="only ask about what has been simulated")
     arguments = parser.parse_args()
+    library = response_library(DATA / "responses")
+    assert library is not None
     if not arguments.score:
-        for name in arguments.set or SIMULATED:
-            try:
-                simulate(arguments.parents, name, arguments.hosts)
-            except PotentialError as error:
-                print(f"{name} is left out: {error}", flush=True)  # noqa: T201
-    if not arguments.set:
-        score()
+        simulate(arguments.parents, library, arguments.hosts)
+    predictor = Predictor.load(arguments.model, responses=str(DATA / "responses"), version="released")
+    sets = {name: found for name in POTENTIALS if (found := _tables(name)) is not None}
+    result: dict[str, Any] = {}
+    for name, (dopants, whole) in sets.items():
+        result[name] = _asked_in_every_way(predictor, library, dopants, whole)
+        if name != OWN and OWN in sets:
+            same = [_of_samples(table, dopants["sample_id"]) for table in sets[OWN]]
+            result[name][f"same_by_{OWN}"] = _asked_in_every_way(predictor, library, *same)
+        say(f"{name}: {result[name]}")
+    write_result("transfer", result)
 
 
-def _scores(model: Path, table: pa.Table) -> dict[str, dict[str, Any]]:
-    """Headline figures (dopants of at least 0.5 %) with a candidate list and without, all with the reference."""
-    network, config = load_artifact(model)
-    rows = SpectraArrays.from_table(table, config.grid)
-    known = np.isin(VOCABULARY, config.trained_on.dopants)
-    found = score_modes(network_answerer(network), rows, known, config.calibration)
-    return {mode: _short(found[mode]) for mode in ("candidate", "guess_free")}
+def _tables(name: str) -> tuple[pa.Table, pa.Table] | None:
+    """The samples of a potential, "dopants" and "whole"; None where there are none."""
+    found = []
+    for kind in KINDS:
+        tables = [read_spectra(path) for path in sorted((WORK / name / kind).glob("*.parquet"))]
+        found.append([table for table in tables if table.num_rows])
+    return (pa.concat_tables(found[0]), pa.concat_tables(found[1])) if all(found) else None
 
 
-def _short(figures: dict[str, Any]) -> dict[str, Any]:
-    headline = figures["headline"]
-    return {key: headline[key] for key in ("n_dopants", "f1", "mae_pct", "coverage_90", "recall_at_5")}
+def _of_samples(table: pa.Table, sample_ids: pa.ChunkedArray) -> pa.Table:
+    wanted = set(sample_ids.to_pylist())
+    return table.filter(pa.array([one in wanted for one in table["sample_id"].to_pylist()]))
 
 
-def _tuned(table: pa.Table, folder: str) -> Path:
-    """The released model fine-tuned on the rows of a table; the base itself where cross-validation says so."""
-    return finetune(released_model(), table, Path(folder), FinetuneSettings()).artifact
+def _asked_in_every_way(
+    predictor: Predictor, library: ResponseLibrary, dopants: pa.Table, whole: pa.Table
+) -> dict[str, Any]:
+    """The figures of one potential's samples; `dopants` and `whole` are the same samples, row by row."""
+    of_dopants, of_whole = (questions(table, library) for table in (dopants, whole))
+    by_dft = [query.reference for query in of_dopants.queries]
+    computed = replace(
+        of_whole,
+        queries=_beside(of_whole.queries, by_dft),
+        pristine=_beside(of_whole.pristine, by_dft),
+    )
+    ways = {"dopants": of_dopants, "whole": of_whole, "computed": computed}
+    return {
+        "spectra": dopants.num_rows,
+        "hosts": len(set(dopants["parent_id"].to_pylist())),
+        "by_list": {source: of_dopants.source.count(source) for source in sorted(set(of_dopants.source))},
+        **{way: _asked(predictor, asked) for way, asked in ways.items()},
+    }
+
+
+def _beside(queries: Sequence[Query], references: Sequence[Spectrum | None]) -> list[Query]:
+    """The same with computed references."""
+    return [
+        replace(query, reference=reference, reference_kind="computed")
+        for query, reference in zip(queries, references, strict=True)
+    ]
+
+
+def questions(table: pa.Table, library: ResponseLibrary) -> Questions:
+    """Samples with measured references, each with a list by one class of sources."""
+    queries, truth, source = [], np.zeros((table.num_rows, len(VOCABULARY))), []
+    for at, row in enumerate(iterate_rows(table, _COLUMNS)):
+        named, elements = list_of(
+            library, row["parent_id"], row["sample_id"], [one["element"] for one in row["defects"]]
+        )
+        queries.append(replace(Query.from_row(row), host_id=row["parent_id"], candidates=elements))
+        source.append(named)
+        for defect in row["defects"]:
+            truth[at, element_index(defect["element"])] += defect["concentration"]
+    pristine = [replace(query, spectrum=query.reference or query.spectrum) for query in queries]
+    return Questions(queries, pristine, truth, source)
+
+
+def list_of(
+    library: ResponseLibrary, host_id: str, sample_id: str, truth: Sequence[str]
+) -> tuple[str, tuple[str, ...]]:
+    """The class of sources of a sample's list, and the list: all elements of the class; of springs ten and the true.
+
+    Distractors among springs are drawn by the prior, as the dopants were.
+    """
+    source, entries = source_of(HostOnAxis(library.host(host_id)))
+    weights: dict[str, float] = defaultdict(float)
+    for entry in entries:
+        weights[entry.element] += math.exp(entry.log_weight)
+    elements = set(weights)
+    if source == "springs":
+        rng = np.random.default_rng(zlib.crc32(sample_id.encode()))
+        others = sorted(elements.difference(truth))
+        shares = np.array([weights[element] for element in others])
+        drawn = rng.choice(others, min(_DISTRACTORS, len(others)), replace=False, p=shares / shares.sum())
+        elements = {*truth, *drawn.tolist()}
+    return source, tuple(sorted(elements))
+
+
+def _asked(predictor: Predictor, asked: Questions) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for mode in ("listed", "free"):
+        of_samples, of_pristine = (
+            predictor.predict(some if mode == "listed" else [replace(query, candidates=None) for query in some])
+            for some in (asked.queries, asked.pristine)
+        )
+        alarms = [any(verdict.present for verdict in answer.elements) for answer in of_pristine]
+        figures[mode] = _figures(of_samples, asked.truth, alarms)
+        for source in sorted(set(asked.source)):
+            of_source = [at for at, one in enumerate(asked.source) if one == source]
+            figures[mode][source] = _figures(
+                [of_samples[at] for at in of_source], asked.truth[of_source], [alarms[at] for at in of_source]
+            )
+    return figures
+
+
+def _figures(answers: list[Prediction], truth: NDArray[np.float64], alarms: list[bool]) -> dict[str, Any]:
+    return figures_of(answers, truth, _FIGURES) | {"false_alarms_pristine": round(float(np.mean(alarms)), 3)}
 
 
 if __name__ == "__main__":
