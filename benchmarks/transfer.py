@@ -83,11 +83,11 @@ def main() -> None:
     predictor = Predictor.load(arguments.model, responses=str(DATA / "responses"), version="released")
     sets = {name: found for name in POTENTIALS if (found := _tables(name)) is not None}
     result: dict[str, Any] = {}
-    for name, (dopants, whole) in sets.items():
-        result[name] = _asked_in_every_way(predictor, library, dopants, whole)
-        if name != OWN and OWN in sets:
-            same = [_of_samples(table, dopants["sample_id"]) for table in sets[OWN]]
-            result[name][f"same_by_{OWN}"] = _asked_in_every_way(predictor, library, *same)
+    for name, tables in sets.items():
+        own = sets.get(OWN, tables)
+        result[name] = _asked_in_every_way(predictor, library, *_of_the_same(tables, own))
+        if own is not tables:
+            result[name][f"same_by_{OWN}"] = _asked_in_every_way(predictor, library, *_of_the_same(own, tables))
         say(f"{name}: {result[name]}")
     write_result("transfer", result)
 
@@ -101,9 +101,10 @@ def _tables(name: str) -> tuple[pa.Table, pa.Table] | None:
     return (pa.concat_tables(found[0]), pa.concat_tables(found[1])) if all(found) else None
 
 
-def _of_samples(table: pa.Table, sample_ids: pa.ChunkedArray) -> pa.Table:
-    wanted = set(sample_ids.to_pylist())
-    return table.filter(pa.array([one in wanted for one in table["sample_id"].to_pylist()]))
+def _of_the_same(tables: Sequence[pa.Table], others: Sequence[pa.Table]) -> list[pa.Table]:
+    """The rows whose samples the others have too: some potential fails on every few hosts."""
+    wanted = set(others[0]["sample_id"].to_pylist())
+    return [table.filter(pa.array([one in wanted for one in table["sample_id"].to_pylist()])) for table in tables]
 
 
 def _asked_in_every_way(
@@ -122,8 +123,16 @@ def _asked_in_every_way(
         "spectra": dopants.num_rows,
         "hosts": len(set(dopants["parent_id"].to_pylist())),
         "by_list": {source: of_dopants.source.count(source) for source in sorted(set(of_dopants.source))},
+        "top_over_dft": _tops(of_whole.queries, by_dft),
         **{way: _asked(predictor, asked) for way, asked in ways.items()},
     }
+
+
+def _tops(queries: Sequence[Query], by_dft: Sequence[Spectrum | None]) -> list[float]:
+    """The least and the greatest ratio of the highest frequencies of pristine crystals, by the potential and by DFT."""
+    both = [(query.reference, dft) for query, dft in zip(queries, by_dft, strict=True)]
+    ratios = [own.top_thz() / dft.top_thz() for own, dft in both if own is not None and dft is not None]
+    return [round(min(ratios), 3), round(max(ratios), 3)]
 
 
 def _beside(queries: Sequence[Query], references: Sequence[Spectrum | None]) -> list[Query]:
