@@ -194,10 +194,18 @@ class HostOnAxis:
             found = []
             for _, sources in sorted(self.entries.items()):
                 ranked = [entry for one, entry in sources.items() if source is None or source_class(one) == source]
-                if not ranked:
-                    continue
-                best = min(ranked, key=_rank)
-                if best.log_ratio > _LEAST_LOG_RATIO or source_class(best.source) in SOURCES[:2]:
-                    found.append(best)
-            self._stood[source] = sorted(found, key=lambda entry: (element_index(entry.element), entry.replaces))
+                if ranked:
+                    found.append(min(ranked, key=_rank))
+            best: dict[str, float] = {}
+            for entry in found:
+                best[entry.element] = max(best.get(entry.element, -math.inf), entry.log_ratio)
+            # What was prepared though no chemist expects it was wanted: its best site stands.
+            standing = [
+                entry
+                for entry in found
+                if entry.log_ratio > _LEAST_LOG_RATIO
+                or entry.log_ratio == best[entry.element]
+                or source_class(entry.source) in SOURCES[:2]
+            ]
+            self._stood[source] = sorted(standing, key=lambda entry: (element_index(entry.element), entry.replaces))
         return self._stood[source]

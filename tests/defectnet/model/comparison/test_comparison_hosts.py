@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.responses import made_up_library
@@ -36,3 +38,14 @@ def test_one_response_stands_for_all_amounts_and_takes_the_memory_of_one():
     assert springs.concentrations.tolist() == [0.0, 0.0, 0.0]
     assert computed.curves.strides[0] > 0
     assert computed.concentrations.tolist() == pytest.approx([0.01, 0.06, 0.2])
+
+
+def test_a_dopant_that_no_chemist_expects_is_weighed_where_it_was_prepared():
+    known = made_up_library().host("made-up-MgO")
+    (springs,) = (one for one in known.responses if one.element == "Al" and one.source == "springs")
+    unlikely = replace(springs, element="F", replaces="Mg")
+    host = HostOnAxis(replace(known, responses=(*known.responses, unlikely)))
+    assert [(one.element, one.replaces) for one in host.chosen(["F"])] == [("F", "Mg")]
+    # Beside a likelier site it does not stand.
+    both = HostOnAxis(replace(known, responses=(*known.responses, unlikely, replace(unlikely, replaces="O"))))
+    assert [(one.element, one.replaces) for one in both.chosen(["F"])] == [("F", "O")]
