@@ -8,7 +8,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,11 +118,12 @@ def run_batches(
     try:
         with ray_session(workers, environment=ONE_THREAD):
             _room_for_objects()
-            rows = _over_ray(work, writer, settings, batches, workers, len(tasks))
-            for row in warn_when_silent(rows, _room_for_objects):
-                if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
-                    raise StorageError(row["failure"])
-                yield row
+            # Ray Data has to end before Ray does, or it complains at length of what is no longer there.
+            with closing(_over_ray(work, writer, settings, batches, workers, len(tasks))) as rows:
+                for row in warn_when_silent(rows, _room_for_objects):
+                    if row["failure"]:  # a full disk: whatever is tried next would be computed for nothing
+                        raise StorageError(row["failure"])
+                    yield row
     except ray.exceptions.RayError as error:
         raise cluster_failure(work, error, "finished shards are kept: run again to go on") from error
 
@@ -132,7 +134,7 @@ def _room_for_objects() -> None:
 
 def _over_ray(
     work: str, writer: type, settings: Mapping[str, Any], batches: list[dict[str, str]], workers: int, total: int
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     # A dataset keeps the context that it was made in. Its own progress lines would bury ours.
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
