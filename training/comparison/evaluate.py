@@ -60,12 +60,15 @@ def calibrate_comparison(
                 hosts[name].update(rows.host[chosen[row]] for row in np.flatnonzero(known))
     fitted = {name: place for place, name in enumerate(SOURCES) if len(hosts[name]) >= _LEAST_HOSTS}
     maps = {
-        candidates: {name: _map_of(answers, place) for name, place in fitted.items()}
+        candidates: {name: one for name, place in fitted.items() if (one := _map_of(answers, place)) is not None}
         for candidates, answers in gathered.items()
     }
-    # Another source takes the map of the best one, with a list; its amounts are the network's own.
-    fallback = maps[True].get(SOURCES[0], LogitMap())
-    maps = {which: {name: found.get(name, fallback) for name in SOURCES} for which, found in maps.items()}
+    # Where nothing could be fitted: the source's own map with a list, or that of the best source; amounts as they are.
+    listed = {SOURCES[0]: LogitMap()} | maps[True]
+    maps = {
+        which: {name: found.get(name, listed.get(name, listed[SOURCES[0]])) for name in SOURCES}
+        for which, found in maps.items()
+    }
     every = [*gathered[True], *gathered[False]]
     plain = [(raw.log_mean, raw.log_spread) for raw in every]
     shifts = {name: float(np.median(_errors(every, plain, place)[0])) for name, place in fitted.items()}
@@ -86,13 +89,13 @@ def calibrate_comparison(
     )
 
 
-def _map_of(answers: Sequence[RawAnswers], source: int) -> LogitMap:
-    """The map that fits the answers by one source best."""
+def _map_of(answers: Sequence[RawAnswers], source: int) -> LogitMap | None:
+    """The map that fits the answers by one source best; None where all of them are right, or all wrong."""
     of = [raw.source == source for raw in answers]
     logit = np.concatenate([raw.logit[here] for raw, here in zip(answers, of, strict=True)] or [np.zeros(0)])
     there = np.concatenate([raw.truth[here] > 0 for raw, here in zip(answers, of, strict=True)] or [logit > 0])
     if there.all() or not there.any():
-        return LogitMap()
+        return None
 
     def loss(parameters: Floats) -> float:
         z = np.exp(parameters[0]) * logit + parameters[1]
