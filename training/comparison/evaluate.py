@@ -36,8 +36,9 @@ __all__ = ["calibrate_comparison", "evaluate_comparison"]
 Floats = NDArray[np.float64]
 
 # Of a source maps, factors and shifts are fitted where dopants of at least so many hosts are known by it: answers on
-# one host are alike, however many there are.
-_LEAST_HOSTS = 30
+# one host are alike, however many there are. A map of 43 validation hosts by Nequix told them no better: F1 0.68
+# instead of 0.72, at an expected calibration error of 0.03 instead of 0.04.
+_LEAST_HOSTS = 60
 
 
 def calibrate_comparison(

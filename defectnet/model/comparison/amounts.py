@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 _LEAST_EXPLAINED, _SMALL = 0.05, 0.05
 # An answer that leaves more than so much is exchanged for one of no more elements, of no lower logit than this, that
 # leaves less than a third of it: of 14 such answers on validation hosts 4 are right to the last element, instead of 1.
-_DOUBTED, POSSIBLE, _CLEARLY_BETTER = 0.1, -0.5, 0.33
+_DOUBTED, POSSIBLE, _CLEARLY_BETTER = 0.1, -1.0, 0.33
 _LARGEST_EXCHANGED = 3
 _BARELY = 0.1
 
