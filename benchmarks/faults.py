@@ -111,15 +111,18 @@ class Run:
         print(json.dumps({**counts, **told}), flush=True)  # noqa: T201
         return {**counts, **told}
 
-    def killed(self, name: str) -> dict[str, Any]:
-        """SIGKILL a process of the service, and wait until another has taken its place."""
+    def killed(self, name: str, *, every: bool = False) -> dict[str, Any]:
+        """SIGKILL a process of the service, or every one of that name, and wait until another has taken its place."""
         before = processes(self.process.pid, name)
         if not before:
             raise SystemExit(f"the service has no process {name}")
-        victim = before[0]
-        os.kill(victim, signal.SIGKILL)
-        begun = time.monotonic()
-        while len(now := processes(self.process.pid, name)) < len(before) or victim in now or not self.ready():
+        victims = before if every else before[:1]
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+        begun, wanted = time.monotonic(), 1 if every else len(before)
+        while (
+            len(now := processes(self.process.pid, name)) < wanted or not set(victims).isdisjoint(now)
+        ) or not self.ready():
             if time.monotonic() > begun + RECOVERED_WITHIN_S:
                 return {"recovered_after_s": None}
             time.sleep(0.2)
@@ -247,7 +250,8 @@ class Run:
 
 _FAULTS: dict[str, Callable[[Run, Path], dict[str, Any]]] = {
     "replica_sigkill": lambda run, _: run.killed("ray::ServeReplica:defectnet:model"),
-    "proxy_sigkill": lambda run, _: run.killed("haproxy"),
+    # After a reload the former proxy stays beside the new one until its clients have gone.
+    "proxy_sigkill": lambda run, _: run.killed("haproxy", every=True),
     "proxy_actor_sigkill": lambda run, _: run.killed("ray::HAProxyManager"),
     "controller_sigkill": lambda run, _: run.killed("ray::ServeController"),
     "promotions": lambda run, _: run.promotions(),
