@@ -241,7 +241,7 @@ class Predictor:
             results[place] = prediction
         rest = [place for place, result in enumerate(results) if result is None]
         for place, prediction in zip(rest, self._from_spectra([queries[p] for p in rest], ruled_out), strict=True):
-            doubts = tuple(self._comparison.placing.unlike(queries[place]))
+            doubts = tuple(self._comparison.placing.not_compared(queries[place]))
             results[place] = replace(prediction, warnings=(*doubts, *prediction.warnings)) if doubts else prediction
         return [prediction for prediction in results if prediction is not None]
 

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from defectnet.io.response_library import KnownHosts
-from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, smoothing
+from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, moved_share, smoothing
 from defectnet.model.comparison.batches import flags_of, on_device
-from defectnet.model.comparison.calibration import ComparisonCalibration, strangeness
+from defectnet.model.comparison.calibration import MOST_TOGETHER, ComparisonCalibration, strangeness
 from defectnet.model.comparison.candidates import Candidates, coarse_responses, sifted, together
 from defectnet.model.comparison.comparer import Compared, Comparer, ComparerInputs
 from defectnet.model.comparison.features import without
@@ -29,7 +29,6 @@ from defectnet.prediction import (
     Fit,
 )
 from defectnet.query import Query
-from defectnet.spectrum import MODES_PER_ATOM
 
 __all__ = ["Answered", "Comparison", "cannot_tell", "remarks"]
 
@@ -113,7 +112,7 @@ class Comparison:
         listed = [query.candidates is not None for query in queries]
         taken_out = np.stack([one.taken_out for one in placed])
         verdicts = judged(lists, kept, numbers, listed, seen, taken_out, self._maps, least)
-        moved = np.clip(0.5 * np.abs(seen * _ROOT).sum(axis=1) / MODES_PER_ATOM, 0.0, 1.0).tolist()
+        moved = moved_share(seen).tolist()
         return [
             Answered(
                 of.told,
@@ -195,7 +194,7 @@ class Comparison:
         told = [
             Alternative(tuple(entries[member].element for member in one.members), one.amounts, one.explained)
             for one in found
-            if one.members
+            if one.members and max(one.amounts) <= MOST_TOGETHER
         ]
         return tuple(told[:_ALTERNATIVES])
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from torch import Tensor
 
+from defectnet.spectrum import MODES_PER_ATOM
+
 __all__ = [
     "CENTRES",
     "COARSE",
@@ -22,6 +24,7 @@ __all__ = [
     "N_BINS",
     "WIDTHS",
     "derivative",
+    "moved_share",
     "on_axis",
     "smearing",
     "smoothing",
@@ -83,6 +86,11 @@ def smoothing(sigma: float) -> Tensor:
 def weighted_smoothing(sigma: float) -> Tensor:
     """`smoothing` whose results are also weighted, so that their plain products are integrals over the axis."""
     return smoothing(sigma) * torch.tensor(WIDTHS, dtype=torch.float32).sqrt()
+
+
+def moved_share(seen: Array) -> Array:
+    """The share of the modes that lie elsewhere, 0 … 1, of changes (..., N) under `weighted_smoothing`: shape (...)."""
+    return np.asarray(np.clip(0.5 * np.abs(seen) @ np.sqrt(WIDTHS) / MODES_PER_ATOM, 0.0, 1.0))
 
 
 def smearing(width: float, constant: float = 0.0) -> Tensor:

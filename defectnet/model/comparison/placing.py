@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from defectnet.errors import DefectNetError, InputError
 from defectnet.io.response_library import KnownHosts
-from defectnet.model.comparison.axis import N_BINS
+from defectnet.model.comparison.axis import COARSE, N_BINS, moved_share, weighted_smoothing
 from defectnet.model.comparison.candidates import Candidates
 from defectnet.model.comparison.features import axis_directions, coarse_directions
 from defectnet.model.comparison.hosts import HostOnAxis
 from defectnet.model.comparison.registration import EQUAL, LEAST_LIKENESS, Registration, moved, unmoved
+from defectnet.prediction import MOVED_BY_MEASURING
 from defectnet.query import Query
 from defectnet.spectrum import Spectrum
 
@@ -191,16 +192,25 @@ class Placing:
             )
         return results
 
-    def unlike(self, query: Query) -> Iterator[str]:
-        """What to say of an answer to a query that could not be placed though its host is known."""
+    def not_compared(self, query: Query) -> Iterator[str]:
+        """What to say of an answer to a query that could not be placed, by a measured reference at least."""
         hosts = self._hosts_of(query)
-        if hosts and query.reference is not None:
+        if query.reference is None:
+            return
+        if hosts:
             laid = self._lay({0: _Meant(hosts, query.reference, query.kind)})[0]
             if not laid.alike:
                 names = ", ".join(host.host_id for host in hosts)
                 yield (
                     f"the reference is unlike the computed {query.host.formula} ({names}): judged by the spectrum alone"
                 )
+        elif query.reference_kind == "measured":
+            moved = _moved(query.spectrum, query.reference)
+            much = f", and {moved:.0%} of the modes lie elsewhere than in the reference" * (moved > MOVED_BY_MEASURING)
+            yield (
+                f"no responses of {query.host.formula} are known: a guess from the spectrum alone{much}; "
+                "prepare the host (defectnet prepare)"
+            )
 
     def _hosts_of(self, query: Query) -> tuple[HostOnAxis, ...]:
         """The hosts that may be meant; none without a reference.
@@ -241,6 +251,13 @@ class Placing:
             foreign = [one for one in elements if one not in query.host.fractions]
             known = self._candidates.put(key, Candidates.of(host, foreign, seen))
         return known
+
+
+def _moved(sample: Spectrum, reference: Spectrum) -> float:
+    """The share of the modes that lie elsewhere in a sample than in its reference, coarsely smoothed."""
+    as_it_is = Registration(reference.top_thz(), (0.0, 0.0, 0.0), 0.0, 0.0, 1.0, 1.0)
+    change = as_it_is.on_host_axis(sample) - as_it_is.on_host_axis(reference)
+    return float(moved_share(change @ weighted_smoothing(COARSE).double().numpy()))
 
 
 def _registered(meant: Sequence[_Meant]) -> list[tuple[HostOnAxis, Registration]]:

@@ -189,6 +189,17 @@ def test_a_host_of_another_composition_is_refused(predictor):
     assert right.error is None
 
 
+def test_a_host_without_responses_is_guessed_and_says_how_far_the_sample_is(predictor):
+    asked = replace(question({"Ca": 0.2}), host=Host("BaO"))
+    (answer,) = predictor.predict([asked])
+    assert answer.fit is None
+    assert answer.warnings[0].startswith("no responses of BaO are known: a guess from the spectrum alone, and ")
+    (same,) = predictor.predict([replace(asked, spectrum=asked.reference)])
+    assert "lie elsewhere" not in same.warnings[0]
+    (undecided,) = predictor.predict([replace(asked, reference_kind="computed")])
+    assert not [one for one in undecided.warnings if one.startswith("no responses")]  # "cannot tell" says it
+
+
 def test_a_reference_unlike_its_host_is_said_first(predictor):
     asked = question({"Ca": 0.05})
     flat = Spectrum(asked.spectrum.frequency_thz, np.ones_like(asked.spectrum.dos))
