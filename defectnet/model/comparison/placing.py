@@ -32,8 +32,8 @@ __all__ = ["Placed", "Placing"]
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
-# Responses of hosts, 1.8 kB each, and of lists as an instrument shows them, 2.7 kB each: all 1,750 hosts of the
-# packaged library have room (190 MB), and each of them once without a list (280 MB).
+# Responses of hosts, 1.8 kB each, and of lists as an instrument shows them, 2.7 kB each: all hosts of the
+# packaged library have room (200 MB), and each of them once without a list (300 MB).
 _RESPONSES_KEPT, _CANDIDATES_KEPT = 131_072, 131_072
 _REGISTRATIONS_KEPT = 512
 _FIX = "name the host of the sample, or leave host_id out"
