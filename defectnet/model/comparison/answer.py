@@ -17,6 +17,7 @@ from defectnet.model.comparison.features import without
 from defectnet.model.comparison.fused import FusedComparer
 from defectnet.model.comparison.placing import Placed, Placing
 from defectnet.model.comparison.verdicts import SourceMaps, judged
+from defectnet.model.comparison.warping import weighing
 from defectnet.model.precision import Precision, multiplying_in
 from defectnet.model.unmixing import unmix
 from defectnet.prediction import (
@@ -45,7 +46,7 @@ _AT_ONCE = 1152
 _FEW = 4
 _ROOT = np.sqrt(WIDTHS)
 _SMOOTHING = smoothing(COARSE).double().numpy()
-_WEIGHTED_SMOOTHING = _SMOOTHING * _ROOT
+_WEIGHTED_SMOOTHING = weighing(COARSE)
 
 
 @dataclass(frozen=True, eq=False)

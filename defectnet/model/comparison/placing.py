@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from defectnet.errors import DefectNetError, InputError
 from defectnet.io.response_library import KnownHosts
-from defectnet.model.comparison.axis import COARSE, N_BINS, moved_share, weighted_smoothing
+from defectnet.model.comparison.axis import COARSE, N_BINS, moved_share
 from defectnet.model.comparison.candidates import Candidates
 from defectnet.model.comparison.features import axis_directions, coarse_directions
 from defectnet.model.comparison.hosts import HostOnAxis
 from defectnet.model.comparison.registration import EQUAL, LEAST_LIKENESS, Registration, moved, unmoved
+from defectnet.model.comparison.warping import weighing
 from defectnet.prediction import MOVED_BY_MEASURING
 from defectnet.query import Query
 from defectnet.spectrum import Spectrum
@@ -205,8 +206,8 @@ class Placing:
                     f"the reference is unlike the computed {query.host.formula} ({names}): judged by the spectrum alone"
                 )
         elif query.reference_kind == "measured":
-            moved = _moved(query.spectrum, query.reference)
-            much = f", and {moved:.0%} of the modes lie elsewhere than in the reference" * (moved > MOVED_BY_MEASURING)
+            share = _share_elsewhere(query.spectrum, query.reference)
+            much = f", and {share:.0%} of the modes lie elsewhere than in the reference" * (share > MOVED_BY_MEASURING)
             yield (
                 f"no responses of {query.host.formula} are known: a guess from the spectrum alone{much}; "
                 "prepare the host (defectnet prepare)"
@@ -253,11 +254,11 @@ class Placing:
         return known
 
 
-def _moved(sample: Spectrum, reference: Spectrum) -> float:
+def _share_elsewhere(sample: Spectrum, reference: Spectrum) -> float:
     """The share of the modes that lie elsewhere in a sample than in its reference, coarsely smoothed."""
-    as_it_is = Registration(reference.top_thz(), (0.0, 0.0, 0.0), 0.0, 0.0, 1.0, 1.0)
+    as_it_is = Registration(reference.top_thz(), warp=(0.0, 0.0, 0.0), width=0.0, cut=0.0, visible=1.0, likeness=1.0)
     change = as_it_is.on_host_axis(sample) - as_it_is.on_host_axis(reference)
-    return float(moved_share(change @ weighted_smoothing(COARSE).double().numpy()))
+    return float(moved_share(change @ weighing(COARSE)))
 
 
 def _registered(meant: Sequence[_Meant]) -> list[tuple[HostOnAxis, Registration]]:
