@@ -2,10 +2,12 @@
 
 Each replica computes batches whose time is a first cost and a cost a spectrum, both from `results/serve.json`; requests
 arrive at random and go to the replica with the least to do. Every tenth of a second, as in Serve, the policy is asked
-how many replicas there should be; a new one is ready after its start, and after its node's where that has to come, too.
+how many replicas there should be, by what they had to do on average of the last half minute, as they last told; a new
+one is ready after its start, and after its node's where that has to come, too.
 The load is a step to ten times as much, or a file of one's own with lines of `seconds,requests_per_s` (a recorded one).
 
-It is a model: routing is ideal, the proxies and the controller are never the limit, and a replica never fails.
+It is a model: routing is ideal, the proxies and the controller are never the limit, and a replica never fails. It is
+held against three real nodes by `tests/cluster/test_fleet.py` (`make bench-cluster`).
 
     make capacity-fleet
     python benchmarks/fleet.py my_load.csv
@@ -36,6 +38,8 @@ BEFORE_S, STEP_UP_S, AFTER_S = 30, 600, 60
 TENFOLD = 10
 # Seconds until a replica answers: imports and loading on a node that is there; and of a node that has to come.
 REPLICA_START_S, NODE_START_S = 12.0, 120.0
+# A replica tells the controller every ten seconds what it has had to do, which is known half as late in the mean.
+TOLD_AFTER_S = 5.0
 # What Serve is told to aim at, requests waiting or running in a replica: a batch's worth, and less.
 TARGETS = (32, 8, 2)
 RANDOM_SEED = 7
@@ -67,16 +71,21 @@ class Fleet:
         waiting: requests of each replica that answers.
         coming: when each replica that starts will answer, s.
         target: replicas that the policy wants.
+        had: requests in all replicas, in each step so far.
+        newest: steps in which a replica began to answer.
     """
 
     waiting: NDArray[np.float64]
     target: int
     coming: list[float] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
+    had: list[float] = field(default_factory=list)
+    newest: list[int] = field(default_factory=lambda: [0])
 
     def decide(self, now: float, config: AutoscalingConfig, start_s: float) -> None:
         """Ask Serve's policy (`replica_queue_length_autoscaling_policy`: ongoing requests over their target)."""
-        wished = math.ceil(float(self.waiting.sum()) / config.get_target_ongoing_requests())
+        self.had.append(float(self.waiting.sum()))
+        wished = math.ceil(self._told(config.look_back_period_s) / config.get_target_ongoing_requests())
         wished = min(max(wished, config.min_replicas), config.max_replicas)
         target, self.memory = _apply_delay_logic(wished, self.target, config, self.memory, _now=now)
         if target > self.target:
@@ -89,8 +98,21 @@ class Fleet:
             self.waiting = np.sort(self.waiting)[idle:]  # those with the least to do go, as they are empty soonest
         self.target = target
 
+    def _told(self, period_s: float) -> float:
+        """The requests that the controller believes in: the mean since `period_s` before they were last told of.
+
+        It goes no further back than to the first word of the newest replica, and takes the last word as lasting.
+        """
+        told = max(len(self.had) - 1 - round(TOLD_AFTER_S / STEP_S), 0)
+        newest = max(step for step in self.newest if step <= told)
+        heard = self.had[max(newest, told - round(period_s / STEP_S), 0) : told + 1]
+        lasting = len(self.had) - 1 - told
+        return (sum(heard) + lasting * heard[-1]) / (len(heard) + lasting)
+
     def arrive(self, now: float) -> None:
         ready = sum(at <= now for at in self.coming)
+        if ready:
+            self.newest.append(len(self.had))
         self.coming = [at for at in self.coming if at > now]
         self.waiting = np.concatenate([self.waiting, np.zeros(ready)])
 
@@ -110,7 +132,26 @@ def _water_level(waiting: NDArray[np.float64], requests: float) -> float:
     return float((requests + waiting[:filled].sum()) / filled)
 
 
-def simulate(load: NDArray[np.float64], replica: Replica, config: AutoscalingConfig, start_s: float) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Followed:
+    """How a load was followed, step by step.
+
+    Attributes:
+        replicas: that answer.
+        refused: requests.
+        longest_s: what a request takes, at the 99th percentile of the replicas.
+        answered: requests in all.
+    """
+
+    replicas: NDArray[np.int64]
+    refused: NDArray[np.int64]
+    longest_s: NDArray[np.float64]
+    answered: float
+
+
+def follow(
+    load: NDArray[np.float64], replica: Replica, config: AutoscalingConfig, start_s: float, most_waiting: int
+) -> Followed:
     """Follow a load.
 
     Args:
@@ -118,33 +159,40 @@ def simulate(load: NDArray[np.float64], replica: Replica, config: AutoscalingCon
         replica: what one can do.
         config: as Serve has it.
         start_s: seconds until a new replica answers.
+        most_waiting: requests that a replica lets wait; the next is refused.
     """
     random = np.random.default_rng(RANDOM_SEED)
-    limit = ServiceSettings().max_queued_requests
     fleet = Fleet(np.zeros(config.min_replicas), config.min_replicas)
-    seconds, sizes, refused, refusing, answered = [], [], 0, 0, 0.0
+    sizes, refused, seconds, answered = [], [], [], 0.0
     for number, rate in enumerate(load):
         now = number * STEP_S
         fleet.arrive(now)
         turned_away = 0
         for arrived in random.poisson(rate * STEP_S / PARTS, PARTS):
-            turned_away += fleet.take(int(arrived), limit)
+            turned_away += fleet.take(int(arrived), most_waiting)
             done = np.minimum(fleet.waiting, replica.rate(fleet.waiting) * STEP_S / PARTS)
             fleet.waiting = fleet.waiting - done
             answered += float(done.sum())
-        refused, refusing = refused + turned_away, refusing + (turned_away > 0)
         longest = float(np.percentile(fleet.waiting / replica.rate(fleet.waiting), 99))
         seconds.append(longest + replica.first_s + replica.each_s)
+        refused.append(turned_away)
         sizes.append(len(fleet.waiting))
         fleet.decide(now, config, start_s)
+    return Followed(np.array(sizes), np.array(refused), np.array(seconds), answered)
+
+
+def simulate(load: NDArray[np.float64], replica: Replica, config: AutoscalingConfig, start_s: float) -> dict[str, Any]:
+    """Follow a load with the service's own limit of what waits, and sum it up; arguments as in `follow`."""
+    told = follow(load, replica, config, start_s, ServiceSettings().max_queued_requests)
+    refused, steady = int(told.refused.sum()), np.flatnonzero(told.refused)
     return {
-        "requests": round(answered + refused),
+        "requests": round(told.answered + refused),
         "refused": refused,
-        "replicas_most": max(sizes),
-        "replica_hours": round(sum(sizes) * STEP_S / 3600, 1),
-        "replicas_at_the_end": sizes[-1],
-        "p99_s_worst": round(max(seconds), 2),
-        "seconds_refusing": round(refusing * STEP_S, 1),
+        "replicas_most": int(told.replicas.max()),
+        "replica_hours": round(float(told.replicas.sum()) * STEP_S / 3600, 1),
+        "replicas_at_the_end": int(told.replicas[-1]),
+        "p99_s_worst": round(float(told.longest_s.max()), 2),
+        "seconds_refusing": round(steady.size * STEP_S, 1),
     }
 
 
