@@ -7,7 +7,7 @@ one is ready after its start, and after its node's where that has to come, too.
 The load is a step to ten times as much, or a file of one's own with lines of `seconds,requests_per_s` (a recorded one).
 
 It is a model: routing is ideal, the proxies and the controller are never the limit, and a replica never fails. It is
-held against three real nodes by `tests/cluster/test_fleet.py` (`make bench-cluster`).
+held against three real nodes by `tests/cluster/test_fleet_model.py` (`make bench-cluster`).
 
     make capacity-fleet
     python benchmarks/fleet.py my_load.csv
@@ -17,7 +17,7 @@ import csv
 import json
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from writing import RESULTS, write_result
 
 from serving.settings import ServiceSettings
 
-# The policy is asked in each step, as Serve does; requests come and go in parts of it no longer than a lone batch.
-STEP_S, PARTS = 0.1, 12
+# The policy is asked in each step, as Serve does; requests come and batches end in parts of it, each below a batch.
+STEP_S, PARTS = 0.1, 25
 MOST_REPLICAS, FIRST_REPLICAS = 1000, 100
 # Of what the first replicas can do: the load before the step.
 SHARE_BEFORE = 0.6
@@ -53,41 +53,51 @@ class Replica:
     each_s: float
     most: int
 
-    def rate(self, waiting: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Requests/s that a replica answers while so many wait."""
-        batch = np.clip(waiting, 1.0, self.most)
-        return batch / (self.first_s + batch * self.each_s)
+    def takes(self, requests: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Seconds that so many requests take, one full batch after another."""
+        return np.ceil(requests / self.most) * self.first_s + requests * self.each_s
 
     @property
     def most_per_s(self) -> float:
-        return float(self.rate(np.array([self.most]))[0])
+        """Requests/s in full batches."""
+        return self.most / (self.first_s + self.most * self.each_s)
 
 
-@dataclass
 class Fleet:
     """Replicas that answer, and those that start.
 
+    Args:
+        replica: what each can do.
+        first: how many there are.
+
     Attributes:
-        waiting: requests of each replica that answers.
+        waiting, computing: requests in each replica that answers.
+        left_s: of its batch.
         coming: when each replica that starts will answer, s.
         target: replicas that the policy wants.
-        had: requests in all replicas, in each step so far.
-        newest: steps in which a replica began to answer.
+        answered: requests so far.
     """
 
-    waiting: NDArray[np.float64]
-    target: int
-    coming: list[float] = field(default_factory=list)
-    memory: dict[str, Any] = field(default_factory=dict)
-    had: list[float] = field(default_factory=list)
-    newest: list[int] = field(default_factory=lambda: [0])
+    def __init__(self, replica: Replica, first: int) -> None:
+        self._replica = replica
+        self.waiting, self.computing, self.left_s = np.zeros((3, first))
+        self.coming: list[float] = []
+        self.target, self.answered = first, 0.0
+        self._memory: dict[str, Any] = {}
+        # Requests in all replicas in each step so far, and the steps in which a replica began to answer.
+        self._had: list[float] = []
+        self._newest = [0]
+
+    @property
+    def ongoing(self) -> NDArray[np.float64]:
+        return self.waiting + self.computing
 
     def decide(self, now: float, config: AutoscalingConfig, start_s: float) -> None:
         """Ask Serve's policy (`replica_queue_length_autoscaling_policy`: ongoing requests over their target)."""
-        self.had.append(float(self.waiting.sum()))
+        self._had.append(float(self.ongoing.sum()))
         wished = math.ceil(self._told(config.look_back_period_s) / config.get_target_ongoing_requests())
         wished = min(max(wished, config.min_replicas), config.max_replicas)
-        target, self.memory = _apply_delay_logic(wished, self.target, config, self.memory, _now=now)
+        target, self._memory = _apply_delay_logic(wished, self.target, config, self._memory, _now=now)
         if target > self.target:
             self.coming += [now + start_s] * (target - self.target)
         elif target < self.target:
@@ -95,7 +105,10 @@ class Fleet:
             kept = len(self.coming) - min(idle, len(self.coming))
             idle -= len(self.coming) - kept
             self.coming = self.coming[:kept]
-            self.waiting = np.sort(self.waiting)[idle:]  # those with the least to do go, as they are empty soonest
+            order = np.argsort(self.ongoing, kind="stable")  # those with the least to do go, and finish it
+            self.answered += float(self.ongoing[order[:idle]].sum())
+            for name in ("waiting", "computing", "left_s"):
+                setattr(self, name, getattr(self, name)[order[idle:]])
         self.target = target
 
     def _told(self, period_s: float) -> float:
@@ -103,26 +116,46 @@ class Fleet:
 
         It goes no further back than to the first word of the newest replica, and takes the last word as lasting.
         """
-        told = max(len(self.had) - 1 - round(TOLD_AFTER_S / STEP_S), 0)
-        newest = max(step for step in self.newest if step <= told)
-        heard = self.had[max(newest, told - round(period_s / STEP_S), 0) : told + 1]
-        lasting = len(self.had) - 1 - told
+        told = max(len(self._had) - 1 - round(TOLD_AFTER_S / STEP_S), 0)
+        newest = max(step for step in self._newest if step <= told)
+        heard = self._had[max(newest, told - round(period_s / STEP_S), 0) : told + 1]
+        lasting = len(self._had) - 1 - told
         return (sum(heard) + lasting * heard[-1]) / (len(heard) + lasting)
 
     def arrive(self, now: float) -> None:
+        """Let those answer that have started."""
         ready = sum(at <= now for at in self.coming)
         if ready:
-            self.newest.append(len(self.had))
+            self._newest.append(len(self._had))
         self.coming = [at for at in self.coming if at > now]
-        self.waiting = np.concatenate([self.waiting, np.zeros(ready)])
+        self.waiting, self.computing, self.left_s = (
+            np.concatenate([of, np.zeros(ready)]) for of in (self.waiting, self.computing, self.left_s)
+        )
 
     def take(self, requests: int, most_waiting: int) -> int:
         """Give requests to the replicas with the least to do; returns how many find no room."""
-        room = int(np.maximum(most_waiting - self.waiting, 0.0).sum())
-        taken = min(requests, room)
-        level = _water_level(np.sort(self.waiting), taken)
-        self.waiting = np.minimum(np.maximum(self.waiting, level), most_waiting)
+        room = np.maximum(most_waiting - self.waiting, 0.0)
+        taken = min(requests, int(room.sum()))
+        ongoing = self.ongoing
+        level = math.floor(_water_level(np.sort(ongoing), taken))
+        added = np.minimum(np.maximum(level - ongoing, 0.0), room)
+        while (rest := taken - int(added.sum())) > 0:  # one more each
+            free = np.flatnonzero(added < room)
+            added[free[np.argsort((ongoing + added)[free], kind="stable")[:rest]]] += 1
+        self.waiting = self.waiting + added
         return requests - taken
+
+    def compute(self, seconds: float) -> None:
+        """End the batches that have been computed by then, and begin others."""
+        self.left_s = self.left_s - seconds
+        ended = self.left_s <= 0.0
+        self.answered += float(self.computing[ended].sum())
+        batch = np.where(ended, np.minimum(self.waiting, self._replica.most), 0.0)
+        self.waiting = self.waiting - batch
+        self.computing = np.where(ended, batch, self.computing)
+        # A batch begins where the one before it has ended, within the part; one that nothing came before, now.
+        begun = np.where(self.left_s > -seconds, self.left_s, 0.0) + self._replica.takes(batch)
+        self.left_s = np.where(ended, np.where(batch > 0, begun, -seconds), self.left_s)
 
 
 def _water_level(waiting: NDArray[np.float64], requests: float) -> float:
@@ -140,7 +173,7 @@ class Followed:
         replicas: that answer.
         refused: requests.
         longest_s: what a request takes, at the 99th percentile of the replicas.
-        answered: requests in all.
+        answered: requests in all, those in the replicas at the end among them.
     """
 
     replicas: NDArray[np.int64]
@@ -162,23 +195,21 @@ def follow(
         most_waiting: requests that a replica lets wait; the next is refused.
     """
     random = np.random.default_rng(RANDOM_SEED)
-    fleet = Fleet(np.zeros(config.min_replicas), config.min_replicas)
-    sizes, refused, seconds, answered = [], [], [], 0.0
+    fleet = Fleet(replica, config.min_replicas)
+    sizes, refused, seconds = [], [], []
     for number, rate in enumerate(load):
         now = number * STEP_S
         fleet.arrive(now)
         turned_away = 0
         for arrived in random.poisson(rate * STEP_S / PARTS, PARTS):
             turned_away += fleet.take(int(arrived), most_waiting)
-            done = np.minimum(fleet.waiting, replica.rate(fleet.waiting) * STEP_S / PARTS)
-            fleet.waiting = fleet.waiting - done
-            answered += float(done.sum())
-        longest = float(np.percentile(fleet.waiting / replica.rate(fleet.waiting), 99))
-        seconds.append(longest + replica.first_s + replica.each_s)
+            fleet.compute(STEP_S / PARTS)
+        longest = np.maximum(fleet.left_s, 0.0) + replica.takes(fleet.waiting + 1)
+        seconds.append(float(np.percentile(longest, 99)))
         refused.append(turned_away)
         sizes.append(len(fleet.waiting))
         fleet.decide(now, config, start_s)
-    return Followed(np.array(sizes), np.array(refused), np.array(seconds), answered)
+    return Followed(np.array(sizes), np.array(refused), np.array(seconds), fleet.answered + fleet.ongoing.sum())
 
 
 def simulate(load: NDArray[np.float64], replica: Replica, config: AutoscalingConfig, start_s: float) -> dict[str, Any]:

@@ -76,8 +76,11 @@ class Replicas(Settings):
     cpus: float = Field(default=0.5, gt=0)
     """Cores that Ray sets aside for each. Half a core: ingress, model and proxy fit on a laptop with two."""
 
-    target_ongoing_requests: float = Field(default=32, gt=0)
-    """Requests waiting or running in a process above which another is started (a batch's worth)."""
+    target_ongoing_requests: float = Field(default=2, gt=0)
+    """Requests waiting or running in a process above which another is started, and below which one is ended.
+
+    A process that is busy 60 % of the time has about two, for what arrives is computed at once. With a batch's worth
+    (32) most processes of a fleet are ended as soon as a peak's queue is gone, and the next requests are refused."""
 
     upscale_delay_s: float = Field(default=10.0, ge=0)
     """Seconds that too much must wait before another process is started, which itself takes some 10 s."""

@@ -15,14 +15,34 @@ def test_requests_go_to_the_shortest_queues(waiting: list[float], requests: floa
 
 
 def test_what_finds_no_room_is_refused_and_the_rest_is_kept():
-    fleet = Fleet(np.zeros(2), 2)
+    fleet = Fleet(REPLICA, 2)
     assert fleet.take(25, 10) == 5
     assert fleet.waiting.sum() == pytest.approx(20)
 
 
 def test_a_replica_answers_as_batches_take():
-    assert REPLICA.rate(np.array([1.0]))[0] == pytest.approx(1 / 0.009)
+    assert REPLICA.takes(np.array([1.0, 65.0])).tolist() == pytest.approx([0.009, 2 * 0.005 + 65 * 0.004])
     assert REPLICA.most_per_s == pytest.approx(64 / (0.005 + 64 * 0.004))
+
+
+def test_what_arrives_meanwhile_makes_the_next_batch():
+    fleet = Fleet(REPLICA, 1)
+    fleet.take(1, 10)
+    fleet.compute(0.004)  # begins
+    fleet.take(3, 10)
+    fleet.compute(0.004)
+    assert (fleet.answered, fleet.computing[0], fleet.waiting[0]) == (0, 1, 3)
+    for _ in range(2):
+        fleet.compute(0.004)
+    assert (fleet.answered, fleet.computing[0], fleet.waiting[0]) == (1, 3, 0)
+
+
+def test_the_controller_believes_the_mean_of_its_window():
+    fleet = Fleet(REPLICA, 1)
+    fleet._had = [0.0] * 100 + [30.0] * 151  # fifteen seconds of 30, of which it was told ten
+    assert fleet._told(20.0) == pytest.approx(30 * 15 / 25, rel=0.01)
+    fleet._newest.append(150)  # no further back than to the newest replica
+    assert fleet._told(20.0) == pytest.approx(30)
 
 
 def test_a_load_that_the_first_replicas_cannot_bear_brings_others():

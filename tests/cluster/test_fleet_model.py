@@ -1,6 +1,6 @@
 """The model of a fleet (`make capacity-fleet`) beside three real nodes under the same step of the load.
 
-A replica here is the project's own batcher around a computation that only waits, so that ten of them are ten times as
+A replica is the project's own batcher around a computation that only waits, so that ten of them are ten times as
 fast as one whatever the machine's cores; Serve, its proxies and its autoscaling are the real ones.
 """
 
@@ -21,18 +21,16 @@ sys.path.append(str(REPOSITORY / "benchmarks"))
 
 from fleet import STEP_S, Replica, follow, policy
 
+from serving.settings import ServiceSettings
+
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PORT, APPLICATION = 8000, "paced"
 # A batch of n requests takes 0.2 s and n times as long again; eight make one, and eight batches may wait.
 PACED, MOST_WAITING = Replica(first_s=0.2, each_s=0.2, most=8), 64
-SCALING = {
-    "min_replicas": 1,
-    "max_replicas": 10,
-    "target_ongoing_requests": PACED.most,
-    "upscale_delay_s": 10.0,
-    "downscale_delay_s": 60.0,
-}
+SCALING = {"min_replicas": 1, "max_replicas": 10, "upscale_delay_s": 10.0, "downscale_delay_s": 60.0}
+# The service's own, and a batch's worth, with which Serve takes too many away.
+TARGETS = (ServiceSettings().replicas.target_ongoing_requests, float(PACED.most))
 # The load: 60 % of what one replica can do, ten times as much, and the first again, each for so many seconds.
 LOAD = ((0.6, 40.0), (6.0, 150.0), (0.6, 120.0))
 CLIENT_TIMEOUT_S = 60.0
@@ -75,15 +73,20 @@ serve.run(Paced.bind(), name={application!r}, route_prefix="/")
 
 @pytest.fixture(scope="module")
 def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """A head and three workers that serve paced replicas."""
+    """A head and three workers."""
     if reason := unavailable():
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("fleet")
-    with RayCluster(folder, n_workers=3, environment=proxy_variables()) as cluster:
-        values = {"first_s": PACED.first_s, "each_s": PACED.each_s, "most": PACED.most, "scaling": SCALING}
-        cluster.run(_DEPLOY.format(**values, most_waiting=MOST_WAITING, port=PORT, application=APPLICATION))
-        wait_for(lambda: _answers(cluster.head.address), "the head's proxy answers")  # workers have theirs with replicas
+    with RayCluster(tmp_path_factory.mktemp("fleet"), n_workers=3, environment=proxy_variables()) as cluster:
         yield cluster
+
+
+def _deploy(cluster: RayCluster, scaling: dict[str, float]) -> None:
+    """Serve paced replicas, one at first."""
+    values = {"first_s": PACED.first_s, "each_s": PACED.each_s, "most": PACED.most, "scaling": scaling}
+    cluster.run(_DEPLOY.format(**values, most_waiting=MOST_WAITING, port=PORT, application=APPLICATION))
+    # The head's proxy is always there; a worker has one while it has a replica.
+    wait_for(lambda: _answers(cluster.head.address), "the head's proxy answers")
+    wait_for(lambda: _states(cluster) == {"RUNNING": 1}, "there is one replica")
 
 
 def _answers(address: str) -> bool:
@@ -93,24 +96,29 @@ def _answers(address: str) -> bool:
         return False
 
 
+def _states(cluster: RayCluster) -> Counter[str]:
+    """How many replicas are in which state; empty where that cannot be told."""
+    url = f"http://{cluster.head.address}:8265/api/serve/applications/"
+    try:
+        told = httpx.get(url, timeout=10, trust_env=False).json()
+        replicas = told["applications"][APPLICATION]["deployments"]["paced"]["replicas"]
+    except (httpx.HTTPError, KeyError, ValueError):
+        return Counter()
+    return Counter(replica["state"] for replica in replicas)
+
+
 class _Watch(threading.Thread):
     """Takes down how many replicas there are, and how many of them answer; a context manager."""
 
     def __init__(self, cluster: RayCluster) -> None:
         super().__init__(daemon=True)
-        self._url = f"http://{cluster.head.address}:8265/api/serve/applications/"
-        self._stopped = threading.Event()
+        self._cluster, self._stopped = cluster, threading.Event()
         self.seen: list[tuple[float, int, int]] = []
 
     def run(self) -> None:
         while not self._stopped.wait(0.5):
-            try:
-                told = httpx.get(self._url, timeout=10, trust_env=False).json()
-                replicas = told["applications"][APPLICATION]["deployments"]["paced"]["replicas"]
-            except (httpx.HTTPError, KeyError, ValueError):
-                continue
-            states = Counter(replica["state"] for replica in replicas)
-            self.seen.append((time.monotonic(), states["RUNNING"] + states["STARTING"], states["RUNNING"]))
+            if states := _states(self._cluster):
+                self.seen.append((time.monotonic(), states["RUNNING"] + states["STARTING"], states["RUNNING"]))
 
     def __enter__(self) -> "_Watch":
         self.start()
@@ -160,7 +168,10 @@ def _figures(after: np.ndarray, replicas: np.ndarray, refused: np.ndarray, sent:
     }
 
 
-def test_the_model_of_a_fleet_beside_three_nodes(paced: RayCluster, record: Record):
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_model_of_a_fleet_beside_three_nodes(paced: RayCluster, record: Record, target: float):
+    scaling = SCALING | {"target_ongoing_requests": target}
+    _deploy(paced, scaling)
     rates = np.concatenate([np.full(round(s / STEP_S), share * PACED.most_per_s) for share, s in LOAD])
     begun = time.monotonic()
     with _Watch(paced) as watch:
@@ -173,10 +184,10 @@ def test_the_model_of_a_fleet_beside_three_nodes(paced: RayCluster, record: Reco
     # What starting takes is the machine's own affair, and given to the model: between wanted and answering.
     starting = [at[np.argmax(running >= n)] - at[np.argmax(wanted >= n)] for n in range(2, int(running.max()) + 1)]
     start_s = float(np.median(starting))
-    told = follow(rates, PACED, policy(PACED.most).model_copy(update=SCALING), start_s, MOST_WAITING)
+    told = follow(rates, PACED, policy(target).model_copy(update=scaling), start_s, MOST_WAITING)
     times = np.arange(len(rates)) * STEP_S - LOAD[0][1]
     model = _figures(times, told.replicas, np.repeat(times, told.refused), round(told.refused.sum() + told.answered))
-    record("fleet", measured=measured, model=model, start_s=round(start_s, 1))
+    record("fleet", f"target_{target:g}", measured=measured, model=model, start_s=round(start_s, 1))
     assert abs(measured["seconds_until_more"] - model["seconds_until_more"]) < 15
     assert abs(measured["refused_share"] - model["refused_share"]) < 0.1
     assert abs(measured["replicas_most"] - model["replicas_most"]) <= 2
