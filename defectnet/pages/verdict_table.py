@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from defectnet.prediction import CANNOT_TELL, why_undecided, worth_showing
+from defectnet.prediction import CANNOT_TELL, HESITATION, why_undecided, worth_showing
 
 __all__ = ["fit_sentence", "verdict_table"]
 
@@ -71,6 +71,12 @@ def _amounts(elements: Iterable[str], concentrations: Iterable[float]) -> str:
     return " + ".join(f"{e} {100 * c:.1f} %" for e, c in zip(elements, concentrations, strict=True))
 
 
+def _word(verdict: Mapping[str, Any], undecided: bool) -> str:
+    if verdict["present"]:
+        return "present"
+    return "undecided" if undecided else "not found" if verdict["probability"] >= HESITATION else "ruled out"
+
+
 def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[Text | str]]:
     # As `Text`: a sample's name or an error may hold square brackets, which rich would read as markup.
     start: list[Text | str] = [Text(prediction["sample_id"] or ""), Text(prediction["host"] or "")]
@@ -79,7 +85,6 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
         return
     elements = prediction["elements"]
     undecided = why_undecided(prediction["warnings"]) is not None
-    absent = "undecided" if undecided else "ruled out"
     if not any(verdict["present"] for verdict in elements):
         yield [*start, "?" if undecided else "none", "", "", CANNOT_TELL if undecided else "nothing foreign found"]
         start = ["", ""]
@@ -93,7 +98,7 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
             Text(verdict["element"], style=style),
             Text(f"{value:.2f} ({low:.2f} – {high:.2f})", style=style),
             Text(f"{verdict['probability']:.2f}", style=style),
-            Text("present" if verdict["present"] else absent, style=style),
+            Text(_word(verdict, undecided), style=style),
         ]
         start = ["", ""]
     for warning in prediction["warnings"]:

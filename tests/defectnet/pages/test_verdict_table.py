@@ -19,13 +19,15 @@ def printed(*elements: ElementVerdict, error: str | None = None, every_element: 
 
 def test_what_was_found_and_what_the_model_hesitated_about() -> None:
     text = printed(FOUND, HESITANT, UNLIKELY)
-    for expected in ("a [b] c", "Ge", "5.00 (3.10 – 7.00)", "0.97", "present", "Sn", "ruled out", "beware [/x]"):
+    for expected in ("a [b] c", "Ge", "5.00 (3.10 – 7.00)", "0.97", "present", "Sn", "not found", "beware [/x]"):
         assert expected in text
     assert "Pb" not in text
 
 
 def test_every_element_when_asked_for() -> None:
-    assert "Pb" in printed(FOUND, UNLIKELY, every_element=True)
+    text = printed(FOUND, UNLIKELY, every_element=True)
+    assert "Pb" in text
+    assert "ruled out" in text
 
 
 @pytest.mark.parametrize("elements", [(), (UNLIKELY,)])
