@@ -34,8 +34,8 @@ Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
 # Responses of hosts, 1.8 kB each, and of lists as an instrument shows them, 2.7 kB each: all hosts of the
-# packaged library have room (270 MB), and each of them once without a list (400 MB).
-_RESPONSES_KEPT, _CANDIDATES_KEPT = 163_840, 163_840
+# packaged library have room (300 MB), and each of them once without a list (450 MB).
+_RESPONSES_KEPT, _CANDIDATES_KEPT = 196_608, 196_608
 _REGISTRATIONS_KEPT = 512
 _FIX = "name the host of the sample, or leave host_id out"
 
