@@ -125,8 +125,9 @@ class Fleet:
     def arrive(self, now: float) -> None:
         """Let those answer that have started."""
         ready = sum(at <= now for at in self.coming)
-        if ready:
-            self._newest.append(len(self._had))
+        if not ready:
+            return
+        self._newest.append(len(self._had))
         self.coming = [at for at in self.coming if at > now]
         self.waiting, self.computing, self.left_s = (
             np.concatenate([of, np.zeros(ready)]) for of in (self.waiting, self.computing, self.left_s)
@@ -215,7 +216,7 @@ def follow(
 def simulate(load: NDArray[np.float64], replica: Replica, config: AutoscalingConfig, start_s: float) -> dict[str, Any]:
     """Follow a load with the service's own limit of what waits, and sum it up; arguments as in `follow`."""
     told = follow(load, replica, config, start_s, ServiceSettings().max_queued_requests)
-    refused, steady = int(told.refused.sum()), np.flatnonzero(told.refused)
+    refused = int(told.refused.sum())
     return {
         "requests": round(told.answered + refused),
         "refused": refused,
@@ -223,7 +224,7 @@ def simulate(load: NDArray[np.float64], replica: Replica, config: AutoscalingCon
         "replica_hours": round(float(told.replicas.sum()) * STEP_S / 3600, 1),
         "replicas_at_the_end": int(told.replicas[-1]),
         "p99_s_worst": round(float(told.longest_s.max()), 2),
-        "seconds_refusing": round(steady.size * STEP_S, 1),
+        "seconds_refusing": round(int(np.count_nonzero(told.refused)) * STEP_S, 1),
     }
 
 

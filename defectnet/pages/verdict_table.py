@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from defectnet.prediction import CANNOT_TELL, HESITATION, why_undecided, worth_showing
+from defectnet.prediction import CANNOT_TELL, why_undecided, worth_showing
 
 __all__ = ["fit_sentence", "verdict_table"]
 
@@ -74,7 +74,9 @@ def _amounts(elements: Iterable[str], concentrations: Iterable[float]) -> str:
 def _word(verdict: Mapping[str, Any], undecided: bool) -> str:
     if verdict["present"]:
         return "present"
-    return "undecided" if undecided else "not found" if verdict["probability"] >= HESITATION else "ruled out"
+    if undecided:
+        return "undecided"
+    return "not found" if worth_showing(False, verdict["probability"]) else "ruled out"
 
 
 def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[Text | str]]:

@@ -36,7 +36,7 @@ LOAD = ((0.6, 40.0), (6.0, 150.0), (0.6, 120.0))
 CLIENT_TIMEOUT_S = 60.0
 
 _DEPLOY = """
-import logging, time
+import time
 import ray
 from fastapi import FastAPI, HTTPException
 from ray import serve
