@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from faults import processes
+from asked_service import processes
 
 from defectnet import Client, Query, read_query
 from serving.local import running_service

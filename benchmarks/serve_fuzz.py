@@ -18,7 +18,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import schemathesis
-from faults import processes
+from asked_service import processes
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from serve import ARROW, EXAMPLES, JSON, _running

@@ -23,16 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faults import (
-    HERE,
-    NAME,
-    READY_WITHIN_S,
-    Run,
-    processes,
-    right,
-    service,
-    two_versions,
-)
+from asked_service import HERE, NAME, READY_WITHIN_S, processes, service, two_versions
+from faults import Run, right
 from writing import write_result
 
 from defectnet.client import Client

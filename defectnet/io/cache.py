@@ -7,8 +7,10 @@ are touched. The released response library, 86 MB unpacked, costs a process 6 MB
 
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 # Below this a copy for each process costs less than a file.
 _WORTH_SHARING_BYTES = 1 << 20
 _SUFFIX = ".arrow"
+# A copy that nobody has mapped for so long goes when another is written: every edition of a library leaves one.
+_KEPT_S = 30 * 24 * 3600
 
 
 def cache_folder() -> Path:
@@ -37,8 +41,8 @@ def shared_tables(
 ) -> list[pa.Table]:
     """The tables of some files, one each, in memory that all processes of the machine share.
 
-    The copy is named after the files' content. Where none can be kept (no room, no right to), and for what is small,
-    each process has its own.
+    The copy is named after the files' content; one of another content goes once nobody has used it for a month. Where
+    none can be kept (no room, no right to), and for what is small, each process has its own.
 
     Args:
         files: Parquet files.
@@ -74,7 +78,9 @@ def shared_tables(
 
 
 def _mapped(copy: Path) -> list[pa.Table]:
-    """The tables of a copy, none of whose values is read."""
+    """The tables of a copy, none of whose values is read; the copy's time is that of its last use."""
+    with suppress(OSError):  # not ours, or not there: the next line says so
+        os.utime(copy)
     reader = pa.ipc.open_file(pa.memory_map(str(copy)))
     return [pa.Table.from_batches([reader.get_batch(place)]) for place in range(reader.num_record_batches)]
 
@@ -101,6 +107,16 @@ def _write(copy: Path, files: Sequence[Location], read: Callable[[Location], pa.
     finally:
         partial.unlink(missing_ok=True)
         pa.default_memory_pool().release_unused()
+    _remove_old(copy.parent)
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove what nobody used for a month, and parts that a crash left; whoever has one mapped keeps its pages."""
+    oldest = time.time() - _KEPT_S
+    for path in folder.glob(f"*{_SUFFIX}*"):
+        with suppress(OSError):  # another user's, or another process was faster
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def _keep_if_whole(copy: Path, partial: Path) -> None:

@@ -1,7 +1,9 @@
 """Tables in memory that processes share: one file, mapped; what is damaged, small or cannot be kept."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ ROWS = 20_000
 
 MEMORY_OF_MAPPED = """
 import sys
+import time
 import pyarrow as pa
 from defectnet.io.cache import shared_tables
 from defectnet.io.storage import Location
@@ -123,3 +126,21 @@ def test_an_error_of_the_reader_is_raised_and_leaves_nothing(files: list[Locatio
     with pytest.raises(TableError, match="no library"):
         shared_tables(files, broken, version="1")
     assert list((cache_folder() / "tables").iterdir()) == []
+
+
+def test_what_nobody_used_for_a_month_goes_when_another_is_written(files: list[Location]):
+    shared_tables(files, read, version="old")
+    (old,) = copies()
+    shared_tables(files, read, version="used")
+    (used,) = {*copies()} - {old}
+    left = old.with_name(f".{old.name}.0123456789ab")
+    left.write_bytes(b"cut short")
+    month_ago = time.time() - 31 * 24 * 3600
+    for path in (old, used, left):
+        os.utime(path, (month_ago, month_ago))
+    shared_tables(files, no_reading, version="used")
+    shared_tables(files, read, version="new")
+    assert used in copies()
+    assert len(copies()) == 2
+    assert not old.exists()
+    assert not left.exists()
