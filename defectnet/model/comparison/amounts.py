@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from defectnet.model.comparison.amount_fits import Fits, Fittable, fitted_amounts
 from defectnet.model.comparison.calibration import logit_of, of_logit
 
-__all__ = ["POSSIBLE", "Settled", "exchanged", "settled", "supported"]
+__all__ = ["POSSIBLE", "Settled", "completed", "exchanged", "settled", "supported"]
 
 Array = NDArray[np.float64]
 
@@ -25,6 +25,11 @@ _LEAST_EXPLAINED, _SMALL = 0.25, 0.05
 _DOUBTED, POSSIBLE, _CLEARLY_BETTER = 0.1, -1.0, 0.33
 _LARGEST_EXCHANGED = 3
 _BARELY = 0.1
+# Where found elements leave more than so much, one that is possible joins them if it at least halves what is left and
+# the fit outweighs its odds. On validation hosts F1 without a list rises from 0.76 to 0.77 (0.69 to 0.72 where all true
+# dopants have end members), and lists of one source stay within 0.002.
+_INCOMPLETE, _HALVED = 0.03, 0.5
+_MOST_FOUND = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +60,8 @@ def settled(given: Fittable, there: NDArray[np.bool_], logit: Array, log_mean: A
             below `POSSIBLE`.
     """
     network = log_mean, log_spread
-    stays, odds, fits = exchanged(given, *supported(given, there, logit, *network), *network)
+    found = exchanged(given, *supported(given, there, logit, *network), *network)
+    stays, odds, fits = completed(given, *found, *network)
     void = ((fits.explained < _LEAST_EXPLAINED) & (given.size < _SMALL**2))[:, None] & stays
     return Settled(
         stays & ~void,
@@ -163,3 +169,39 @@ def _no_more(there: NDArray[np.bool_], possible: NDArray[np.bool_]) -> NDArray[n
     for at, chosen in enumerate(others):
         sets[at, list(chosen)] = True
     return sets
+
+
+def completed(
+    given: Fittable, there: NDArray[np.bool_], logit: Array, fits: Fits, log_mean: Array, log_spread: Array
+) -> tuple[NDArray[np.bool_], Array, Fits]:
+    """Sets of elements that leave something, with each further one without which the change is not explained.
+
+    The network judges candidates one by one, and hesitates between several that are alike: none of them is then found,
+    although the change has a part that only one of them explains.
+
+    Args:
+        there, logit, fits: as in `exchanged`, which returns the same.
+    """
+    there, logit = there.copy(), logit.copy()
+    rows = np.flatnonzero(there.any(axis=1))
+    while rows.size:
+        left = 1.0 - fits.explained[rows]
+        rows = rows[(left > _INCOMPLETE) & (there[rows].sum(axis=1) < _MOST_FOUND)]
+        place, slot = np.nonzero((logit[rows] > POSSIBLE) & ~there[rows])
+        if not place.size:
+            break
+        row = rows[place]
+        more = there[row]
+        more[np.arange(row.size), slot] = True
+        fuller = fitted_amounts(given.of_rows(row), more, log_mean[row], log_spread[row])
+        odds = np.full((rows.size, there.shape[1]), -np.inf)
+        odds[place, slot] = logit[row, slot] + 0.5 * (fits.cost[row] - fuller.cost)
+        odds[place, slot] -= np.where(1.0 - fuller.explained < _HALVED * (1.0 - fits.explained[row]), 0.0, np.inf)
+        best = odds.argmax(axis=1)
+        most = odds[np.arange(rows.size), best]
+        joins = most > 0.0
+        there[rows[joins], best[joins]] = True
+        logit[rows[joins], best[joins]] = np.maximum(most[joins], _BARELY)
+        fits.put(rows[joins], fuller.of_rows(np.flatnonzero(joins[place] & (slot == best[place]))))
+        rows = rows[joins]
+    return there, logit, fits

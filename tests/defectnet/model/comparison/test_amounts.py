@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from defectnet.model.comparison.amount_fits import Fittable, fitted_amounts, weights_at
-from defectnet.model.comparison.amounts import exchanged, settled, supported
+from defectnet.model.comparison.amounts import completed, exchanged, settled, supported
 from defectnet.model.comparison.features import without
 
 CONCENTRATIONS = np.array([0.01, 0.06, 0.2])
@@ -165,3 +165,26 @@ def test_two_that_leave_much_give_way_to_one_that_leaves_little() -> None:
     assert (_exchanged(given, there, [0.5, 0.5, -2.0], mean, spread)[0] == there).all()
     right = np.array([[False, False, True]])
     assert (_exchanged(given, right, [-0.2, -0.2, 0.5], mean, spread)[0] == right).all()
+
+
+def test_one_that_explains_what_is_left_joins() -> None:
+    nodes = _responses(4)
+    change = _change(nodes[:2], [0.1, 0.08])
+    given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, 4, 3)))
+    there = np.array([[True, False, False, False]])
+    mean, spread = np.log([[0.1, 0.08, 0.05, 0.05]]), np.log([[0.4, 0.4, 0.4, 0.4]])
+
+    def joined(odds: list[float], before: np.ndarray = there) -> tuple[np.ndarray, ...]:
+        fits = fitted_amounts(given, before, mean, spread)
+        return completed(given, before, np.array([odds]), fits, mean, spread)
+
+    now, logit, fits = joined([2.0, -0.5, -0.5, -0.5])
+    assert now.tolist() == [[True, True, False, False]]
+    assert logit[0, 1] > 0.0
+    assert logit[0, 2:].tolist() == [-0.5, -0.5]
+    assert fits.log_mean == pytest.approx(fitted_amounts(given, now, mean, spread).log_mean)
+    assert fits.explained[0] > 0.97
+    # Not one that the network finds improbable, none to what is complete, and none where nothing was found.
+    assert (joined([2.0, -2.0, -0.5, -0.5])[0] == there).all()
+    assert (joined([2.0, 2.0, -0.5, -0.5], now)[0] == now).all()
+    assert not joined([-0.5, -0.5, -0.5, -0.5], np.zeros_like(there))[0].any()
