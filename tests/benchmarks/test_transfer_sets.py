@@ -12,8 +12,8 @@ from defectnet.model.comparison.hosts import HostOnAxis, source_class
 from defectnet.responses import response_library
 
 LIBRARY = response_library(Path(__file__).parents[2] / "data" / "responses")
-# CsF and NaErO2 have more elements by Nequix than by end members, DyTlSe2 fewer; Li2Te has springs alone.
-HOSTS = {"mp-1784": "potential", "mp-11601": "potential", "mp-568062": "endmember", "mp-2530": "springs"}
+# CsF and NaErO2 have more elements by Nequix than by end members, DyTlSe2 fewer; RbCdCl3 has springs alone.
+HOSTS = {"mp-1784": "potential", "mp-11601": "potential", "mp-568062": "endmember", "mp-23390": "springs"}
 
 
 @pytest.fixture(scope="module")
