@@ -79,7 +79,7 @@ def potential_responses(
             seconds = sum(one.seconds for one in fragments.values())
             calls = sum(one.force_calls for one in fragments.values())
             choice = Replacement(element, replaces, 0.0, False)
-            found = dynamics.responses(method, choice, f"potential:{potential.name}")
+            found = dynamics.smooth_responses(method, choice, f"potential:{potential.name}")
         except SimulationError as failure:
             error = str(failure)
         yield Asked(replaces, element, tuple(found), error, seconds, calls)

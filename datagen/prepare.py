@@ -16,7 +16,7 @@ from datagen.dos import Bins, ElementDos
 from datagen.endmembers import Endmembers
 from datagen.methods import Interpolated
 from datagen.parents import Parent
-from datagen.responses import CONCENTRATIONS, LOWEST_THZ, HostDynamics, Response
+from datagen.responses import CONCENTRATIONS, LOWEST_THZ, SMOOTHING, HostDynamics, Response
 from datagen.settings import PREPARE_PHYSICS
 from datagen.springs import bonds_of, packaged_springs
 from datagen.symmetry import equivalent_sites
@@ -39,7 +39,7 @@ _HEADROOM = 4.0
 
 def prepare_digest() -> str:
     """Hash of what decides the responses of a host, whatever it is."""
-    what = [PREPARE_PHYSICS, CONCENTRATIONS, _MOST_STRAIN, _JOINED, _HEADROOM]
+    what = [PREPARE_PHYSICS, CONCENTRATIONS, SMOOTHING, _MOST_STRAIN, _JOINED, _HEADROOM]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
@@ -80,7 +80,7 @@ def endmember_responses(
         wanted = element in dopants if dopants else element not in NEVER
         if wanted and element not in parent.host.elements and ends.of(choice) is not None:
             with suppress(SimulationError):
-                found += dynamics.responses(Interpolated(ends), choice, "endmember")
+                found += dynamics.smooth_responses(Interpolated(ends), choice, "endmember")
     return found
 
 

@@ -13,7 +13,7 @@ __all__ = ["PREPARE_PHYSICS", "PrepareSettings", "SimulateSettings"]
 # Raised when the same settings would give other spectra.
 _PHYSICS = 2
 # Raised when the same host would get other responses.
-PREPARE_PHYSICS = 3
+PREPARE_PHYSICS = 4
 
 
 class SimulateSettings(Settings):

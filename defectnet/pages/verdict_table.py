@@ -16,6 +16,8 @@ _SOURCES = {
     "springs": "estimated from chemistry",
     "masses": "masses alone",
 }
+# Shares explained that differ by less are the same: so do those of two random configurations of one alloy.
+_MORE = 0.05
 _CAPTION = "at.%: share of all atoms if the element is present, with its 90 % interval; p: probability that it is"
 
 
@@ -71,12 +73,21 @@ def _amounts(elements: Iterable[str], concentrations: Iterable[float]) -> str:
     return " + ".join(f"{e} {100 * c:.1f} %" for e, c in zip(elements, concentrations, strict=True))
 
 
-def _word(verdict: Mapping[str, Any], undecided: bool) -> str:
+def _word(verdict: Mapping[str, Any], undecided: bool, open_to_doubt: bool) -> str:
     if verdict["present"]:
         return "present"
     if undecided:
         return "undecided"
+    if open_to_doubt:
+        return "not found, yet a set with it explains more"
     return "not found" if worth_showing(False, verdict["probability"]) else "ruled out"
+
+
+def _explain_more(fit: Mapping[str, Any] | None) -> set[str]:
+    """Elements of the sets that explain clearly more of the change than the answer does."""
+    rivals = (fit or {}).get("alternatives") or ()
+    answered = fit["explained"] if fit else 0.0
+    return {element for one in rivals if one["explained"] > answered + _MORE for element in one["elements"]}
 
 
 def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[Text | str]]:
@@ -90,8 +101,10 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
     if not any(verdict["present"] for verdict in elements):
         yield [*start, "?" if undecided else "none", "", "", CANNOT_TELL if undecided else "nothing foreign found"]
         start = ["", ""]
+    doubtful = _explain_more(prediction.get("fit"))
     for verdict in elements:
-        if not (every_element or worth_showing(verdict["present"], verdict["probability"])):
+        doubted = verdict["element"] in doubtful
+        if not (every_element or doubted or worth_showing(verdict["present"], verdict["probability"])):
             continue
         low, value, high = (100.0 * verdict[name] for name in ("low", "concentration", "high"))
         style = "bold" if verdict["present"] else "dim"
@@ -100,7 +113,7 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
             Text(verdict["element"], style=style),
             Text(f"{value:.2f} ({low:.2f} – {high:.2f})", style=style),
             Text(f"{verdict['probability']:.2f}", style=style),
-            Text(_word(verdict, undecided), style=style),
+            Text(_word(verdict, undecided, doubted), style=style),
         ]
         start = ["", ""]
     for warning in prediction["warnings"]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
@@ -7,7 +9,7 @@ from datagen.embedding import Site
 from datagen.methods import Masses
 from datagen.parents import Parent, from_folder, packaged_folder
 from datagen.prepare import host_row
-from datagen.responses import HostDynamics
+from datagen.responses import HostDynamics, Response, smoothed
 from datagen.sampling import Plan
 from datagen.springs import (
     Bond,
@@ -52,6 +54,41 @@ def test_the_smoothed_change_is_nearly_in_proportion_while_it_is_small(dynamics:
     few, more = dynamics.responses(Masses(), replacement("Al"), "masses", (0.02, 0.06))
     one, other = (gaussian_filter1d(r.change, 8) for r in (few, more))
     assert one @ other / np.sqrt((one @ one) * (other @ other)) > 0.9
+
+
+def test_responses_of_several_configurations_scatter_less(gallium_arsenide: Parent) -> None:
+    """Those of two cells, drawn as lines, are more alike than those of one configuration in each."""
+
+    def likeness(smooth: bool) -> float:
+        curves = []
+        for seed in (0, 10):
+            dynamics = HostDynamics(gallium_arsenide, n_atoms=100, seed=seed)
+            ask = dynamics.smooth_responses if smooth else dynamics.responses
+            found = ask(Masses(), replacement("Al"), "masses")
+            assert [one.concentration for one in found] == pytest.approx([0.01, 0.06, 0.2], abs=0.012)
+            curves.append(gaussian_filter1d(found[0].change, 8))
+        one, other = curves
+        return float(one @ other / np.sqrt((one @ one) * (other @ other)))
+
+    assert likeness(smooth=False) < likeness(smooth=True) > 0.9
+
+
+def test_a_smoothed_response_is_exact_where_the_change_is_a_line() -> None:
+    first, slope = np.array([1.0, -2.0, 0.5]), np.array([3.0, 0.0, -8.0])
+
+    def at(concentration: float) -> Response:
+        curve = first + concentration * slope
+        return Response("Ge", "Si", "masses", concentration, 0.0, curve, 2.0 * curve, 0.0)
+
+    for shares in ((0.01, 0.06, 0.2, 0.011, 0.03), (0.05,), (0.05, 0.05)):
+        every = [at(share) for share in shares]
+        for one in every:
+            found = smoothed(one, every)
+            assert found.concentration == one.concentration
+            assert found.change == pytest.approx(one.change, rel=1e-3)
+            assert found.change_neutron == pytest.approx(one.change_neutron, rel=1e-3)
+    unknown = [at(0.01), replace(at(0.06), change_neutron=None)]
+    assert smoothed(unknown[0], unknown).change_neutron is None
 
 
 def test_scales_of_one_leave_the_force_constants_as_they_are(dynamics: HostDynamics) -> None:

@@ -3,14 +3,21 @@ from rich.console import Console
 
 from defectnet.model.predictor import ElementVerdict, Prediction
 from defectnet.pages.verdict_table import verdict_table
+from defectnet.prediction import Alternative, Fit
 
 FOUND = ElementVerdict("Ge", True, 0.97, 0.05, 0.031, 0.07)
 HESITANT = ElementVerdict("Sn", False, 0.2, 0.004, 0.001, 0.012)
 UNLIKELY = ElementVerdict("Pb", False, 0.02, 0.002, 0.001, 0.004)
 
 
-def printed(*elements: ElementVerdict, error: str | None = None, every_element: bool = False, width: int = 100) -> str:
-    prediction = Prediction("a [b] c", "Si", elements, 0.1, ("beware [/x]",), "defectnet", "1", error)
+def printed(
+    *elements: ElementVerdict,
+    error: str | None = None,
+    every_element: bool = False,
+    width: int = 100,
+    fit: Fit | None = None,
+) -> str:
+    prediction = Prediction("a [b] c", "Si", elements, 0.1, ("beware [/x]",), "defectnet", "1", error, fit=fit)
     console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
         console.print(verdict_table([prediction.to_dict()], every_element=every_element))
@@ -28,6 +35,15 @@ def test_every_element_when_asked_for() -> None:
     text = printed(FOUND, UNLIKELY, every_element=True)
     assert "Pb" in text
     assert "ruled out" in text
+
+
+@pytest.mark.parametrize("explained", [0.76, 0.9])
+def test_what_a_better_set_holds_is_not_ruled_out(explained: float) -> None:
+    rival = Alternative(("Ge", "Pb"), (0.05, 0.01), 0.93)
+    fit = Fit("mp-149", explained, {"Ge": "springs"}, (rival,), 0.1)
+    text = printed(FOUND, UNLIKELY, every_element=True, width=140, fit=fit)
+    assert ("yet a set with it explains more" in text) == (explained < 0.8)
+    assert ("ruled out" in text) == (explained > 0.8)
 
 
 @pytest.mark.parametrize("elements", [(), (UNLIKELY,)])
