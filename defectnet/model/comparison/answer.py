@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from defectnet.io.response_library import KnownHosts
+from defectnet.model.comparison.alike import alike_and_open
 from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, moved_share, smoothing
 from defectnet.model.comparison.batches import flags_of, on_device
 from defectnet.model.comparison.calibration import MOST_TOGETHER, ComparisonCalibration, strangeness
@@ -227,6 +228,13 @@ def remarks(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
         yield (
             f"{answered.fit.moved:.0%} of the modes lie elsewhere than in the reference, and no element that was "
             "weighed explains it: check that both are of this host and made alike, and the list of candidates"
+        )
+    if group := alike_and_open(placed.candidates, answered.verdicts, answered.sites):
+        *names, last = (one.element for one in group)
+        chances = ", ".join(f"{one.probability:.2f}" for one in group)
+        yield (
+            f"{', '.join(names)} or {last} is probably there (p {chances}), but their responses are too alike to tell "
+            "which: give a list without those that cannot be there"
         )
     stretch = placed.registration.stretch
     if abs(stretch) > _NOTABLE_STRETCH:

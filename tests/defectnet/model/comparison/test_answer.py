@@ -217,6 +217,24 @@ def test_nothing_found_in_a_large_change_is_doubted_first(predictor, monkeypatch
     assert any("of the modes lie elsewhere than in the reference" in one for one in answer.warnings[:1]) == doubted
 
 
+@pytest.mark.parametrize(
+    ("sites", "chances", "said"),
+    [
+        ((0, 0), (0.45, 0.4), True),
+        ((0, 1), (0.45, 0.4), False),
+        ((0, 0), (0.45, 0.2), False),
+        ((0, 0), (0.9, 0.4), False),
+    ],
+)
+def test_one_of_two_that_are_alike_is_told(predictor, monkeypatch, sites, chances, said):
+    verdicts = [ElementVerdict(e, p > 0.5, p, 0.05, 0.03, 0.08) for e, p in zip(("Ca", "Zn"), chances, strict=True)]
+    fit = Fit("made-up-MgO", 0.9, {"Ca": "endmember", "Zn": "endmember"})
+    answered = Answered(tuple(verdicts), fit, 0.0, dict(zip(("Ca", "Zn"), sites, strict=True)))
+    monkeypatch.setattr(Comparison, "answer", lambda self, queries, placed, least: [answered])
+    (answer,) = predictor.predict([question({"Ca": 0.05}, candidates=("Ca", "Zn"))])
+    assert any("Ca or Zn is probably there (p 0.45, 0.40)" in one for one in answer.warnings) == said
+
+
 def test_what_a_change_moves(predictor):
     """A response moves as many modes for each unit of concentration as its peaks hold, less what smoothing takes."""
     none, little, much = (
