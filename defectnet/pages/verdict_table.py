@@ -64,9 +64,18 @@ def fit_sentence(prediction: Mapping[str, Any]) -> str:
         if v["element"] in sources
     )
     first = f"{said}, by computed responses of {fit['host_id']} ({used})" if found else "nothing found"
-    rivals = [one for one in fit["alternatives"] or () if set(one["elements"]) != {v["element"] for v in found}]
-    others = [f"{_amounts(o['elements'], o['concentrations'])} would explain {o['explained']:.0%}" for o in rivals[:2]]
+    others = [
+        f"{_amounts(one['elements'], one['concentrations'])} would explain {one['explained']:.0%}"
+        for one in _rivals(prediction)
+    ]
     return "; ".join([first, *others])
+
+
+def _rivals(prediction: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The two other sets of elements that explain the change best, where they were asked for."""
+    found = {verdict["element"] for verdict in prediction["elements"] if verdict["present"]}
+    sets = (prediction.get("fit") or {}).get("alternatives") or ()
+    return [one for one in sets if set(one["elements"]) != found][:2]
 
 
 def _amounts(elements: Iterable[str], concentrations: Iterable[float]) -> str:
@@ -83,11 +92,11 @@ def _word(verdict: Mapping[str, Any], undecided: bool, open_to_doubt: bool) -> s
     return "not found" if worth_showing(False, verdict["probability"]) else "ruled out"
 
 
-def _explain_more(fit: Mapping[str, Any] | None) -> set[str]:
-    """Elements of the sets that explain clearly more of the change than the answer does."""
-    rivals = (fit or {}).get("alternatives") or ()
-    answered = fit["explained"] if fit else 0.0
-    return {element for one in rivals if one["explained"] > answered + _MORE for element in one["elements"]}
+def _explaining_more(prediction: Mapping[str, Any]) -> set[str]:
+    """Elements of the other sets that explain clearly more of the change than the answer does."""
+    answered = (prediction.get("fit") or {}).get("explained", 1.0)
+    better = [one for one in _rivals(prediction) if one["explained"] > answered + _MORE]
+    return {element for one in better for element in one["elements"]}
 
 
 def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[Text | str]]:
@@ -101,7 +110,7 @@ def _rows(prediction: Mapping[str, Any], every_element: bool) -> Iterable[list[T
     if not any(verdict["present"] for verdict in elements):
         yield [*start, "?" if undecided else "none", "", "", CANNOT_TELL if undecided else "nothing foreign found"]
         start = ["", ""]
-    doubtful = _explain_more(prediction.get("fit"))
+    doubtful = _explaining_more(prediction)
     for verdict in elements:
         doubted = verdict["element"] in doubtful
         if not (every_element or doubted or worth_showing(verdict["present"], verdict["probability"])):

@@ -40,6 +40,8 @@ Places = NDArray[np.int64]
 
 # Rival sets are sought among so many of the most probable substitutions, and so many are told.
 _RIVALS, _ALTERNATIVES = 10, 4
+# Sets that hold less of an element say what the set without it says; a fraction of all atoms.
+_LEAST_TOLD = 0.001
 # A computed host whose axis is stretched by more than this to fit the reference is worth a word.
 _NOTABLE_STRETCH = 0.03
 # Candidates that are compared at once: what passes between the network's layers then stays in a core's cache.
@@ -196,7 +198,7 @@ class Comparison:
         told = [
             Alternative(tuple(entries[member].element for member in one.members), one.amounts, one.explained)
             for one in found
-            if one.members and max(one.amounts) <= MOST_TOGETHER
+            if one.members and min(one.amounts) >= _LEAST_TOLD and max(one.amounts) <= MOST_TOGETHER
         ]
         return tuple(told[:_ALTERNATIVES])
 
