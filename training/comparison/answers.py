@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from defectnet.elements import VOCABULARY
 from defectnet.metrics import Judged
 from defectnet.model.comparison.amount_fits import Fittable
-from defectnet.model.comparison.amounts import settled
+from defectnet.model.comparison.amounts import MOST_WEIGHED, settled
 from defectnet.model.comparison.axis import COARSE, weighted_smoothing
 from defectnet.model.comparison.batches import flags_of, most_promising, stacked
 from defectnet.model.comparison.calibration import FOUND, ComparisonCalibration, any_of, interval, logit_of, of_logit
@@ -43,8 +43,6 @@ Floats = NDArray[np.float64]
 _BATCH = 64
 _SEED = 20261125
 _NOT_ASKED = -1
-# Amounts are fitted for so many of a row's elements at most.
-_FITTED = 8
 _COARSE = weighted_smoothing(COARSE).numpy()
 # Logit of a candidate that was sifted out before the network saw it.
 SIFTED = -30.0
@@ -175,7 +173,8 @@ def _ask(
         said = network.eval()(given)
     logit, mean, spread = (tensor.double().numpy() for tensor in said[:3])
     shape = len(questions), len(VOCABULARY)
-    likely, at = np.full((len(questions), _FITTED), _NOT_ASKED), np.zeros((len(questions), _FITTED), dtype=np.int64)
+    likely = np.full((len(questions), MOST_WEIGHED), _NOT_ASKED)
+    at = np.zeros_like(likely)
     logits, means, spreads = np.full(shape, -np.inf), np.full(shape, -4.0), np.zeros(shape)
     source, truth = np.full(shape, _NOT_ASKED), np.zeros(shape)
     for row, question in enumerate(questions):
@@ -193,7 +192,7 @@ def _ask(
             means[row, place], spreads[row, place] = mean[row, best], spread[row, best]
             entry = question.entries[int(kept[row, best])]
             source[row, place] = SOURCES.index(source_class(entry.source))
-        ranked = sorted(by_element, key=lambda place: -logits[row, place])[:_FITTED]
+        ranked = sorted(by_element, key=lambda place: -logits[row, place])[:MOST_WEIGHED]
         likely[row, : len(ranked)] = ranked
         at[row, : len(ranked)] = [max(by_element[place], key=lambda column: logit[row, column]) for place in ranked]
         for (element, _), amount in truths[row].items():
@@ -254,10 +253,9 @@ def judged_amounts(
     rows = np.arange(len(raw.likely))[:, None]
     chance, mean, spread = (values[rows, raw.likely] for values in (probability, log_mean, log_spread))
     chance[raw.likely == _NOT_ASKED] = 0.0
-    there = chance >= FOUND
     given = Fittable(raw.size, raw.overlap, raw.gram, raw.concentrations, raw.independent)
-    found = settled(given, there, logit_of(chance), mean, spread)
-    row, slot = np.nonzero(there | found.there)
+    found = settled(given, logit_of(chance), mean, spread)
+    row, slot = np.nonzero(raw.likely != _NOT_ASKED)
     at = row, raw.likely[row, slot]
     probability[at] = of_logit(found.logit[row, slot])
     log_mean[at], log_spread[at] = found.log_mean[row, slot], found.log_spread[row, slot]

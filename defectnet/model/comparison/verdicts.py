@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectnet.model.comparison.amount_fits import Fittable
-from defectnet.model.comparison.amounts import POSSIBLE, settled
+from defectnet.model.comparison.amounts import MOST_WEIGHED, POSSIBLE, settled
 from defectnet.model.comparison.axis import N_BINS
 from defectnet.model.comparison.calibration import (
     FOUND,
     ComparisonCalibration,
     any_of_each,
     interval,
-    logit_of,
     of_logit,
 )
 from defectnet.model.comparison.candidates import Candidates, coarse_nodes
@@ -25,7 +24,6 @@ __all__ = ["SourceMaps", "Verdicts", "judged"]
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
-_LEAST_LOGIT = float(logit_of(np.array(FOUND)))
 # Of an empty place.
 _NO_LOGIT = -30.0
 Places = NDArray[np.int64]
@@ -127,18 +125,16 @@ def judged(
 def _fitted(
     lists: Sequence[Candidates], at: tuple[Places, Places], amounts: Array, seen: Array, directions: Floats
 ) -> list[float]:
-    """Fit what was found to the changes, in place; the share of each change that it explains.
+    """Weigh what may be there by the fit to the changes, in place; the share of each change that the found explain.
 
     Args:
         at: of n elements, row by row, the spectrum and the place of the entry in its list.
         amounts: shape (3, n), calibrated logits, log concentrations and log spreads.
     """
-    found = np.zeros(len(lists), dtype=bool)
-    found[at[0][amounts[0] >= _LEAST_LOGIT]] = True
     share = np.zeros(len(lists))
-    if not found.any():
+    weighed = _worth_a_place(at[0], amounts[0])
+    if not weighed.any():
         return share.tolist()
-    weighed = (amounts[0] > POSSIBLE) & found[at[0]]
     row, place = (values[weighed] for values in at)
     begins = np.append(True, row[1:] != row[:-1])
     starts, spectrum = np.flatnonzero(begins), np.cumsum(begins) - 1
@@ -149,7 +145,15 @@ def _fitted(
     said = np.full((3, *shape), _NO_LOGIT)
     said[:, spectrum, slot] = amounts[:, weighed]
     fittable = Fittable.of(seen[spectra], nodes, concentrations, directions[spectra])
-    result = settled(fittable, said[0] >= _LEAST_LOGIT, *said)
+    result = settled(fittable, *said)
     share[spectra] = result.explained
     amounts[:, weighed] = np.stack([result.logit, result.log_mean, result.log_spread])[:, spectrum, slot]
     return [float(one) for one in np.clip(share, 0.0, 1.0)]
+
+
+def _worth_a_place(row: Places, logit: Array) -> NDArray[np.bool_]:
+    """Of n elements, row by row, the most probable few of each row that are possible, shape (n,)."""
+    order = np.lexsort((-logit, row))
+    rank = np.empty(row.size, dtype=np.int64)
+    rank[order] = np.arange(row.size) - np.searchsorted(row, row)
+    return (logit > POSSIBLE) & (rank < MOST_WEIGHED)

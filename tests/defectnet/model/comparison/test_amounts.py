@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from defectnet.model.comparison.amount_fits import Fittable, fitted_amounts, weights_at
-from defectnet.model.comparison.amounts import completed, exchanged, settled, supported
+from defectnet.model.comparison import amounts
+from defectnet.model.comparison.amount_fits import Fits, Fittable, fitted_amounts, weights_at
+from defectnet.model.comparison.amounts import Settled, settled
 from defectnet.model.comparison.features import without
 
 CONCENTRATIONS = np.array([0.01, 0.06, 0.2])
@@ -28,10 +29,6 @@ def _fitted(change: np.ndarray, nodes: np.ndarray, guessed: list[float], spread:
     given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, len(nodes), 3)))
     mean = np.log(guessed)[None]
     return fitted_amounts(given, there, mean, np.full_like(mean, np.log(spread)))[:3]
-
-
-def _exchanged(given, there, logit, mean, spread):
-    return exchanged(given, there, np.array([logit]), fitted_amounts(given, there, mean, spread), mean, spread)
 
 
 @pytest.mark.parametrize("amounts", [[0.003], [0.03], [0.12], [0.3], [0.08, 0.15], [0.12, 0.06, 0.1]])
@@ -90,29 +87,36 @@ def test_one_response_is_the_same_at_every_amount() -> None:
     assert (slopes == 0).all()
 
 
-def test_of_two_that_explain_one_change_alike_the_better_stays() -> None:
+def _settled(change: np.ndarray, nodes: np.ndarray, odds: list[float], amounts: list[float]) -> Settled:
+    given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, len(nodes), 3)))
+    return settled(given, np.array([odds]), np.log([amounts]), np.log(np.full((1, len(nodes)), 0.4)))
+
+
+def test_of_two_that_explain_one_change_alike_one_is_found() -> None:
     nodes = _responses(1)
     alike = np.concatenate([nodes, nodes + 0.15 * _responses(1, seed=9)])
-    change = _change(nodes, [0.1])
-    given = Fittable.of(change[None], alike[None], np.broadcast_to(CONCENTRATIONS, (1, 2, 3)))
-    both = np.ones((1, 2), dtype=bool)
-    mean, spread = np.log([[0.1, 0.1]]), np.log([[0.3, 0.3]])
-    stays, logit, fits = supported(given, both, np.array([[0.4, 0.6]]), mean, spread)
-    assert stays.tolist() == [[True, False]]
-    assert fits.log_mean == pytest.approx(fitted_amounts(given, stays, mean, spread).log_mean)
-    assert logit[0, 0] == 0.4
-    assert logit[0, 1] < 0
-    # An element that the network is sure of stays, and so does one alone, whatever the fit.
-    assert supported(given, both, np.array([[9.0, 9.0]]), mean, spread)[0].all()
-    second = np.array([[False, True]])
-    assert supported(given, second, np.array([[0.4, 0.6]]), mean, spread)[0].tolist() == second.tolist()
+    found = _settled(_change(nodes, [0.1]), alike, [0.4, 0.6], [0.1, 0.1])
+    assert found.there.tolist() == [[True, False]]
+    assert found.logit[0, 0] > 0.4
+    assert found.logit[0, 1] < 0.0
+    assert np.exp(found.log_mean[0, 0]) == pytest.approx(0.1, rel=0.05)
+    # What the network is sure of stays, whatever the fit.
+    assert _settled(_change(nodes, [0.1]), alike, [9.0, 9.0], [0.1, 0.1]).there.all()
+
+
+def test_where_the_fit_says_nothing_the_networks_odds_stand() -> None:
+    nodes = _responses(1)
+    same = np.concatenate([nodes, nodes])
+    found = _settled(_change(nodes, [0.1]), same, [0.5, 1.0], [0.1, 0.1])
+    # One of the two is there, and by how much more probably the second is the network alone can say.
+    assert found.there.tolist() == [[False, True]]
+    assert found.logit[0, 1] == pytest.approx(-found.logit[0, 0], abs=0.5)
+    assert 0.0 < found.logit[0, 1] < 1.0
 
 
 def test_two_that_each_explain_a_part_both_stay() -> None:
     nodes = _responses(2)
-    given = Fittable.of(_change(nodes, [0.1, 0.08])[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, 2, 3)))
-    mean, spread = np.log([[0.1, 0.08]]), np.log([[0.3, 0.3]])
-    assert supported(given, np.ones((1, 2), dtype=bool), np.array([[0.1, 0.1]]), mean, spread)[0].all()
+    assert _settled(_change(nodes, [0.1, 0.08]), nodes, [0.1, 0.1], [0.1, 0.08]).there.all()
 
 
 def test_what_a_wrong_axis_makes_is_taken_out_of_the_fit() -> None:
@@ -137,10 +141,10 @@ def test_where_as_good_as_nothing_of_a_small_change_is_explained_nothing_is_foun
     noise = np.random.default_rng(3).normal(size=N)
     noise *= 0.03 / np.linalg.norm(noise)
     small = _change(nodes, [0.003])
-    there, mean, spread = np.ones((3, 1), dtype=bool), np.log(np.full((3, 1), 0.003)), np.log(np.full((3, 1), 0.3))
+    mean, spread = np.log(np.full((3, 1), 0.003)), np.log(np.full((3, 1), 0.3))
     changes = np.stack([noise, small, 20.0 * noise])
     given = Fittable.of(changes, np.stack([nodes] * 3), np.broadcast_to(CONCENTRATIONS, (3, 1, 3)))
-    found = settled(given, there, np.full((3, 1), 2.0), mean, spread)
+    found = settled(given, np.full((3, 1), 2.0), mean, spread)
     assert found.there.tolist() == [[False], [True], [True]]  # what moves much is no noise
     assert found.logit[0, 0] < 0.0 < found.logit[1, 0]
     assert found.log_mean[0, 0] == mean[0, 0]
@@ -153,38 +157,37 @@ def test_two_that_leave_much_give_way_to_one_that_leaves_little() -> None:
     change = _change(nodes[2:], [0.15])
     # Each of the first two explains a part of what the third explains alone.
     nodes[:2] = 0.6 * nodes[2] + 1.5 * _responses(2, seed=4)
-    given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, 3, 3)))
-    there = np.array([[True, True, False]])
-    mean, spread = np.log([[0.05, 0.05, 0.05]]), np.log([[0.4, 0.4, 0.6]])
-    now, logit, fits = _exchanged(given, there, [0.5, 0.5, -0.2], mean, spread)
-    assert now.tolist() == [[False, False, True]]
-    assert (logit[0, :2] < 0.0).all()
-    assert logit[0, 2] > 0.0
-    assert fits.log_mean == pytest.approx(fitted_amounts(given, now, mean, spread).log_mean)
-    # Not for one that the network finds improbable, and not where the answer leaves little.
-    assert (_exchanged(given, there, [0.5, 0.5, -2.0], mean, spread)[0] == there).all()
-    right = np.array([[False, False, True]])
-    assert (_exchanged(given, right, [-0.2, -0.2, 0.5], mean, spread)[0] == right).all()
+    found = _settled(change, nodes, [-0.2, -0.2, -0.2], [0.05, 0.05, 0.12])
+    assert found.there.tolist() == [[False, False, True]]
+    assert (found.logit[0, :2] < 0.0).all()
+    assert found.explained[0] > 0.97
+    # One that the network finds improbable is in no set.
+    assert not _settled(change, nodes, [-0.2, -0.2, -2.5], [0.05, 0.05, 0.05]).there[0, 2]
 
 
 def test_one_that_explains_what_is_left_joins() -> None:
     nodes = _responses(4)
     change = _change(nodes[:2], [0.1, 0.08])
-    given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, 4, 3)))
-    there = np.array([[True, False, False, False]])
-    mean, spread = np.log([[0.1, 0.08, 0.05, 0.05]]), np.log([[0.4, 0.4, 0.4, 0.4]])
+    found = _settled(change, nodes, [2.0, -0.5, -0.5, -0.5], [0.1, 0.08, 0.05, 0.05])
+    assert found.there.tolist() == [[True, True, False, False]]
+    assert (found.logit[0, 2:] < 0.0).all()
+    assert found.explained[0] > 0.97
 
-    def joined(odds: list[float], before: np.ndarray = there) -> tuple[np.ndarray, ...]:
-        fits = fitted_amounts(given, before, mean, spread)
-        return completed(given, before, np.array([odds]), fits, mean, spread)
 
-    now, logit, fits = joined([2.0, -0.5, -0.5, -0.5])
-    assert now.tolist() == [[True, True, False, False]]
-    assert logit[0, 1] > 0.0
-    assert logit[0, 2:].tolist() == [-0.5, -0.5]
-    assert fits.log_mean == pytest.approx(fitted_amounts(given, now, mean, spread).log_mean)
-    assert fits.explained[0] > 0.97
-    # Not one that the network finds improbable, none to what is complete, and none where nothing was found.
-    assert (joined([2.0, -2.0, -0.5, -0.5])[0] == there).all()
-    assert (joined([2.0, 2.0, -0.5, -0.5], now)[0] == now).all()
-    assert not joined([-0.5, -0.5, -0.5, -0.5], np.zeros_like(there))[0].any()
+def test_of_more_than_can_be_weighed_the_most_probable_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = _responses(8)
+    weighed: list[np.ndarray] = []
+
+    def noted(given: Fittable, sets: np.ndarray, *network: np.ndarray) -> Fits:
+        weighed.append(sets)
+        return fitted_amounts(given, sets, *network)
+
+    monkeypatch.setattr(amounts, "fitted_amounts", noted)
+    odds = [4.0, 0.3, -0.3, -0.4, -0.5, -0.6, -0.7, -3.0]
+    found = _settled(_change(nodes[:2], [0.1, 0.08]), nodes, odds, [0.05] * 8)
+    (sets,) = weighed
+    assert len(sets) == 32  # any of five, with the one that is sure
+    assert sets[:, 0].all()
+    assert not sets[:, 6:].any()
+    assert found.logit[0, 6:].tolist() == odds[6:]
+    assert found.there[0].tolist() == [True, True] + [False] * 6
