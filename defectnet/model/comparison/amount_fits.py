@@ -109,14 +109,12 @@ class Fits(NamedTuple):
             deviation.
         explained: shape (B,), the share of each change that the set explains.
         cost: shape (B,), what was to be least.
-        log_volume: shape (B,), half the log determinant of the covariance of the log amounts of what is there.
     """
 
     log_mean: Array
     log_spread: Array
     explained: Array
     cost: Array
-    log_volume: Array
 
     def of_rows(self, rows: Rows | slice) -> "Fits":
         """The chosen ones."""
@@ -140,7 +138,7 @@ def fitted_amounts(given: Fittable, there: NDArray[np.bool_], log_mean: Array, l
     # Of what is not there no amount but the most is tried, which counts for nothing.
     prior = np.where(there, np.minimum(log_mean, _MOST), _MOST)
     asked = _Asked(given, _Between.of(given.concentrations), there, prior, trust)
-    found = Fits(*np.empty((2, *there.shape)), *np.empty((3, len(there))))
+    found = Fits(*np.empty((2, *there.shape)), *np.empty((2, len(there))))
     rows, best = np.arange(len(there)), asked.started()
     inverse = asked.covariance(best)
     move = best.step(inverse)
@@ -315,5 +313,4 @@ class _Tried:
     def fits(self, inverse: Array, last: Array) -> Fits:
         """What they are after a `last` step, (B, P), by the covariance."""
         spread = 0.5 * np.log(np.diagonal(inverse, axis1=1, axis2=2))
-        volume = 0.5 * np.linalg.slogdet(inverse)[1]
-        return Fits(np.minimum(self.log_amount + last, _MOST), spread, 1.0 - self.left, self.cost, volume)
+        return Fits(np.minimum(self.log_amount + last, _MOST), spread, 1.0 - self.left, self.cost)
