@@ -131,19 +131,6 @@ class HostDynamics:
             self._cells[seed] = choose_cell(self.parent, n_atoms, seed, self.density)
         return self._cells[seed]
 
-    def responses(
-        self, method: Method, choice: Replacement, source: str, concentrations: Sequence[float] = CONCENTRATIONS
-    ) -> list[Response]:
-        """The response at each concentration that the sublattice has room for; unstable cells are left out.
-
-        Each is of one configuration.
-
-        Raises:
-            UnstableError: the doped crystal is unstable at every concentration.
-            SimulationError: the method does not apply.
-        """
-        return self._responses(method, choice, source, concentrations, self._seed)
-
     def smooth_responses(self, method: Method, choice: Replacement, source: str) -> list[Response]:
         """The responses at `CONCENTRATIONS`, each read off a line through all configurations near it.
 
@@ -153,18 +140,34 @@ class HostDynamics:
         found = self.responses(method, choice, source)
         every = list(found)
         with suppress(UnstableError):
-            every += self._responses(method, choice, source, _FURTHER, self._seed + 1)
+            every += self.responses(method, choice, source, _FURTHER, configuration=1)
         return [smoothed(one, every) for one in found]
 
-    def _responses(
-        self, method: Method, choice: Replacement, source: str, concentrations: Sequence[float], seed_of_cell: int
+    def responses(
+        self,
+        method: Method,
+        choice: Replacement,
+        source: str,
+        concentrations: Sequence[float] = CONCENTRATIONS,
+        *,
+        configuration: int = 0,
     ) -> list[Response]:
-        cell = self._cell(seed_of_cell)
+        """The response at each concentration that the sublattice has room for; unstable cells are left out.
+
+        Args:
+            configuration: each has a cell and draws of its own.
+
+        Raises:
+            UnstableError: the doped crystal is unstable at every concentration.
+            SimulationError: the method does not apply.
+        """
+        drawn_by = self._seed + configuration
+        cell = self._cell(drawn_by)
         supercell, pristine = cell.supercell, cell.host_on_mesh
         found, worst = [], 0.0
         for count in _counts(supercell, choice.replaces, concentrations):
             share = count / supercell.n_atoms
-            seed = [seed_of_cell, count, atomic_numbers[choice.element], atomic_numbers[choice.replaces]]
+            seed = [drawn_by, count, atomic_numbers[choice.element], atomic_numbers[choice.replaces]]
             plan = Plan(((choice, share),))
             sites = choose_sites(plan, supercell, np.random.default_rng(seed))
             doped = doped_atoms(supercell, sites)

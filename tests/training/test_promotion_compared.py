@@ -67,7 +67,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     library = ResponseLibrary([pa.Table.from_pylist(made_up_hosts(), schema=RESPONSES_SCHEMA)])
     rows = ComparisonRows.from_table(made_up_rows(), library)
     settings = CompareSettings(steps=80, batch_size=16, learning_rate=5e-3, warmup_steps=5, network=TINY)
-    torch.manual_seed(3)
+    torch.manual_seed(4)
     noise = Comparer(TINY)
     with torch.no_grad():
         for parameter in noise.parameters():
@@ -178,4 +178,4 @@ def test_few_rows_of_each_host_and_always_the_same(
     assert all(figure.gain == 0.0 and figure.noise == (0.0, 0.0) for figure in figures)
     worse = compare(artifacts["noise"], artifacts["good"], table, library)
     (f1,) = (one for one in worse if (one.way, one.figure, one.scope) == ("compared", "f1", "total"))
-    assert f1.noise[0] <= f1.gain <= f1.noise[1] < 0  # every host is answered right by one, and none by the other
+    assert f1.noise[0] < f1.gain <= f1.noise[1] < 0

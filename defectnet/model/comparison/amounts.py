@@ -68,7 +68,8 @@ def settled(given: Fittable, logit: Array, log_mean: Array, log_spread: Array) -
         logit, log_mean, log_spread: shape (B, P), by the calibrated network; of an empty place the logit is below
             `POSSIBLE`.
     """
-    row, sets = _weighed(logit)
+    open_ones = _open(logit)
+    row, sets = _weighed(logit > _SURE, open_ones)
     found = fitted_amounts(given.of_rows(row), sets, log_mean[row], log_spread[row])
     score = np.where(sets, logit[row], 0.0).sum(axis=1) - 0.5 * found.cost
     most = np.full(len(logit), -np.inf)
@@ -81,7 +82,7 @@ def settled(given: Fittable, logit: Array, log_mean: Array, log_spread: Array) -
     score += np.where((sets == (chance >= FOUND)[row]).all(axis=1), 1e9, 0.0)
     chosen = np.lexsort((score, row))[np.cumsum(np.bincount(row, minlength=len(logit))) - 1]
     stays, fits = sets[chosen], found.of_rows(chosen)
-    odds = np.where(_open(logit), np.clip(logit_of(chance), -_CERTAIN, _CERTAIN), logit)
+    odds = np.where(open_ones, np.clip(logit_of(chance), -_CERTAIN, _CERTAIN), logit)
     alone = np.asarray((logit > 0.0).any(axis=1))
     return _without_void(given, alone, stays, odds, fits, log_mean, log_spread)
 
@@ -110,9 +111,8 @@ def _open(logit: Array) -> Flags:
     return between & (rank < _MOST_OPEN)
 
 
-def _weighed(logit: Array) -> tuple[NDArray[np.int64], Flags]:
+def _weighed(sure: Flags, open_ones: Flags) -> tuple[NDArray[np.int64], Flags]:
     """The sets that are weighed: whose each is, shape (S,), and what it holds, shape (S, P)."""
-    sure, open_ones = logit > _SURE, _open(logit)
     counts = open_ones.sum(axis=1)
     rows, sets = [], []
     for count in np.unique(counts).tolist():
@@ -121,7 +121,7 @@ def _weighed(logit: Array) -> tuple[NDArray[np.int64], Flags]:
         some = np.repeat(sure[of, None], len(chosen), axis=1)
         some[np.broadcast_to(open_ones[of, None], some.shape)] = np.tile(chosen.ravel(), of.size)
         rows.append(np.repeat(of, len(chosen)))
-        sets.append(some.reshape(-1, logit.shape[1]))
+        sets.append(some.reshape(-1, sure.shape[1]))
     row, every = np.concatenate(rows), np.concatenate(sets)
     few = every.sum(axis=1) <= np.maximum(_MOST_FOUND, sure.sum(axis=1))[row]
     return row[few], every[few]
