@@ -76,7 +76,8 @@ class Fit:
     Attributes:
         host_id: the crystal of the response library whose responses were compared.
         explained: share of the measured change's square that the found elements explain at the stated amounts; with a
-            computed reference, of what is left of it without what a wrong axis makes.
+            computed reference, and where the sample's axis is probably off the reference's, of what is left of it
+            without what a wrong axis makes.
         moved: share of the modes that lie elsewhere than in the reference, smoothed; 0 … 1.
         sources: element → where its response comes from, such as "endmember", "potential:nequix" or "springs".
         alternatives: the sets of elements that explain the change best, best first; only where they were asked for.

@@ -88,7 +88,7 @@ class RawAnswers:
         truth: fraction of all atoms.
         unexplained: shape (n,).
         likely: shape (n, P), places of the elements whose amounts can be fitted, most probable first; -1 for none.
-        size, overlap, gram, concentrations, independent: of these, as in `Fittable`.
+        fittable: of these, n changes.
     """
 
     logit: NDArray[np.float64]
@@ -98,11 +98,7 @@ class RawAnswers:
     truth: NDArray[np.float64]
     unexplained: NDArray[np.float64]
     likely: NDArray[np.int64]
-    size: NDArray[np.float64]
-    overlap: NDArray[np.float64]
-    gram: NDArray[np.float64]
-    concentrations: NDArray[np.float64]
-    independent: NDArray[np.float64]
+    fittable: Fittable
 
 
 def raw_answers(
@@ -128,8 +124,9 @@ def raw_answers(
         ]
         truths = [{} if pristine else rows.truth[row] for row in places[start : start + _BATCH]]
         parts.append(_ask(network, questions, truths, mismatch, generator, prior))
-    names = [field.name for field in fields(RawAnswers)]
-    return RawAnswers(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    names = [field.name for field in fields(RawAnswers) if field.name != "fittable"]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return RawAnswers(**joined, fittable=Fittable.joined([part.fittable for part in parts]))
 
 
 def _question(
@@ -198,7 +195,7 @@ def _ask(
         for (element, _), amount in truths[row].items():
             truth[row, element_index(element)] += amount
     fit = _fittable(given, at, likely != _NOT_ASKED)
-    return RawAnswers(logits, means, spreads, source, truth, said.unexplained.double().numpy(), likely, **vars(fit))
+    return RawAnswers(logits, means, spreads, source, truth, said.unexplained.double().numpy(), likely, fit)
 
 
 def _fittable(given: ComparerInputs, at: NDArray[np.int64], there: NDArray[np.bool_]) -> Fittable:
@@ -206,12 +203,12 @@ def _fittable(given: ComparerInputs, at: NDArray[np.int64], there: NDArray[np.bo
     rows = np.arange(len(at))[:, None]
     curves = given.responses.curves.numpy()[rows, at] * there[..., None, None]
     concentrations = given.responses.concentrations.numpy()[rows, at].astype(np.float64)
-    apart = given.flags[:, :1, None].numpy() > 0.0  # a computed reference, or another instrument's
     return Fittable.of(
         (given.change.numpy() @ _COARSE).astype(float),
         (curves @ _COARSE).astype(float),
         concentrations,
-        np.where(apart, coarse_directions(axis_directions(given.pristine).numpy()), 0.0),
+        coarse_directions(axis_directions(given.pristine).numpy()),
+        given.flags[:, 0].numpy() > 0.0,  # a computed reference, or another instrument's
     )
 
 
@@ -253,8 +250,7 @@ def judged_amounts(
     rows = np.arange(len(raw.likely))[:, None]
     chance, mean, spread = (values[rows, raw.likely] for values in (probability, log_mean, log_spread))
     chance[raw.likely == _NOT_ASKED] = 0.0
-    given = Fittable(raw.size, raw.overlap, raw.gram, raw.concentrations, raw.independent)
-    found = settled(given, logit_of(chance), mean, spread)
+    found = settled(raw.fittable, logit_of(chance), mean, spread)
     row, slot = np.nonzero(raw.likely != _NOT_ASKED)
     at = row, raw.likely[row, slot]
     probability[at] = of_logit(found.logit[row, slot])

@@ -12,26 +12,28 @@ as few independent measurements n, each of a variance that is not known but from
 Where responses explain everything the fit decides; where they do not, the network. u is never taken for less than what
 configurations of one alloy differ by.
 
-Where the reference is a calculation, or of another instrument, sample and reference lie apart by what a wrong axis
-makes (`coarse_directions`): no dopant's, it is taken out of the change and of the responses before anything is fitted.
+Where sample and reference lie apart by what a wrong axis makes (`coarse_directions`) that is no dopant's, and taken out
+of the change and of the responses before anything is fitted: where the reference is a calculation, or of another
+instrument, always, and else as one of two things that may be (`Fittable.either_way`).
 
-Shapes: B spectra, P elements, 3 concentrations, N bins.
+Shapes: B spectra, P elements, 3 concentrations, N bins, M directions.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from defectnet.model.comparison.calibration import MOST_TOGETHER
-from defectnet.model.comparison.features import without
 
 __all__ = ["Fits", "Fittable", "fitted_amounts", "weights_at"]
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 # Places, or whether each is meant.
-Rows = NDArray[np.int64] | NDArray[np.bool_]
+Rows = NDArray[np.int64] | Flags
 
 # So far beyond the highest concentration a response goes on as it changed below it.
 _BEYOND = 2.0
@@ -40,8 +42,10 @@ _APART = 1e-6
 # As so many measurements a change counts: of 0 (the network alone), 3, 6, 10 and 16 that which made the amounts of
 # validation hosts better in every regime.
 _INDEPENDENT = 3.0
-# Fewer where part of it was taken out: so many that intervals of validation hosts are wide enough.
-_INDEPENDENT_WITHOUT = 1.0
+# Fewer where sample and reference have axes of their own: so many that intervals of validation hosts are wide enough.
+_INDEPENDENT_APART = 1.0
+# Least square of a norm that something is a share of.
+_LEAST_SIZE = 1e-12
 # Least unexplained share, and that at which what is unexplained begins to count double.
 _LEAST_LEFT, _DOUBTFUL = 0.005, 0.2
 # Right sets seldom leave half of a change and never more than all of it, as amounts do that each explain it alone.
@@ -64,6 +68,11 @@ class Fittable:
         overlap: shape (B, P, 3), products of the change and the responses at three concentrations.
         gram: shape (B, P, 3, P, 3), products of the responses.
         concentrations: shape (B, P, 3), ascending; equal where there is one response only.
+        change_along: shape (B, M), products of the change and what a wrong axis makes.
+        along: shape (B, P, 3, M), those of the responses.
+        apart: shape (B,), whether sample and reference have axes of their own in any case.
+        whole: shape (B,), the square of the norm of which what is left is a share: `size`, and a greater one where the
+            axis may have made the rest.
         independent: shape (B,), as how many measurements the change counts.
     """
 
@@ -71,6 +80,10 @@ class Fittable:
     overlap: Array
     gram: Array
     concentrations: Array
+    change_along: Array
+    along: Array
+    apart: Flags
+    whole: Array
     independent: Array
 
     @classmethod
@@ -79,22 +92,45 @@ class Fittable:
         changes: NDArray[np.floating],
         nodes: NDArray[np.floating],
         concentrations: Array,
-        directions: NDArray[np.floating] | None = None,
+        directions: NDArray[np.floating],
+        apart: Flags,
     ) -> "Fittable":
-        """Of changes (B, N) and responses (B, P, 3, N), coarsely smoothed and weighted.
+        """Of changes (B, N) and responses (B, P, 3, N), coarsely smoothed and weighted, and as `apart` says.
 
         Args:
-            directions: shape (B, M, N), orthonormal, what is taken out of both; 0 where nothing is.
+            directions: shape (B, M, N), orthonormal, what a wrong axis makes.
         """
-        independent = np.full(len(changes), _INDEPENDENT)
         b, p = nodes.shape[:2]
         flat = nodes.reshape(b, 3 * p, -1)
-        if directions is not None and (apart := directions.any(axis=(1, 2))).any():
-            flat, changes = without(directions, flat), without(directions, changes[:, None])[:, 0]
-            independent[apart] = _INDEPENDENT_WITHOUT
         gram = (flat @ flat.swapaxes(1, 2)).reshape(b, p, 3, p, 3)
         overlap = (flat @ changes[..., None])[..., 0].reshape(b, p, 3)
-        return cls(np.square(changes).sum(axis=1), overlap, gram, concentrations, independent)
+        along = (flat @ directions.swapaxes(1, 2)).reshape(b, p, 3, -1)
+        size, change_along = np.square(changes).sum(axis=1), (directions @ changes[..., None])[..., 0]
+        independent = np.where(apart, _INDEPENDENT_APART, _INDEPENDENT)
+        return cls(size, overlap, gram, concentrations, change_along, along, apart, size, independent)
+
+    def either_way(self) -> "Fittable":
+        """As they are, and after these all with what a wrong axis makes taken out: 2 B changes."""
+        b, p = self.along.shape[:2]
+        flat = self.along.reshape(b, 3 * p, -1)
+        gram = self.gram - (flat @ flat.swapaxes(1, 2)).reshape(self.gram.shape)
+        overlap = self.overlap - (flat @ self.change_along[..., None])[..., 0].reshape(self.overlap.shape)
+        size = np.maximum(self.size - np.square(self.change_along).sum(axis=1), 0.0)
+        freed = replace(
+            self,
+            size=size,
+            overlap=overlap,
+            gram=gram,
+            change_along=np.zeros_like(self.change_along),
+            along=np.zeros_like(self.along),
+            whole=np.where(self.apart, size, self.size),
+        )
+        return Fittable.joined([self, freed])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Fittable"]) -> "Fittable":
+        """The changes of all of them, one after another."""
+        return cls(*(np.concatenate(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
 
     def of_rows(self, rows: Rows) -> "Fittable":
         """The chosen changes."""
@@ -126,7 +162,7 @@ class Fits(NamedTuple):
             values[rows] = new
 
 
-def fitted_amounts(given: Fittable, there: NDArray[np.bool_], log_mean: Array, log_spread: Array) -> Fits:
+def fitted_amounts(given: Fittable, there: Flags, log_mean: Array, log_spread: Array) -> Fits:
     """Fit the amounts of the elements that are `there`, shape (B, P).
 
     Each change takes steps of its own: what is fitted beside it changes nothing.
@@ -162,9 +198,11 @@ def fitted_amounts(given: Fittable, there: NDArray[np.bool_], log_mean: Array, l
         inverse = asked.covariance(best)
         # Where a step went too far, half of it is tried.
         move = np.where(better, best.step(inverse), 0.5 * move)
-    found.explained[~there.any(axis=1)] = 0.0
+    left = (1.0 - found.explained) * given.whole / np.maximum(given.size, _LEAST_SIZE)
     return found._replace(
-        log_mean=np.where(there, found.log_mean, log_mean), log_spread=np.where(there, found.log_spread, log_spread)
+        explained=np.where(there.any(axis=1), 1.0 - left, 0.0),
+        log_mean=np.where(there, found.log_mean, log_mean),
+        log_spread=np.where(there, found.log_spread, log_spread),
     )
 
 
@@ -220,7 +258,7 @@ class _Asked(NamedTuple):
 
     given: Fittable
     between: _Between
-    there: NDArray[np.bool_]
+    there: Flags
     prior: Array
     trust: Array
 
@@ -248,7 +286,7 @@ class _Asked(NamedTuple):
         n = parts.shape[-2] * 3
         seen = (given.gram.reshape(-1, n, n) @ parts.reshape(*parts.shape[:-2], n, 1)).reshape(parts.shape)
         rest = np.subtract(given.overlap, seen, out=seen)
-        size = np.maximum(given.size, 1e-12)
+        size = np.maximum(given.whole, _LEAST_SIZE)
         left = (given.size - ((rest + given.overlap) * parts).sum(axis=(-2, -1))) / size
         known = np.maximum(left, _LEAST_LEFT)
         trusted = 1.0 + known * (1.0 / _DOUBTFUL)

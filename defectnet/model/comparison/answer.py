@@ -11,10 +11,10 @@ from defectnet.io.response_library import KnownHosts
 from defectnet.model.comparison.alike import alike_and_open
 from defectnet.model.comparison.axis import COARSE, EDGES, WIDTHS, moved_share, smoothing
 from defectnet.model.comparison.batches import flags_of, on_device
-from defectnet.model.comparison.calibration import MOST_TOGETHER, ComparisonCalibration, strangeness
+from defectnet.model.comparison.calibration import FOUND, MOST_TOGETHER, ComparisonCalibration, strangeness
 from defectnet.model.comparison.candidates import Candidates, coarse_responses, sifted, together
 from defectnet.model.comparison.comparer import Compared, Comparer, ComparerInputs
-from defectnet.model.comparison.features import without
+from defectnet.model.comparison.features import coarse_directions, without
 from defectnet.model.comparison.fused import FusedComparer
 from defectnet.model.comparison.placing import Placed, Placing
 from defectnet.model.comparison.verdicts import SourceMaps, judged
@@ -61,12 +61,14 @@ class Answered:
         fit: how much of the change the found elements explain.
         strangeness: 0 … 1, as `Prediction.ood_score`.
         sites: for each element its likeliest entry.
+        off_axis: probability that the sample is off its reference's axis.
     """
 
     verdicts: tuple[ElementVerdict, ...]
     fit: Fit
     strangeness: float
     sites: dict[str, int]
+    off_axis: float
 
 
 class Comparison:
@@ -114,8 +116,9 @@ class Comparison:
         kept = sifted(seen.astype(np.float32), lists, flags[:, 2] > 0)
         numbers, unexplained = self._compared(changes, pristine, directions, lists, kept, flags)
         listed = [query.candidates is not None for query in queries]
-        taken_out = np.stack([one.taken_out for one in placed])
-        verdicts = judged(lists, kept, numbers, listed, seen, taken_out, self._maps, least)
+        apart = np.array([one.apart for one in placed])
+        ways = coarse_directions(directions)
+        verdicts = judged(lists, kept, numbers, listed, seen, ways, apart, self._maps, least)
         moved = moved_share(seen).tolist()
         return [
             Answered(
@@ -128,6 +131,7 @@ class Comparison:
                 ),
                 strangeness(float(unexplained[row]), self._calibration),
                 of.sites,
+                of.off_axis,
             )
             for row, (one, of) in enumerate(zip(placed, verdicts, strict=True))
         ]
@@ -192,8 +196,9 @@ class Comparison:
         entries = [placed.candidates.entries[place] for place in places]
         seen = _responses_at(placed, places, [amounts[entry.element] for entry in entries])
         change = placed.change.astype(float) @ _WEIGHTED_SMOOTHING
-        if placed.apart:
-            change, *seen = without(placed.taken_out[None], np.concatenate([change[None], seen])[None])[0]
+        if answered.off_axis > FOUND:
+            ways = coarse_directions(placed.directions[None])
+            change, *seen = without(ways, np.concatenate([change[None], seen])[None])[0]
         found = unmix(change, np.array(seen)).sets
         told = [
             Alternative(tuple(entries[member].element for member in one.members), one.amounts, one.explained)
@@ -226,7 +231,12 @@ def remarks(query: Query, placed: Placed, answered: Answered) -> Iterator[str]:
     left = 1.0 - answered.fit.explained
     if found and left > MOST_UNEXPLAINED:
         yield f"{', '.join(found)} explain{'s' * (len(found) == 1)} only {1 - left:.0%} of the measured change"
-    if not found and answered.fit.moved > MOVED_BY_MEASURING:
+    if answered.off_axis > FOUND and not placed.apart:
+        yield (
+            f"the sample's axis is probably off the reference's (p {answered.off_axis:.2f}): what that makes of the "
+            "spectrum was taken out; calibrate both alike"
+        )
+    elif not found and answered.fit.moved > MOVED_BY_MEASURING:
         yield (
             f"{answered.fit.moved:.0%} of the modes lie elsewhere than in the reference, and no element that was "
             "weighed explains it: check that both are of this host and made alike, and the list of candidates"

@@ -8,7 +8,6 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -20,7 +19,7 @@ from defectnet.errors import DefectNetError, InputError
 from defectnet.io.response_library import KnownHosts
 from defectnet.model.comparison.axis import COARSE, N_BINS, moved_share
 from defectnet.model.comparison.candidates import Candidates
-from defectnet.model.comparison.features import axis_directions, coarse_directions
+from defectnet.model.comparison.features import axis_directions
 from defectnet.model.comparison.hosts import HostOnAxis
 from defectnet.model.comparison.registration import EQUAL, LEAST_LIKENESS, Registration, moved, unmoved
 from defectnet.model.comparison.warping import weighing
@@ -59,11 +58,6 @@ class Placed:
     directions: Floats
     candidates: Candidates
     apart: bool
-
-    @cached_property
-    def taken_out(self) -> Floats:
-        """Coarsely seen directions that are no dopant's, shape (5, N_BINS), orthonormal; 0 where the axis is one."""
-        return coarse_directions(self.directions[None])[0] if self.apart else np.zeros_like(self.directions)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ __all__ = ["SourceMaps", "Verdicts", "judged"]
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
 # Of an empty place.
 _NO_LOGIT = -30.0
 Places = NDArray[np.int64]
@@ -37,11 +38,13 @@ class Verdicts:
         told: most probable first.
         sites: for each element that was weighed its likeliest entry.
         explained: share of the change that the found elements explain, 0 … 1.
+        off_axis: probability that the sample is off its reference's axis.
     """
 
     told: tuple[ElementVerdict, ...]
     sites: dict[str, int]
     explained: float
+    off_axis: float
 
 
 class SourceMaps:
@@ -69,6 +72,7 @@ def judged(
     listed: Sequence[bool],
     seen: Array,
     directions: Floats,
+    apart: Flags,
     maps: SourceMaps,
     least: float = 0.0,
 ) -> list[Verdicts]:
@@ -78,7 +82,7 @@ def judged(
         lists, kept: each spectrum's candidates, and which of them the network saw, ascending.
         said: logits, log concentrations and log spreads, shape (3, B, K), filled from the left.
         seen: the changes, coarsely smoothed and weighted, shape (B, N).
-        directions: what is taken out of them before amounts are fitted, shape (B, M, N), as in `Fittable.of`.
+        directions, apart: shape (B, M, N) and (B,), as in `Fittable.of`.
         maps: of the calibration.
         listed: whether each spectrum was asked with a list.
         least: elements below this probability are not told where there was no list.
@@ -101,7 +105,7 @@ def judged(
     odds = slope * any_of_each(logit, starts) + offset
     shift, factor = maps.amounts[:, source]
     amounts = np.stack([odds, log_mean[likeliest] + shift, log_spread[likeliest]])
-    explained = _fitted(lists, (row, place), amounts, seen, directions)
+    fit = _fitted(lists, (row, place), amounts, seen, directions, apart)
     p = of_logit(amounts[0])
     figures = np.stack([p, *interval(amounts[1], amounts[2], factor)], axis=1)
     told = asked | (p >= least)
@@ -118,23 +122,28 @@ def judged(
             weighed = set(names)
             verdicts += [ElementVerdict(e, False, 0.0, 0.0, 0.0, 0.0) for e in one.elements if e not in weighed]
         sites = dict(zip(names, place[begin:end].tolist(), strict=True))
-        found.append(Verdicts(tuple(verdicts), sites, explained[number]))
+        found.append(Verdicts(tuple(verdicts), sites, *fit[:, number].tolist()))
     return found
 
 
 def _fitted(
-    lists: Sequence[Candidates], at: tuple[Places, Places], amounts: Array, seen: Array, directions: Floats
-) -> list[float]:
-    """Weigh what may be there by the fit to the changes, in place; the share of each change that the found explain.
+    lists: Sequence[Candidates],
+    at: tuple[Places, Places],
+    amounts: Array,
+    seen: Array,
+    directions: Floats,
+    apart: Flags,
+) -> Array:
+    """Weigh what may be there by the fit to the changes, in place; `explained` and `off_axis` of each, shape (2, B).
 
     Args:
         at: of n elements, row by row, the spectrum and the place of the entry in its list.
         amounts: shape (3, n), calibrated logits, log concentrations and log spreads.
     """
-    share = np.zeros(len(lists))
+    fit = np.stack([np.zeros(len(lists)), apart])
     weighed = _worth_a_place(at[0], amounts[0])
     if not weighed.any():
-        return share.tolist()
+        return fit
     row, place = (values[weighed] for values in at)
     begins = np.append(True, row[1:] != row[:-1])
     starts, spectrum = np.flatnonzero(begins), np.cumsum(begins) - 1
@@ -144,11 +153,11 @@ def _fitted(
     nodes[spectrum, slot], concentrations[spectrum, slot] = coarse_nodes([lists[one] for one in row.tolist()], place)
     said = np.full((3, *shape), _NO_LOGIT)
     said[:, spectrum, slot] = amounts[:, weighed]
-    fittable = Fittable.of(seen[spectra], nodes, concentrations, directions[spectra])
-    result = settled(fittable, *said)
-    share[spectra] = result.explained
+    given = Fittable.of(seen[spectra], nodes, concentrations, directions[spectra], apart[spectra])
+    result = settled(given, *said)
+    fit[:, spectra] = np.clip(result.explained, 0.0, 1.0), result.off_axis
     amounts[:, weighed] = np.stack([result.logit, result.log_mean, result.log_spread])[:, spectrum, slot]
-    return [float(one) for one in np.clip(share, 0.0, 1.0)]
+    return fit
 
 
 def _worth_a_place(row: Places, logit: Array) -> NDArray[np.bool_]:

@@ -24,9 +24,18 @@ def _change(nodes: np.ndarray, amounts: list[float]) -> np.ndarray:
     return np.einsum("p,pi,pin->n", amounts, weights, nodes)
 
 
+def _fittable(changes: np.ndarray, nodes: np.ndarray, ways: np.ndarray | None = None, apart: bool = False) -> Fittable:
+    """Of changes, (B, N), and the same responses to all, (n, 3, N), or each one's own; `ways`, (M, N)."""
+    b = len(changes)
+    nodes = np.broadcast_to(nodes, (b, *nodes.shape[-3:]))
+    concentrations = np.where(nodes.any(axis=-1), CONCENTRATIONS, 0.0)
+    ways = np.zeros((0, N)) if ways is None else ways
+    return Fittable.of(changes, nodes, concentrations, np.stack([ways] * b), np.full(b, apart))
+
+
 def _fitted(change: np.ndarray, nodes: np.ndarray, guessed: list[float], spread: float) -> tuple[np.ndarray, ...]:
     there = np.ones((1, len(nodes)), dtype=bool)
-    given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, len(nodes), 3)))
+    given = _fittable(change[None], nodes)
     mean = np.log(guessed)[None]
     return fitted_amounts(given, there, mean, np.full_like(mean, np.log(spread)))[:3]
 
@@ -63,8 +72,7 @@ def test_spectra_do_not_change_each_other_and_empty_places_count_for_nothing() -
     there = np.array([[True, True, True], [True, False, False]])
     mean = np.log(np.full((2, 3), 0.03))
     spread = np.log(np.full((2, 3), 0.4))
-    concentrations = np.where(there[..., None], CONCENTRATIONS, 0.0)
-    together = fitted_amounts(Fittable.of(changes, both, concentrations), there, mean, spread)
+    together = fitted_amounts(_fittable(changes, both), there, mean, spread)
     alone = _fitted(changes[1], nodes[:1], [0.03], 0.4)
     assert together[0][1, 0] == pytest.approx(alone[0][0, 0], abs=1e-9)
     assert (together[0][1, 1:] == mean[1, 1:]).all()
@@ -88,7 +96,7 @@ def test_one_response_is_the_same_at_every_amount() -> None:
 
 
 def _settled(change: np.ndarray, nodes: np.ndarray, odds: list[float], amounts: list[float]) -> Settled:
-    given = Fittable.of(change[None], nodes[None], np.broadcast_to(CONCENTRATIONS, (1, len(nodes), 3)))
+    given = _fittable(change[None], nodes)
     return settled(given, np.array([odds]), np.log([amounts]), np.log(np.full((1, len(nodes)), 0.4)))
 
 
@@ -119,21 +127,64 @@ def test_two_that_each_explain_a_part_both_stay() -> None:
     assert _settled(_change(nodes, [0.1, 0.08]), nodes, [0.1, 0.1], [0.1, 0.08]).there.all()
 
 
+def _ways() -> np.ndarray:
+    return np.asarray(np.linalg.qr(np.random.default_rng(7).normal(size=(N, 2)))[0].T)
+
+
 def test_what_a_wrong_axis_makes_is_taken_out_of_the_fit() -> None:
-    nodes = _responses(1)
-    way = np.linalg.qr(np.random.default_rng(7).normal(size=(N, 2)))[0].T
+    nodes, way = _responses(1), _ways()
     size = np.linalg.norm(_change(nodes, [0.1]))
     change = _change(nodes, [0.1]) + 2.0 * size * way[0] - size * way[1]
-    there, mean, spread = np.ones((1, 1), dtype=bool), np.log([[0.06]]), np.log([[0.5]])
-    concentrations = np.broadcast_to(CONCENTRATIONS, (1, 1, 3))
-    with_it, less = (
-        fitted_amounts(Fittable.of(change[None], nodes[None], concentrations, ways), there, mean, spread)
-        for ways in (np.zeros((1, 2, N)), way[None])
+    there, mean, spread = np.ones((2, 1), dtype=bool), np.log([[0.06]] * 2), np.log([[0.5]] * 2)
+    for apart, of_all in ((True, 0.99), (False, 0.0)):
+        given = _fittable(change[None], nodes, way, apart).either_way()
+        found = fitted_amounts(given, there, mean, spread)
+        assert found.explained[1] > 0.99 > found.explained[0]
+        assert np.exp(found.log_mean[1, 0]) == pytest.approx(0.1, rel=0.05)
+        assert abs(np.exp(found.log_mean[0, 0]) - 0.1) > abs(np.exp(found.log_mean[1, 0]) - 0.1)
+        # Of the same change with the axis free nothing else is left than of one that has no such part.
+        less = without(way[None], change[None, None])[0, 0]
+        assert given.size[1] == pytest.approx(np.square(less).sum())
+        assert given.size[1] / given.whole[1] >= of_all
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1])
+def test_a_sample_off_its_references_axis_is_weighed_too(amount: float) -> None:
+    nodes, way = _responses(2), _ways()
+    size = np.linalg.norm(_change(nodes[:1], [0.1]))
+    # The second response imitates a wrong axis, by half.
+    nodes[1] = size * (8.0 * way[0] + 8.0 * nodes[1] / np.linalg.norm(nodes[1], axis=-1, keepdims=True))
+    change = _change(nodes[:1], [amount]) + size * way[0] if amount else size * way[0]
+    odds, mean, spread = np.zeros((1, 2)), np.log([[0.1, 0.1]]), np.log([[0.4, 0.4]])
+    blind = settled(_fittable(change[None], nodes), odds, mean, spread)
+    found = settled(_fittable(change[None], nodes, way), odds, mean, spread)
+    assert blind.there[0, 1]
+    assert found.there.tolist() == [[amount > 0.0, False]]
+    assert found.off_axis[0] > 0.5 > blind.off_axis[0]
+    if amount:
+        assert np.exp(found.log_mean[0, 0]) == pytest.approx(amount, rel=0.1)
+        assert found.explained[0] > 0.97
+
+
+def test_on_its_references_axis_a_sample_stays_where_that_explains_it() -> None:
+    nodes = _responses(2)
+    given = _fittable(_change(nodes[:1], [0.1])[None], nodes, _ways())
+    found = settled(given, np.zeros((1, 2)), *np.log([[[0.1] * 2], [[0.4] * 2]]))
+    assert found.there.tolist() == [[True, False]]
+    assert found.off_axis[0] < 0.05
+
+
+def test_by_a_computed_reference_what_explains_as_good_as_nothing_is_not_found() -> None:
+    nodes = _responses(1)
+    noise = np.random.default_rng(3).normal(size=N)
+    change = 20.0 * noise / np.linalg.norm(noise)
+    measured, computed = (
+        settled(_fittable(change[None], nodes, _ways(), apart), np.full((1, 1), 4.0), *np.log([[[0.1]], [[0.3]]]))
+        for apart in (False, True)
     )
-    assert less[2][0] > 0.99 > with_it[2][0]
-    assert np.exp(less[0][0, 0]) == pytest.approx(0.1, rel=0.05)
-    assert abs(np.exp(with_it[0][0, 0]) - 0.1) > abs(np.exp(less[0][0, 0]) - 0.1)
-    assert way @ without(way[None], nodes)[0].T == pytest.approx(0.0, abs=1e-9)
+    assert measured.there[0, 0]
+    assert not computed.there[0, 0]
+    assert measured.explained[0] < 0.25
 
 
 def test_where_as_good_as_nothing_of_a_small_change_is_explained_nothing_is_found() -> None:
@@ -143,8 +194,7 @@ def test_where_as_good_as_nothing_of_a_small_change_is_explained_nothing_is_foun
     small = _change(nodes, [0.003])
     mean, spread = np.log(np.full((3, 1), 0.003)), np.log(np.full((3, 1), 0.3))
     changes = np.stack([noise, small, 20.0 * noise])
-    given = Fittable.of(changes, np.stack([nodes] * 3), np.broadcast_to(CONCENTRATIONS, (3, 1, 3)))
-    found = settled(given, np.full((3, 1), 2.0), mean, spread)
+    found = settled(_fittable(changes, nodes), np.full((3, 1), 2.0), mean, spread)
     assert found.there.tolist() == [[False], [True], [True]]  # what moves much is no noise
     assert found.logit[0, 0] < 0.0 < found.logit[1, 0]
     assert found.log_mean[0, 0] == mean[0, 0]
@@ -186,7 +236,8 @@ def test_of_more_than_can_be_weighed_the_most_probable_are(monkeypatch: pytest.M
     odds = [4.0, 0.3, -0.3, -0.4, -0.5, -0.6, -0.7, -3.0]
     found = _settled(_change(nodes[:2], [0.1, 0.08]), nodes, odds, [0.05] * 8)
     (sets,) = weighed
-    assert len(sets) == 32  # any of five, with the one that is sure
+    assert len(sets) == 64  # any of five, with the one that is sure, on the reference's axis and off it
+    assert len(np.unique(sets, axis=0)) == 32
     assert sets[:, 0].all()
     assert not sets[:, 6:].any()
     assert found.logit[0, 6:].tolist() == odds[6:]

@@ -75,7 +75,7 @@ def test_an_element_without_a_response_is_judged_by_the_spectrum_and_said(predic
 @pytest.mark.parametrize(("explained", "doubted"), [(0.3, True), (0.9, False)])
 def test_what_explains_little_is_doubted_first(predictor, monkeypatch, explained, doubted):
     found = ElementVerdict("Ca", True, 0.9, 0.05, 0.03, 0.08)
-    answered = Answered((found,), Fit("made-up-MgO", explained, {"Ca": "endmember"}), 0.0, {"Ca": 0})
+    answered = Answered((found,), Fit("made-up-MgO", explained, {"Ca": "endmember"}), 0.0, {"Ca": 0}, 0.0)
     monkeypatch.setattr(Comparison, "answer", lambda self, queries, placed, least: [answered])
     (answer,) = predictor.predict([question({"Ca": 0.05}, candidates=("Ca",))])
     assert any("Ca explains only 30% of the measured change" in one for one in answer.warnings[:1]) == doubted
@@ -208,10 +208,20 @@ def test_a_reference_unlike_its_host_is_said_first(predictor):
     assert "unlike the computed MgO (made-up-MgO)" in answer.warnings[0]
 
 
+def test_a_sample_off_its_references_axis_is_said(predictor):
+    asked = question({}, candidates=("Ca", "Zn"))
+    spectrum = asked.reference
+    moved = Spectrum(spectrum.frequency_thz * 1.006, spectrum.dos).normalised()
+    still, drifted = predictor.predict([asked, replace(asked, spectrum=moved)])
+    assert not [verdict for answer in (still, drifted) for verdict in answer.elements if verdict.present]
+    assert not [one for one in still.warnings if "axis" in one]
+    assert any("axis is probably off the reference's" in one for one in drifted.warnings)
+
+
 @pytest.mark.parametrize(("moved", "doubted"), [(0.02, False), (0.2, True)])
 def test_nothing_found_in_a_large_change_is_doubted_first(predictor, monkeypatch, moved, doubted):
     absent = ElementVerdict("Ca", False, 0.05, 0.05, 0.03, 0.08)
-    answered = Answered((absent,), Fit("made-up-MgO", 0.0, {"Ca": "endmember"}, moved=moved), 0.0, {"Ca": 0})
+    answered = Answered((absent,), Fit("made-up-MgO", 0.0, {"Ca": "endmember"}, moved=moved), 0.0, {"Ca": 0}, 0.0)
     monkeypatch.setattr(Comparison, "answer", lambda self, queries, placed, least: [answered])
     (answer,) = predictor.predict([question({"Ca": 0.05}, candidates=("Ca",))])
     assert any("of the modes lie elsewhere than in the reference" in one for one in answer.warnings[:1]) == doubted
@@ -229,7 +239,7 @@ def test_nothing_found_in_a_large_change_is_doubted_first(predictor, monkeypatch
 def test_one_of_two_that_are_alike_is_told(predictor, monkeypatch, sites, chances, said):
     verdicts = [ElementVerdict(e, p > 0.5, p, 0.05, 0.03, 0.08) for e, p in zip(("Ca", "Zn"), chances, strict=True)]
     fit = Fit("made-up-MgO", 0.9, {"Ca": "endmember", "Zn": "endmember"})
-    answered = Answered(tuple(verdicts), fit, 0.0, dict(zip(("Ca", "Zn"), sites, strict=True)))
+    answered = Answered(tuple(verdicts), fit, 0.0, dict(zip(("Ca", "Zn"), sites, strict=True)), 0.0)
     monkeypatch.setattr(Comparison, "answer", lambda self, queries, placed, least: [answered])
     (answer,) = predictor.predict([question({"Ca": 0.05}, candidates=("Ca", "Zn"))])
     assert any("Ca or Zn is probably there (p 0.45, 0.40)" in one for one in answer.warnings) == said
