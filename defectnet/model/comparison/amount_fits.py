@@ -14,7 +14,7 @@ configurations of one alloy differ by.
 
 Where sample and reference lie apart by what a wrong axis makes (`coarse_directions`) that is no dopant's, and taken out
 of the change and of the responses before anything is fitted: where the reference is a calculation, or of another
-instrument, always, and else as one of two things that may be (`Fittable.either_way`).
+instrument, always, and else as one of two things that may be (`Fittable.off_axis`).
 
 Shapes: B spectra, P elements, 3 concentrations, N bins, M directions.
 """
@@ -109,23 +109,25 @@ class Fittable:
         independent = np.where(apart, _INDEPENDENT_APART, _INDEPENDENT)
         return cls(size, overlap, gram, concentrations, change_along, along, apart, size, independent)
 
-    def either_way(self) -> "Fittable":
-        """As they are, and after these all with what a wrong axis makes taken out: 2 B changes."""
+    @property
+    def least_cost(self) -> Array:
+        """What a perfect fit costs, shape (B,)."""
+        return self.independent * np.log(_LEAST_LEFT / (1.0 + _LEAST_LEFT / _DOUBTFUL)) + _WRONG * _LEAST_LEFT**2
+
+    def off_axis(self) -> "Fittable":
+        """The same with what a wrong axis makes taken out."""
         b, p = self.along.shape[:2]
         flat = self.along.reshape(b, 3 * p, -1)
-        gram = self.gram - (flat @ flat.swapaxes(1, 2)).reshape(self.gram.shape)
-        overlap = self.overlap - (flat @ self.change_along[..., None])[..., 0].reshape(self.overlap.shape)
         size = np.maximum(self.size - np.square(self.change_along).sum(axis=1), 0.0)
-        freed = replace(
+        return replace(
             self,
             size=size,
-            overlap=overlap,
-            gram=gram,
+            gram=self.gram - (flat @ flat.swapaxes(1, 2)).reshape(self.gram.shape),
+            overlap=self.overlap - (flat @ self.change_along[..., None])[..., 0].reshape(self.overlap.shape),
             change_along=np.zeros_like(self.change_along),
             along=np.zeros_like(self.along),
             whole=np.where(self.apart, size, self.size),
         )
-        return Fittable.joined([self, freed])
 
     @classmethod
     def joined(cls, parts: Sequence["Fittable"]) -> "Fittable":
@@ -155,6 +157,10 @@ class Fits(NamedTuple):
     def of_rows(self, rows: Rows | slice) -> "Fits":
         """The chosen ones."""
         return Fits(*(values[rows] for values in self))
+
+    def and_of(self, others: "Fits") -> "Fits":
+        """These, and after them others."""
+        return Fits(*(np.concatenate(pair) for pair in zip(self, others, strict=True)))
 
     def put(self, rows: Rows, others: "Fits") -> None:
         """Put others into some rows."""

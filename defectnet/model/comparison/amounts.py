@@ -77,16 +77,20 @@ def settled(given: Fittable, logit: Array, log_mean: Array, log_spread: Array) -
     """
     b, apart = len(logit), given.apart
     open_ones = _open(logit)
-    row, sets = _weighed(logit > _SURE, open_ones)
-    on_axis = ~apart[row]
-    row, sets = np.concatenate([row[on_axis], row]), np.concatenate([sets[on_axis], sets])
-    off_axis = np.arange(row.size) >= np.count_nonzero(on_axis)
-    given = given.either_way()
-    found = fitted_amounts(given.of_rows(row + b * off_axis), sets, log_mean[row], log_spread[row])
-    score = np.where(sets, logit[row], 0.0).sum(axis=1) - 0.5 * found.cost - _OFF_AXIS * off_axis
-    most = np.full(b, -np.inf)
-    np.maximum.at(most, row, score)
-    weight = np.exp(score - most[row])
+    row, sets = _sets(logit > _SURE, open_ones)
+    prior = np.where(sets, logit[row], 0.0).sum(axis=1)
+    on = np.flatnonzero(~apart[row])
+    fits = fitted_amounts(given.of_rows(row[on]), sets[on], log_mean[row[on]], log_spread[row[on]])
+    score = prior[on] - 0.5 * fits.cost
+    # Off the axis no set is looked at that would be less probable than the likeliest on it if it explained everything.
+    at_best = prior - 0.5 * given.least_cost[row] - _OFF_AXIS
+    off = np.flatnonzero(at_best > _greatest(score, row[on], b)[row])
+    aside = given.off_axis() if off.size else given
+    others = fitted_amounts(aside.of_rows(row[off]), sets[off], log_mean[row[off]], log_spread[row[off]])
+    fits, score = fits.and_of(others), np.append(score, prior[off] - 0.5 * others.cost - _OFF_AXIS)
+    off_axis = np.arange(score.size) >= on.size
+    row, sets = (np.concatenate([values[on], values[off]]) for values in (row, sets))
+    weight = np.exp(score - _greatest(score, row, b)[row])
     chance = np.zeros_like(logit)
     np.add.at(chance, row, weight[:, None] * sets)
     whole = np.bincount(row, weight, b)
@@ -94,10 +98,10 @@ def settled(given: Fittable, logit: Array, log_mean: Array, log_spread: Array) -
     # That of the elements that are more probable than not was weighed, unless it holds too many: then the likeliest.
     score += np.where((sets == (chance >= FOUND)[row]).all(axis=1), 1e9, 0.0)
     chosen = np.lexsort((score, row))[np.cumsum(np.bincount(row, minlength=b)) - 1]
-    stays, fits = sets[chosen], found.of_rows(chosen)
+    stays, fits = sets[chosen], fits.of_rows(chosen)
     odds = np.where(open_ones, np.clip(logit_of(chance), -_CERTAIN, _CERTAIN), logit)
     # Nothing is there where measuring may have made the change.
-    small = given.size[np.arange(b) + b * apart] < _SMALL**2
+    small = np.where(apart, aside.size, given.size) < _SMALL**2
     void = (small | apart) & (fits.explained < _LEAST_EXPLAINED)
     void |= small & apart & ~(logit > 0.0).any(axis=1)
     void = void[:, None] & stays
@@ -111,6 +115,13 @@ def settled(given: Fittable, logit: Array, log_mean: Array, log_spread: Array) -
     )
 
 
+def _greatest(values: Array, row: NDArray[np.int64], b: int) -> Array:
+    """The greatest of each row's values, shape (b,); −inf where it has none."""
+    most = np.full(b, -np.inf)
+    np.maximum.at(most, row, values)
+    return most
+
+
 def _open(logit: Array) -> Flags:
     """Elements that may be there or not, shape (B, P): of those between the limits the most probable few."""
     between = (logit > POSSIBLE) & (logit <= _SURE)
@@ -118,7 +129,7 @@ def _open(logit: Array) -> Flags:
     return between & (rank < _MOST_OPEN)
 
 
-def _weighed(sure: Flags, open_ones: Flags) -> tuple[NDArray[np.int64], Flags]:
+def _sets(sure: Flags, open_ones: Flags) -> tuple[NDArray[np.int64], Flags]:
     """The sets that are weighed: whose each is, shape (S,), and what it holds, shape (S, P)."""
     counts = open_ones.sum(axis=1)
     rows, sets = [], []

@@ -135,17 +135,19 @@ def test_what_a_wrong_axis_makes_is_taken_out_of_the_fit() -> None:
     nodes, way = _responses(1), _ways()
     size = np.linalg.norm(_change(nodes, [0.1]))
     change = _change(nodes, [0.1]) + 2.0 * size * way[0] - size * way[1]
-    there, mean, spread = np.ones((2, 1), dtype=bool), np.log([[0.06]] * 2), np.log([[0.5]] * 2)
-    for apart, of_all in ((True, 0.99), (False, 0.0)):
-        given = _fittable(change[None], nodes, way, apart).either_way()
-        found = fitted_amounts(given, there, mean, spread)
-        assert found.explained[1] > 0.99 > found.explained[0]
-        assert np.exp(found.log_mean[1, 0]) == pytest.approx(0.1, rel=0.05)
-        assert abs(np.exp(found.log_mean[0, 0]) - 0.1) > abs(np.exp(found.log_mean[1, 0]) - 0.1)
-        # Of the same change with the axis free nothing else is left than of one that has no such part.
-        less = without(way[None], change[None, None])[0, 0]
-        assert given.size[1] == pytest.approx(np.square(less).sum())
-        assert given.size[1] / given.whole[1] >= of_all
+    there, mean, spread = np.ones((1, 1), dtype=bool), np.log([[0.06]]), np.log([[0.5]])
+    given = _fittable(change[None], nodes, way)
+    with_it, less = (fitted_amounts(one, there, mean, spread) for one in (given, given.off_axis()))
+    assert less.explained[0] > 0.99 > with_it.explained[0]
+    assert np.exp(less.log_mean[0, 0]) == pytest.approx(0.1, rel=0.05)
+    assert abs(np.exp(with_it.log_mean[0, 0]) - 0.1) > abs(np.exp(less.log_mean[0, 0]) - 0.1)
+    # What is left is as if change and responses never had that part.
+    bare = _fittable(without(way[None], change[None, None])[0], without(way[None], nodes))
+    for name in ("size", "overlap", "gram"):
+        assert getattr(given.off_axis(), name) == pytest.approx(getattr(bare, name), abs=1e-9)
+    # Of a sample that has an axis of its own in any case it is the whole of what is to be explained, and else a part.
+    assert given.off_axis().whole == pytest.approx(given.size)
+    assert _fittable(change[None], nodes, way, apart=True).off_axis().whole == pytest.approx(bare.size)
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.1])
@@ -230,14 +232,15 @@ def test_of_more_than_can_be_weighed_the_most_probable_are(monkeypatch: pytest.M
 
     def noted(given: Fittable, sets: np.ndarray, *network: np.ndarray) -> Fits:
         weighed.append(sets)
+        assert (given.least_cost < fitted_amounts(given, sets, *network).cost).all()
         return fitted_amounts(given, sets, *network)
 
     monkeypatch.setattr(amounts, "fitted_amounts", noted)
     odds = [4.0, 0.3, -0.3, -0.4, -0.5, -0.6, -0.7, -3.0]
     found = _settled(_change(nodes[:2], [0.1, 0.08]), nodes, odds, [0.05] * 8)
-    (sets,) = weighed
-    assert len(sets) == 64  # any of five, with the one that is sure, on the reference's axis and off it
-    assert len(np.unique(sets, axis=0)) == 32
+    sets, off_axis = weighed
+    assert len(sets) == 32  # any of five, with the one that is sure
+    assert not len(off_axis)  # the true ones explain all of it on the axis
     assert sets[:, 0].all()
     assert not sets[:, 6:].any()
     assert found.logit[0, 6:].tolist() == odds[6:]
