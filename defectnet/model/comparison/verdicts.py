@@ -140,24 +140,18 @@ def _fitted(
         at: of n elements, row by row, the spectrum and the place of the entry in its list.
         amounts: shape (3, n), calibrated logits, log concentrations and log spreads.
     """
-    fit = np.stack([np.zeros(len(lists)), apart])
     weighed = _worth_a_place(at[0], amounts[0])
-    if not weighed.any():
-        return fit
     row, place = (values[weighed] for values in at)
-    begins = np.append(True, row[1:] != row[:-1])
-    starts, spectrum = np.flatnonzero(begins), np.cumsum(begins) - 1
-    slot, spectra = np.arange(row.size) - starts[spectrum], row[starts]
-    shape = spectra.size, int(slot.max()) + 1
+    slot = np.arange(row.size) - np.searchsorted(row, row)
+    shape = len(lists), int(slot.max(initial=0)) + 1
     nodes, concentrations = np.zeros((*shape, 3, N_BINS)), np.zeros((*shape, 3))
-    nodes[spectrum, slot], concentrations[spectrum, slot] = coarse_nodes([lists[one] for one in row.tolist()], place)
+    if row.size:
+        nodes[row, slot], concentrations[row, slot] = coarse_nodes([lists[one] for one in row.tolist()], place)
     said = np.full((3, *shape), _NO_LOGIT)
-    said[:, spectrum, slot] = amounts[:, weighed]
-    given = Fittable.of(seen[spectra], nodes, concentrations, directions[spectra], apart[spectra])
-    result = settled(given, *said)
-    fit[:, spectra] = np.clip(result.explained, 0.0, 1.0), result.off_axis
-    amounts[:, weighed] = np.stack([result.logit, result.log_mean, result.log_spread])[:, spectrum, slot]
-    return fit
+    said[:, row, slot] = amounts[:, weighed]
+    result = settled(Fittable.of(seen, nodes, concentrations, directions, apart), *said)
+    amounts[:, weighed] = np.stack([result.logit, result.log_mean, result.log_spread])[:, row, slot]
+    return np.stack([np.clip(result.explained, 0.0, 1.0), result.off_axis])
 
 
 def _worth_a_place(row: Places, logit: Array) -> NDArray[np.bool_]:

@@ -213,6 +213,8 @@ def test_a_sample_off_its_references_axis_is_said(predictor):
     spectrum = asked.reference
     moved = Spectrum(spectrum.frequency_thz * 1.006, spectrum.dos).normalised()
     still, drifted = predictor.predict([asked, replace(asked, spectrum=moved)])
+    (free,) = predictor.predict([replace(asked, spectrum=moved, candidates=None)])
+    assert any("axis is probably off the reference's" in one for one in free.warnings)
     assert not [verdict for answer in (still, drifted) for verdict in answer.elements if verdict.present]
     assert not [one for one in still.warnings if "axis" in one]
     assert any("axis is probably off the reference's" in one for one in drifted.warnings)
