@@ -67,9 +67,10 @@ class Settled:
 def settled(given: Fittable, logit: Array, log_mean: Array, log_spread: Array) -> Settled:
     """Weigh sets of elements by the fit, and fit the amounts of what is found.
 
-    Nothing is found where that explains less than a quarter of a change that is no larger than what measuring makes,
-    and where sample and reference are `apart`, the network alone finds nothing, and the change is so small: it is then
-    as likely as not that only the measuring moved anything, and each probability is halved.
+    Nothing is found where that explains less than a quarter of a change that is no larger than what measuring makes.
+    Where sample and reference are `apart` measuring makes larger ones too, and in so small a change what the network
+    alone does not find is not found. It is then as likely as not that only the measuring moved anything, and each
+    probability is halved.
 
     Args:
         logit, log_mean, log_spread: shape (B, P), by the calibrated network; of an empty place the logit is below
