@@ -12,9 +12,9 @@ as few independent measurements n, each of a variance that is not known but from
 Where responses explain everything the fit decides; where they do not, the network. u is never taken for less than what
 configurations of one alloy differ by.
 
-Where sample and reference lie apart by what a wrong axis makes (`coarse_directions`) that is no dopant's, and taken out
-of the change and of the responses before anything is fitted: where the reference is a calculation, or of another
-instrument, always, and else as one of two things that may be (`Fittable.off_axis`).
+Sample and reference may lie apart by what a wrong axis makes (`coarse_directions`). That is no dopant's, and is taken
+out of the change and of the responses before anything is fitted (`Fittable.off_axis`): where the reference is a
+calculation, or of another instrument, always, and else as one of two things that may be.
 
 Shapes: B spectra, P elements, 3 concentrations, N bins, M directions.
 """
@@ -145,7 +145,7 @@ class Fits(NamedTuple):
     Attributes:
         log_mean, log_spread: shape (B, P), natural logs of the fraction of all atoms and of the former's standard
             deviation.
-        explained: shape (B,), the share of each change that the set explains.
+        explained: shape (B,), the share of each change's `size` that the set explains.
         cost: shape (B,), what was to be least.
     """
 
