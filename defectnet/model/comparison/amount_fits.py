@@ -112,7 +112,7 @@ class Fittable:
     @property
     def least_cost(self) -> Array:
         """What a perfect fit costs, shape (B,)."""
-        return self.independent * np.log(_LEAST_LEFT / (1.0 + _LEAST_LEFT / _DOUBTFUL)) + _WRONG * _LEAST_LEFT**2
+        return _misfit(self.independent, np.full(len(self.size), _LEAST_LEFT))
 
     def off_axis(self) -> "Fittable":
         """The same with what a wrong axis makes taken out."""
@@ -259,6 +259,16 @@ class _Between(NamedTuple):
         return weights, slopes
 
 
+def _trusted(left: Array) -> Array:
+    """By how much less a change counts of which a share is left."""
+    return 1.0 + left * (1.0 / _DOUBTFUL)
+
+
+def _misfit(independent: Array, left: Array) -> Array:
+    """What a share costs that is left of a change of so many measurements."""
+    return independent * np.log(left / _trusted(left)) + _WRONG * np.square(left)
+
+
 class _Asked(NamedTuple):
     """What amounts are sought of: see `_fitted`; `prior` and `trust` are the network's, (B, P)."""
 
@@ -295,12 +305,10 @@ class _Asked(NamedTuple):
         size = np.maximum(given.whole, _LEAST_SIZE)
         left = (given.size - ((rest + given.overlap) * parts).sum(axis=(-2, -1))) / size
         known = np.maximum(left, _LEAST_LEFT)
-        trusted = 1.0 + known * (1.0 / _DOUBTFUL)
-        wrong = _WRONG * known
         away = log_amount - self.prior
         pull = away * self.trust
-        cost = given.independent * np.log(known / trusted) + wrong * known + (away * pull).sum(axis=-1)
-        precision = (given.independent / (known * trusted) + 2.0 * wrong) / size
+        cost = _misfit(given.independent, known) + (away * pull).sum(axis=-1)
+        precision = (given.independent / (known * _trusted(known)) + 2.0 * _WRONG * known) / size
         downhill = (rest * rates).sum(axis=-1) * precision[..., None] - pull
         return _Tried(log_amount, cost, left, rates, downhill, precision)
 

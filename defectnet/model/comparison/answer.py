@@ -14,7 +14,7 @@ from defectnet.model.comparison.batches import flags_of, on_device
 from defectnet.model.comparison.calibration import FOUND, MOST_TOGETHER, ComparisonCalibration, strangeness
 from defectnet.model.comparison.candidates import Candidates, coarse_responses, sifted, together
 from defectnet.model.comparison.comparer import Compared, Comparer, ComparerInputs
-from defectnet.model.comparison.features import coarse_directions, without
+from defectnet.model.comparison.features import without
 from defectnet.model.comparison.fused import FusedComparer
 from defectnet.model.comparison.placing import Placed, Placing
 from defectnet.model.comparison.verdicts import SourceMaps, judged
@@ -108,8 +108,9 @@ class Comparison:
                 for query in queries
             ]
         )
-        changes, pristine, directions = (
-            np.stack([getattr(one, name) for one in placed]) for name in ("change", "pristine", "directions")
+        changes, pristine, directions, ways = (
+            np.stack([getattr(one, name) for one in placed])
+            for name in ("change", "pristine", "directions", "seen_directions")
         )
         lists = [one.candidates for one in placed]
         seen = _smoothed(changes.astype(np.float64))
@@ -117,7 +118,6 @@ class Comparison:
         numbers, unexplained = self._compared(changes, pristine, directions, lists, kept, flags)
         listed = [query.candidates is not None for query in queries]
         apart = np.array([one.apart for one in placed])
-        ways = coarse_directions(directions)
         verdicts = judged(lists, kept, numbers, listed, seen, ways, apart, self._maps, least)
         moved = moved_share(seen).tolist()
         return [
@@ -197,8 +197,8 @@ class Comparison:
         seen = _responses_at(placed, places, [amounts[entry.element] for entry in entries])
         change = placed.change.astype(float) @ _WEIGHTED_SMOOTHING
         if answered.off_axis > FOUND:
-            ways = coarse_directions(placed.directions[None])
-            change, *seen = without(ways, np.concatenate([change[None], seen])[None])[0]
+            ways = placed.seen_directions
+            change, *seen = without(ways[None], np.concatenate([change[None], seen])[None])[0]
         found = unmix(change, np.array(seen)).sets
         told = [
             Alternative(tuple(entries[member].element for member in one.members), one.amounts, one.explained)

@@ -19,7 +19,7 @@ from defectnet.errors import DefectNetError, InputError
 from defectnet.io.response_library import KnownHosts
 from defectnet.model.comparison.axis import COARSE, N_BINS, moved_share
 from defectnet.model.comparison.candidates import Candidates
-from defectnet.model.comparison.features import axis_directions
+from defectnet.model.comparison.features import axis_directions, coarse_directions
 from defectnet.model.comparison.hosts import HostOnAxis
 from defectnet.model.comparison.registration import EQUAL, LEAST_LIKENESS, Registration, moved, unmoved
 from defectnet.model.comparison.warping import weighing
@@ -46,7 +46,7 @@ class Placed:
     Attributes:
         host, registration: whose axis, and how the measured one lies on it.
         change, pristine: shape (N_BINS,).
-        directions: shape (5, N_BINS), `axis_directions` of `pristine`.
+        directions, seen_directions: shape (5, N_BINS), `axis_directions` of `pristine`, `coarse_directions` of these.
         candidates: what stands for the elements that were asked for.
         apart: whether sample and reference were laid onto the host each by itself, and lie apart by what that misses.
     """
@@ -56,6 +56,7 @@ class Placed:
     change: Floats
     pristine: Floats
     directions: Floats
+    seen_directions: Floats
     candidates: Candidates
     apart: bool
 
@@ -67,13 +68,14 @@ class _Laid:
     Attributes:
         host, registration: whose axis, and how the measured one lies on it.
         density: shape (N_BINS,).
-        directions: shape (5, N_BINS), where a wrong axis would move it.
+        directions, seen_directions: shape (5, N_BINS), where a wrong axis would move it, as in `Placed`.
     """
 
     host: HostOnAxis
     registration: Registration
     density: Array
     directions: Floats
+    seen_directions: Floats
 
     @property
     def alike(self) -> bool:
@@ -174,14 +176,14 @@ class Placing:
             elif row in alone:
                 continue
             else:
-                found, reference, ways = laid.registration, laid.density, laid.directions
+                found, reference, ways = laid.registration, laid.density, (laid.directions, laid.seen_directions)
                 sample = found.on_host_axis(queries[row].spectrum)
             results[row] = Placed(
                 laid.host,
                 found,
                 (sample - reference).astype(np.float32),
                 reference.astype(np.float32),
-                ways,
+                *ways,
                 self._weighed(laid.host, queries[row], tuple(elements[row]), found),
                 row in samples,
             )
@@ -236,7 +238,7 @@ class Placing:
             found = _registered(list(new.values()))
             densities = [laid.on_host_axis(one.spectrum) for (_, laid), one in zip(found, new.values(), strict=True)]
             for key, best, density, ways in zip(new, found, densities, _directions(densities), strict=True):
-                known[key] = self._laid.put(key, _Laid(*best, density, ways))
+                known[key] = self._laid.put(key, _Laid(*best, density, *ways))
         return {row: known[key] for row, key in keys.items()}
 
     def _weighed(self, host: HostOnAxis, query: Query, elements: tuple[str, ...], seen: Registration) -> Candidates:
@@ -279,7 +281,8 @@ def _likeness(one: tuple[HostOnAxis, Registration]) -> float:
     return one[1].likeness
 
 
-def _directions(densities: Iterable[Array]) -> Floats:
-    """Where a wrong axis would move each density, (N_BINS,): shape (n, 5, N_BINS)."""
+def _directions(densities: Iterable[Array]) -> Iterator[tuple[Floats, Floats]]:
+    """Where a wrong axis would move each density, (N_BINS,): (5, N_BINS), and as it is coarsely seen."""
     stack = np.array(list(densities), dtype=np.float32).reshape(-1, N_BINS)
-    return np.asarray(axis_directions(torch.from_numpy(stack)).numpy())
+    fine = np.asarray(axis_directions(torch.from_numpy(stack)).numpy())
+    return zip(fine, coarse_directions(fine), strict=True)

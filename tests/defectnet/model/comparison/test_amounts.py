@@ -145,6 +145,7 @@ def test_what_a_wrong_axis_makes_is_taken_out_of_the_fit() -> None:
     bare = _fittable(without(way[None], change[None, None])[0], without(way[None], nodes))
     for name in ("size", "overlap", "gram"):
         assert getattr(given.off_axis(), name) == pytest.approx(getattr(bare, name), abs=1e-9)
+    assert way @ without(way[None], nodes)[0].T == pytest.approx(0.0, abs=1e-9)
     # Of a sample that has an axis of its own in any case it is the whole of what is to be explained, and else a part.
     assert given.off_axis().whole == pytest.approx(given.size)
     assert _fittable(change[None], nodes, way, apart=True).off_axis().whole == pytest.approx(bare.size)
