@@ -1,11 +1,12 @@
 """Requests per second and latency of this service beside other ways of serving the same predictor, one run.
 
-Each server runs alone, on loopback, with one thread a process and the settings it comes with; the servers take turns,
-in several rounds, and each figure is the median over the rounds, for a machine may change its pace. The load comes from
-wrk (https://github.com/wg/wrk; `apt install wrk`), one thread, which keeps C connections busy; bulk bodies, of which a
+The servers stand beside one another, on loopback, with one thread a process and the settings they come with, and one
+after another is asked for a few seconds, for a machine may change its pace by a third within minutes; an idle server
+takes nothing from the one that is asked. Each figure is the median over all turns. The load comes from wrk
+(https://github.com/wg/wrk; `apt install wrk`), one thread, which keeps C connections busy; bulk bodies, of which a
 second sees one or two, from a client that waits for all that it has begun. A single spectrum has 250 points and a
 reference; a bulk body has 256 spectra. A cold host is the first question about a crystal that the server has not been
-asked about. The limit is the predictor called in a process of its own.
+asked about. The limit is the predictor called in a process of its own, in each turn as well.
 
     make bench-serve
 """
@@ -20,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from writing import write_result
+from writing import say, write_result
 
 from defectnet.io.tables import SPECTRA_SCHEMA, conform
 from defectnet.model.predictor import Predictor
@@ -44,8 +45,9 @@ CONCURRENCIES = (1, 4, 16, 64)
 BULK = 256
 # Bulk bodies that are under way at a time: one is read while another is computed.
 BULK_CONNECTIONS = 2
-ROUNDS = 3
-SECONDS, WARM_UP_S, BULK_SECONDS = 4, 2, 10
+# The servers are started so often, and each time asked in so many turns.
+ROUNDS, TURNS = 2, 4
+SECONDS, WARM_UP_S, BULK_SECONDS = 3, 2, 6
 READY_WITHIN_S = 180.0
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
 
@@ -91,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder))
     write_result("serve", result)
-    print(json.dumps(result, indent=1))  # noqa: T201
+    say(json.dumps(result, indent=1))
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -115,22 +117,30 @@ def measure(folder: Path) -> dict[str, Any]:
         "bentoml": ("/predict", bodies["spectra"], bodies["bulk"]),
     }
     commands = {name: _command(name, folder) for name in servers}
-    seen = _Seen()
+    seen, predictor, lone = _Seen(), _predictor(), [Query.from_json(single)]
+    started = {name: command for name, command in commands.items() if command is not None}
     for _ in range(ROUNDS):
-        # The predictor's own figures are taken beside this service's.
-        seen.own_ms.append(_time_single(single))
-        seen.limit.append(_time_bulk(queries))
-        for name, (path, body, bulk_body) in servers.items():
-            if (command := commands[name]) is not None:
-                with _running(command) as url:
-                    cold = bodies["cold-mlflow" if name == "mlflow" else "cold"]
-                    seen.cold[name, "ms"].append(_once_ms(url + path, body, cold))
-                    _measure_server(seen, name, url + path, body, bulk_body)
-                    if name == "defectnet":
-                        seen.bulk[name, "arrow"].append(_bulk_rate(url + path, bodies["arrow"], ARROW))
+        with ExitStack() as running:
+            urls = {name: running.enter_context(_running(one)) + servers[name][0] for name, one in started.items()}
+            for name, url in urls.items():
+                cold = bodies["cold-mlflow" if name == "mlflow" else "cold"]
+                seen.cold[name, "ms"].append(_once_ms(url, servers[name][1], cold))
+                _wrk(url, servers[name][1], JSON, 1, WARM_UP_S)
+            for turn in range(TURNS):
+                order = list(urls)[:: 1 if turn % 2 else -1]
+                seen.own_ms.append(1e3 * _median_s(predictor, lone, 300))
+                for clients in CONCURRENCIES:
+                    for name in order:
+                        seen.add(name, clients, _wrk(urls[name], servers[name][1], JSON, clients, SECONDS))
+                seen.limit.append(BULK / _median_s(predictor, queries, 3))
+                for name in order:
+                    seen.bulk[name, "json"].append(_bulk_rate(urls[name], servers[name][2], JSON))
+                seen.bulk["defectnet", "arrow"].append(_bulk_rate(urls["defectnet"], bodies["arrow"], ARROW))
+                say(f"turn {len(seen.limit)} of {ROUNDS * TURNS}: {seen.latest()}")
     missing = {name: "not installed" for name, command in commands.items() if command is None}
     return seen.result() | {
         "rounds": ROUNDS,
+        "turns": TURNS,
         "bulk": {"spectra": BULK, "connections": BULK_CONNECTIONS},
         "missing": missing,
         "machine": {"cores": os.cpu_count(), "load_average_before": _LOAD_BEFORE},
@@ -139,7 +149,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class _Seen:
-    """What the rounds gave: by server and concurrency or kind of body, one figure a round."""
+    """What the turns gave: by server and concurrency or kind of body, one figure a turn."""
 
     rates: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     p50: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -149,8 +159,18 @@ class _Seen:
     own_ms: list[float] = field(default_factory=list)
     limit: list[float] = field(default_factory=list)
 
+    def add(self, name: str, clients: int, got: dict[str, float]) -> None:
+        """What wrk saw in one turn."""
+        self.rates[name, str(clients)].append(round(got["requests"] / got["seconds"], 1))
+        self.p50[name, str(clients)].append(got["p50_ms"])
+        self.p99[name, str(clients)].append(got["p99_ms"])
+
+    def latest(self) -> str:
+        """Requests/s of each server in the latest turn, by concurrency."""
+        return ", ".join(f"{name} c={clients} {values[-1]}" for (name, clients), values in self.rates.items())
+
     def result(self) -> dict[str, Any]:
-        """Medians over the rounds, and the ratios that the goals are about."""
+        """Medians over the turns, and the ratios that the goals are about."""
         rates, p50, p99, bulk = (_medians(of) for of in (self.rates, self.p50, self.p99, self.bulk))
         own_ms, limit = float(np.median(self.own_ms)), float(np.median(self.limit))
         return {
@@ -167,7 +187,7 @@ class _Seen:
             "bulk_spectra_per_s": bulk,
             "limit_spectra_per_s": round(limit, 1),
             "arrow_share_of_limit": round(bulk["defectnet"]["arrow"] / limit, 3),
-            "requests_per_s_by_round": {f"{name} c={c}": values for (name, c), values in self.rates.items()},
+            "requests_per_s_by_turn": {f"{name} c={c}": values for (name, c), values in self.rates.items()},
         }
 
 
@@ -183,17 +203,6 @@ def _once_ms(url: str, warm: Path, body: Path) -> float:
         begun = time.perf_counter()
         client.post(url, content=body.read_bytes(), headers=headers).raise_for_status()
         return 1e3 * (time.perf_counter() - begun)
-
-
-def _measure_server(seen: _Seen, name: str, url: str, body: Path, bulk_body: Path) -> None:
-    """One round of one server."""
-    _wrk(url, body, JSON, 1, WARM_UP_S)
-    for clients in CONCURRENCIES:
-        got = _wrk(url, body, JSON, clients, SECONDS)
-        seen.rates[name, str(clients)].append(round(got["requests"] / got["seconds"], 1))
-        seen.p50[name, str(clients)].append(got["p50_ms"])
-        seen.p99[name, str(clients)].append(got["p99_ms"])
-    seen.bulk[name, "json"].append(_bulk_rate(url, bulk_body, JSON))
 
 
 def _medians(of: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, float]]:
@@ -340,22 +349,14 @@ def _predictor() -> Predictor:
     return predictor
 
 
-def _time_single(item: dict[str, Any], repeats: int = 300) -> float:
-    """Median time of one prediction, ms."""
-    predictor, query = _predictor(), Query.from_json(item)
-    return float(np.median([_seconds(predictor, [query]) for _ in range(repeats)])) * 1e3
-
-
-def _time_bulk(queries: Sequence[Query], repeats: int = 5) -> float:
-    """Spectra per second of one thread."""
-    predictor = _predictor()
-    return len(queries) / float(np.median([_seconds(predictor, queries) for _ in range(repeats)]))
-
-
-def _seconds(predictor: Predictor, queries: Sequence[Query]) -> float:
-    begun = time.perf_counter()
-    predictor.predict(queries)
-    return time.perf_counter() - begun
+def _median_s(predictor: Predictor, queries: Sequence[Query], repeats: int) -> float:
+    """How long one thread takes for these, s."""
+    taken = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        predictor.predict(queries)
+        taken.append(time.perf_counter() - begun)
+    return float(np.median(taken))
 
 
 def _single() -> dict[str, Any]:

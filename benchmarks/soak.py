@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from asked_service import HERE, NAME, READY_WITHIN_S, processes, service, two_versions
 from faults import Run, right
-from writing import write_result
+from writing import say, write_result
 
 from defectnet.client import Client
 from defectnet.errors import DefectNetError
@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = soak(Path(folder), 60.0 * minutes)
     write_result("soak", result)
-    print(json.dumps(result, indent=1))  # noqa: T201
+    say(json.dumps(result, indent=1))
 
 
 def soak(folder: Path, seconds: float) -> dict[str, Any]:
@@ -153,6 +153,8 @@ def _disturb(run: Run, folder: Path, seconds: float) -> dict[str, Any]:
             if len(replicas) > 1:  # the elder one stays, to show what it keeps
                 os.kill(replicas[-1], signal.SIGKILL)
                 kills += 1
+            left = (end - time.monotonic()) / 60
+            say(f"{promotions} promotions, {kills} kills, {len(scored)} batches scored; {left:.0f} minutes left")
         time.sleep(max(0.0, end - time.monotonic()))
     finally:
         stopped.set()
