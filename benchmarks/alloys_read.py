@@ -3,9 +3,10 @@
 Every pair of `ordered_pairs.csv` whose dopants are at most 25 % of all atoms each: the alloy's density is the sample,
 its host's the reference. All candidates of a list have their responses by one source:
 
-- end members, for alloys whose dopants all have one: the list is all elements with an end member on that sublattice;
-- springs for every host: the true dopants, those of the host's other alloys, and the likeliest others there;
-- Nequix, the same lists, for so many hosts as are asked for, as it takes minutes a host: unseen ones first.
+- end members, where the packaged library has one for each of an alloy's dopants: the list is all elements with an end
+  member on that sublattice;
+- Nequix, likewise, and prepared here for so many hosts more as are asked for, as it takes minutes a host: unseen first;
+- springs for every host: the true dopants, those of the host's other alloys, and the likeliest others there.
 
 The headline takes each alloy by the first of end members, Nequix and springs that it has. Alloys that Nequix was
 fine-tuned on and hosts whose formula the model was trained on stand apart. The control is the host's own density as
@@ -18,7 +19,7 @@ import argparse
 import csv
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,25 +30,26 @@ from pymatgen.core import Composition
 from writing import say, write_result
 
 from datagen.dos import choose_bins, pristine_dos
-from datagen.endmembers import find_endmembers
 from datagen.parents import Parent
-from datagen.preparation import prepare_hosts, prepare_own
+from datagen.preparation import prepare_own
 from datagen.prepare import pairs_of
 from datagen.settings import PrepareSettings
+from defectnet.elements import VOCABULARY
 from defectnet.errors import DefectNetError, SimulationError
 from defectnet.host import Host
-from defectnet.io.response_library import ResponseLibrary
+from defectnet.model.comparison.hosts import HostOnAxis, source_class
 from defectnet.model.predictor import Prediction, Predictor
 from defectnet.query import Query
 from defectnet.released import released_model
+from defectnet.responses import PACKAGED, response_library
 from defectnet.spectrum import Spectrum
 from training.dataset import split_of
 
 WORK = Path("runs/alloys-read")
 MOST = 0.2501
 DISTRACTORS = 5
-# Best first: the headline takes each alloy by the first that it has.
-SOURCES = ("endmembers", "nequix", "springs")
+# The classes of sources and what they are called here, best first: the headline takes each alloy by the first it has.
+SOURCES = {"endmember": "endmembers", "potential": "nequix", "springs": "springs"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def main() -> None:
     """Prepare the hosts, ask, print, and write `results/alloys_read.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parents", help="Parquet of DFT phonon calculations")
-    parser.add_argument("--nequix-hosts", type=int, help="at most so many by Nequix; those prepared before count too")
+    parser.add_argument(
+        "--nequix-hosts", type=int, default=0, help="prepare so many by Nequix; those prepared before count too"
+    )
     arguments = parser.parse_args()
     split = json.loads((Path(arguments.parents).parent / SPLIT).read_text(encoding="utf-8"))
     tuned_on = {*split["train"], *split["val"]}
@@ -74,17 +78,12 @@ def main() -> None:
     for alloy in alloys():
         by_host[alloy.host_id].append(alloy)
     order = sorted(by_host, key=lambda name: (split_of(by_host[name][0].host) == "train", name))
-    ends = find_endmembers(arguments.parents)
-    hosts = {
-        "endmembers": [name for name in order if any(_ended(one, ends.get(name, {})) for one in by_host[name])],
-        "nequix": order[: arguments.nequix_hosts],
-        "springs": order,
-    }
     rows: dict[str, list[dict[str, Any]]] = {source: [] for source in SOURCES}
     for source in SOURCES:
-        for name in hosts[source]:
+        for number, name in enumerate(order):
+            prepared = source == "springs" or (source == "potential" and number < arguments.nequix_hosts)
             try:
-                for row in read(arguments.parents, by_host[name], source):
+                for row in read(arguments.parents, by_host[name], source, prepared=prepared):
                     rows[source].append(row | {"tuned_on": row["alloy_id"] in tuned_on})
                     say(f"{source} {row['alloy']:16} {row['truth']} {row['listed']}")
             except DefectNetError as error:
@@ -94,7 +93,7 @@ def main() -> None:
         for row in rows[source]:
             best.setdefault(f"{row['host_id']}/{row['alloy_id']}", row | {"source": source})
     result = {"best": _by_group(list(best.values()))}
-    result |= {source: {**_by_group(some), "rows": some} for source, some in rows.items()}
+    result |= {SOURCES[source]: {**_by_group(some), "rows": some} for source, some in rows.items()}
     result["best"]["by_source"] = dict(Counter(row["source"] for row in best.values()))
     write_result("alloys_read", {**result["best"]["all"]["listed"], **result})
     say(json.dumps({source: {k: v for k, v in of.items() if k != "rows"} for source, of in result.items()}, indent=1))
@@ -123,40 +122,39 @@ def alloys() -> Iterator[Alloy]:
                 yield Alloy(row["alloy_id"], row["alloy"], row["host_id"], host, row["replaces"], truth)
 
 
-def read(parents: str, some: Sequence[Alloy], source: str) -> Iterator[dict[str, Any]]:
-    """The answers about the alloys of one host, by responses of one source."""
+def read(parents: str, some: Sequence[Alloy], source: str, *, prepared: bool) -> Iterator[dict[str, Any]]:
+    """The answers about the alloys of one host, by responses of one source; `prepared` where there are none yet."""
     host_id, known = some[0].host_id, load_named(parents, [some[0].host_id, *(one.alloy_id for one in some)])
-    host = known[host_id]
+    host, library = known[host_id], response_library()
     if host.lowest_thz() < SETTINGS.lowest_host_thz:
         raise SimulationError("unstable in DFT")
     for replaces in sorted({one.replaces for one in some}):
         here = [one for one in some if one.replaces == replaces]
-        folder = WORK / source / f"{host_id}-{replaces}"
-        if source == "endmembers":
-            prepare_hosts(PrepareSettings(parents=parents, parent_ids=(host_id,), max_basis=1000, output=str(folder)))
-            known_ends = ResponseLibrary.read(folder).host(host_id).responses
-            ends = {one.element for one in known_ends if (one.replaces, one.source) == (replaces, "endmember")}
-            here, candidates = [one for one in here if set(one.truth) < ends], tuple(sorted(ends))
-        else:
-            candidates = _candidates(host, here)
+        listed: tuple[str, ...] = ()
+        if source != "springs" and library is not None and host_id in library:
+            entries = HostOnAxis(library.host(host_id)).chosen(VOCABULARY)
+            listed = tuple(
+                one.element for one in entries if (one.replaces, source_class(one.source)) == (replaces, source)
+            )
+        there = [one for one in here if set(one.truth) < set(listed)]
+        if there:
+            predictor = Predictor.load(released_model(), responses=PACKAGED)
+            yield from (_answer(predictor, one, host, known[one.alloy_id], listed) for one in there)
+        left = [one for one in here if one not in there]
+        if left and prepared:
+            folder, candidates = WORK / SOURCES[source] / f"{host_id}-{replaces}", _candidates(host, here)
             prepare_own(
                 host,
                 PrepareSettings(
                     dopants=candidates,
-                    potential=nequix_beside(parents) if source == "nequix" else "",
+                    potential=nequix_beside(parents) if source == "potential" else "",
                     use_endmembers=False,
                     output=str(folder),
                     fragment_cache=str(WORK / "fragments"),
                 ),
             )
-        predictor = Predictor.load(released_model(), responses=folder)
-        for one in here:
-            yield _answer(predictor, one, host, known[one.alloy_id], candidates)
-
-
-def _ended(one: Alloy, ends: Collection[tuple[str, str]]) -> bool:
-    """Whether all its dopants have end members; `ends`: (replaced element, dopant)."""
-    return all((one.replaces, element) in ends for element in one.truth)
+            predictor = Predictor.load(released_model(), responses=folder)
+            yield from (_answer(predictor, one, host, known[one.alloy_id], candidates) for one in left)
 
 
 def _candidates(host: Parent, some: Sequence[Alloy]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ for word in "$@"; do
     # `bind *:8404` and `bind :9101` are for this machine alone; an address that the service was given stays.
     # What Ray answers while it has just been started again and has not been told of the replicas is a 404, for everyone;
     # a connection that is closed is one that a client may repeat.
-    # What is under way to a node that falls silent is given up after 1.5 s (HAProxy 2.8 takes that of the servers' own
+    # What is under way to a node that falls silent is given up after 1.2 s (HAProxy 2.8 takes that of the servers' own
     # lines only, not of `default-server`).
     # Nobody is told of each request where no log was asked for (Ray would send it to a port of this machine).
     if [ -z "${RAY_SERVE_HAPROXY_LOG_TARGET:-}" ]; then
@@ -32,7 +32,7 @@ for word in "$@"; do
     sed -i -E \
       -e "s/^( *bind )\\*?:($stats|$metrics)\$/\\1127.0.0.1:\\2/" \
       -e 's/^( *http-request) return status 404 .*/\1 reject/' \
-      -e 's/^( *server [^ ]+ [^ ]+)/\1 tcp-ut 1500/' \
+      -e 's/^( *server [^ ]+ [^ ]+)/\1 tcp-ut 1200/' \
       -e "/^defaults\$/a\\$again" \
       "$word"
   fi
