@@ -24,7 +24,8 @@ for word in "$@"; do
     # What Ray answers while it has just been started again and has not been told of the replicas is a 404, for everyone;
     # a connection that is closed is one that a client may repeat.
     # What is under way to a node that falls silent is given up after 1.2 s (HAProxy 2.8 takes that of the servers' own
-    # lines only, not of `default-server`).
+    # lines only, not of `default-server`), and one that does not accept a connection after 0.7 s (Ray knows whole seconds
+    # only): before the health checks have noticed it such a node may be chosen twice.
     # Nobody is told of each request where no log was asked for (Ray would send it to a port of this machine).
     if [ -z "${RAY_SERVE_HAPROXY_LOG_TARGET:-}" ]; then
       sed -i -e '/^ *log [^ ]* local0 info$/d' -e '/^    log global$/d' -e '/^    option httplog$/d' "$word"
@@ -33,6 +34,7 @@ for word in "$@"; do
       -e "s/^( *bind )\\*?:($stats|$metrics)\$/\\1127.0.0.1:\\2/" \
       -e 's/^( *http-request) return status 404 .*/\1 reject/' \
       -e 's/^( *server [^ ]+ [^ ]+)/\1 tcp-ut 1200/' \
+      -e 's/^( *timeout connect) 1s$/\1 700ms/' \
       -e "/^defaults\$/a\\$again" \
       "$word"
   fi
