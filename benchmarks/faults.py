@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 from asked_service import Store, processes, save, service, two_versions
 from writing import write_result
 
@@ -35,9 +36,10 @@ PAUSE_S = 0.05
 BEFORE_S, AFTER_S = 3.0, 6.0
 RECOVERED_WITHIN_S = 90.0
 LIVE_WITHIN_S = 10.0
-PROMOTIONS = 10
+# So many, and so many of them in each turn.
+PROMOTIONS, AT_ONCE = 10, 2
 # How long the pace without promotions is measured.
-STEADY_S = 15.0
+STEADY_S = 5.0
 # How often it is looked whether something is so.
 LOOK_EVERY_S = 0.1
 # A client whose connection died tries for this long.
@@ -124,29 +126,32 @@ class Run:
     def promotions(self) -> dict[str, Any]:
         """Promotions and rollbacks in turn under full load; seconds until every replica has followed, requests/s.
 
-        The service is looked at as often without promotions as with them.
+        In turns with as much time without any, as a machine changes its pace; the service is looked at as often then.
         """
-        steady = self.crowded(self.look_on)
         seconds: list[float] = []
-        meanwhile = self.crowded(lambda: self.promote_in_turn(seconds))
+        steady, meanwhile = [], []
+        for _ in range(PROMOTIONS // AT_ONCE):
+            steady.append(self.crowded(lambda: self.look_on(STEADY_S)))
+            meanwhile.append(self.crowded(lambda: self.promote_in_turn(seconds)))
         return {
-            "promotions": PROMOTIONS,
+            "promotions": len(seconds),
             "live_within_s": round(max(seconds), 1),
-            "requests_per_s_steady": round(steady, 1),
-            "requests_per_s_meanwhile": round(meanwhile, 1),
-            "share_of_steady": round(meanwhile / steady, 3),
+            "requests_per_s_steady": round(float(np.median(steady)), 1),
+            "requests_per_s_meanwhile": round(float(np.median(meanwhile)), 1),
+            "share_of_steady": round(float(np.median(np.array(meanwhile) / steady)), 3),
+            "share_by_turn": [round(one / other, 2) for one, other in zip(meanwhile, steady, strict=True)],
         }
 
     def promote_in_turn(self, seconds: list[float]) -> None:
-        """Ten promotions and rollbacks, each one after the other; adds how long each took."""
-        for index in range(PROMOTIONS):
-            version = self.versions[(index + 1) % 2]
+        """Some promotions and rollbacks, each one after the other; adds how long each took."""
+        for _ in range(AT_ONCE):
+            version = self.versions[(len(seconds) + 1) % 2]
             self.store.promote(version)
             seconds.append(self.until(lambda v=version: self.live() == {v}, LIVE_WITHIN_S))  # type: ignore[misc]
 
-    def look_on(self) -> None:
+    def look_on(self, seconds: float) -> None:
         """Look at the model for a while as `promote_in_turn` does."""
-        end = time.monotonic() + STEADY_S
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.live()
             time.sleep(LOOK_EVERY_S)
