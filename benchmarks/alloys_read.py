@@ -19,7 +19,7 @@ import argparse
 import csv
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,14 @@ def main() -> None:
     for alloy in alloys():
         by_host[alloy.host_id].append(alloy)
     order = sorted(by_host, key=lambda name: (split_of(by_host[name][0].host) == "train", name))
+    known = load_named(arguments.parents, [*order, *(one.alloy_id for some in by_host.values() for one in some)])
     rows: dict[str, list[dict[str, Any]]] = {source: [] for source in SOURCES}
     for source in SOURCES:
         for number, name in enumerate(order):
             prepared = source == "springs" or (source == "potential" and number < arguments.nequix_hosts)
             try:
-                for row in read(arguments.parents, by_host[name], source, prepared=prepared):
+                potential = nequix_beside(arguments.parents) if source == "potential" else ""
+                for row in read(known, by_host[name], source, potential, prepared=prepared):
                     rows[source].append(row | {"tuned_on": row["alloy_id"] in tuned_on})
                     say(f"{source} {row['alloy']:16} {row['truth']} {row['listed']}")
             except DefectNetError as error:
@@ -122,9 +124,16 @@ def alloys() -> Iterator[Alloy]:
                 yield Alloy(row["alloy_id"], row["alloy"], row["host_id"], host, row["replaces"], truth)
 
 
-def read(parents: str, some: Sequence[Alloy], source: str, *, prepared: bool) -> Iterator[dict[str, Any]]:
-    """The answers about the alloys of one host, by responses of one source; `prepared` where there are none yet."""
-    host_id, known = some[0].host_id, load_named(parents, [some[0].host_id, *(one.alloy_id for one in some)])
+def read(
+    known: Mapping[str, Parent], some: Sequence[Alloy], source: str, potential: str, *, prepared: bool
+) -> Iterator[dict[str, Any]]:
+    """The answers about the alloys of one host, by responses of one source.
+
+    Args:
+        known: hosts and alloys by id.
+        potential: by which the host is prepared, where it is `prepared` for what the packaged library has not; or "".
+    """
+    host_id = some[0].host_id
     host, library = known[host_id], response_library()
     if host.lowest_thz() < SETTINGS.lowest_host_thz:
         raise SimulationError("unstable in DFT")
@@ -147,7 +156,7 @@ def read(parents: str, some: Sequence[Alloy], source: str, *, prepared: bool) ->
                 host,
                 PrepareSettings(
                     dopants=candidates,
-                    potential=nequix_beside(parents) if source == "potential" else "",
+                    potential=potential,
                     use_endmembers=False,
                     output=str(folder),
                     fragment_cache=str(WORK / "fragments"),
