@@ -159,7 +159,7 @@ bench-finetune: $(STAMP)  ## what 5, 10 and 20 labelled samples bring their host
 bench-sige: $(STAMP)  ## a simulated composition series of SiGe as a spectrometer sees it (PARENTS=FILE)
 	$(RUN) -W ignore benchmarks/sige.py $(PARENTS)
 
-bench-alloys-read: $(STAMP)  ## ordered alloys of DFT read by the released model (PARENTS=FILE; hours, gone on with)
+bench-alloys-read: $(STAMP)  ## ordered alloys of DFT read by the released model (PARENTS=FILE; ten minutes)
 	$(RUN) -W ignore benchmarks/alloys_read.py $(PARENTS)
 
 bench-mgb2: $(STAMP)  ## the same of MgB2 with Al and with C

@@ -81,10 +81,10 @@ def main() -> None:
     known = load_named(arguments.parents, [*order, *(one.alloy_id for some in by_host.values() for one in some)])
     rows: dict[str, list[dict[str, Any]]] = {source: [] for source in SOURCES}
     for source in SOURCES:
+        potential = nequix_beside(arguments.parents) if source == "potential" else ""
         for number, name in enumerate(order):
             prepared = source == "springs" or (source == "potential" and number < arguments.nequix_hosts)
             try:
-                potential = nequix_beside(arguments.parents) if source == "potential" else ""
                 for row in read(known, by_host[name], source, potential, prepared=prepared):
                     rows[source].append(row | {"tuned_on": row["alloy_id"] in tuned_on})
                     say(f"{source} {row['alloy']:16} {row['truth']} {row['listed']}")
