@@ -36,8 +36,8 @@ PAUSE_S = 0.05
 BEFORE_S, AFTER_S = 3.0, 6.0
 RECOVERED_WITHIN_S = 90.0
 LIVE_WITHIN_S = 10.0
-# So many, and so many of them in each turn.
-PROMOTIONS, AT_ONCE = 10, 2
+# So many, and so many of them in each turn: a single turn says little on a machine whose pace moves by a third.
+PROMOTIONS, AT_ONCE = 40, 2
 # How long the pace without promotions is measured.
 STEADY_S = 5.0
 # How often it is looked whether something is so.

@@ -14,7 +14,7 @@ from defectnet.model.comparison.batches import flags_of, on_device
 from defectnet.model.comparison.calibration import FOUND, MOST_TOGETHER, ComparisonCalibration, strangeness
 from defectnet.model.comparison.candidates import Candidates, coarse_responses, sifted, together
 from defectnet.model.comparison.comparer import Compared, Comparer, ComparerInputs
-from defectnet.model.comparison.features import without
+from defectnet.model.comparison.features import FEW, without
 from defectnet.model.comparison.fused import FusedComparer
 from defectnet.model.comparison.placing import Placed, Placing
 from defectnet.model.comparison.verdicts import SourceMaps, judged
@@ -46,7 +46,6 @@ _LEAST_TOLD = 0.001
 _NOTABLE_STRETCH = 0.03
 # Candidates that are compared at once: what passes between the network's layers then stays in a core's cache.
 _AT_ONCE = 1152
-_FEW = 4
 _ROOT = np.sqrt(WIDTHS)
 _SMOOTHING = smoothing(COARSE).double().numpy()
 _WEIGHTED_SMOOTHING = weighing(COARSE)
@@ -210,7 +209,7 @@ class Comparison:
 
 def _smoothed(changes: Array) -> Array:
     """Changes, (B, N_BINS), coarsely smoothed and weighted: few by numpy, whose products of many start threads."""
-    if len(changes) <= _FEW:
+    if len(changes) <= FEW:
         return np.asarray(changes @ _WEIGHTED_SMOOTHING)
     return np.asarray((torch.from_numpy(changes) @ torch.from_numpy(_WEIGHTED_SMOOTHING)).numpy())
 

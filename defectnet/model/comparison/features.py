@@ -31,6 +31,7 @@ from defectnet.model.comparison.axis import (
 from defectnet.model.comparison.fitting import STEPS, greedy, least_squares
 
 __all__ = [
+    "FEW",
     "N_ENTRY_FEATURES",
     "N_GLOBAL_FEATURES",
     "N_VIEWS",
@@ -62,7 +63,7 @@ _LEAST_AMOUNT, _MOST_AMOUNT = 0.002, 0.3
 _FIRST_FIT, _LAST_FIT = 15, 40
 _RIDGE = 0.01
 # So few changes numpy smooths sooner than torch.
-_FEW = 4
+FEW = 4
 _FINE, _COARSE = weighted_smoothing(FINE), weighted_smoothing(COARSE)
 # From weighted curves to coarsely smoothed ones.
 _AGAIN = (_COARSE / torch.from_numpy(np.sqrt(WIDTHS))[:, None]).float().numpy()
@@ -201,7 +202,7 @@ def compute_features(change: Tensor, pristine: Tensor, given: Responses) -> Feat
 def quick_features(change: Tensor, pristine: Tensor, given: Responses) -> Features:
     """As `compute_features`; on a CPU they are arrays of numpy."""
     directions = axis_directions(pristine) if given.directions is None else given.directions
-    if change.device.type == "cpu" and len(change) <= _FEW:
+    if change.device.type == "cpu" and len(change) <= FEW:
         smooth = torch.from_numpy(change.numpy() @ _BOTH.numpy()).view(-1, 2, 1, N_BINS)
     else:
         smooth = (change @ _BOTH.to(change.device)).view(-1, 2, 1, N_BINS)
