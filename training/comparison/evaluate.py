@@ -39,6 +39,8 @@ Floats = NDArray[np.float64]
 # one host are alike, however many there are. A map of 43 validation hosts by Nequix told them no better: F1 0.68
 # instead of 0.72, at an expected calibration error of 0.03 instead of 0.04.
 _LEAST_HOSTS = 60
+# Without a list two regimes have sources that say nothing, and one as a library has them; both kinds count alike.
+_AS_ASKED = 2.0
 
 
 def calibrate_comparison(
@@ -51,18 +53,21 @@ def calibrate_comparison(
     """
     places = rows.of_split("validation")
     gathered: dict[bool, list[RawAnswers]] = {True: [], False: []}
+    weights: dict[bool, list[float]] = {True: [], False: []}
     hosts: dict[str, set[str]] = {name: set() for name in SOURCES}
     for regime, spoilt in product(REGIMES.values(), (None,) if mismatch is None else (None, mismatch)):
         if chosen := answerable(rows, places, regime):
             raw = raw_answers(network, rows, chosen, regime, mismatch=spoilt)
             gathered[regime.candidates].append(raw)
+            weights[regime.candidates].append(_AS_ASKED if regime.kind == "all_best" else 1.0)
             for place, name in enumerate(SOURCES):
                 known = ((raw.source == place) & (raw.truth > 0)).any(axis=1)
                 hosts[name].update(rows.host[chosen[row]] for row in np.flatnonzero(known))
     fitted = {name: place for place, name in enumerate(SOURCES) if len(hosts[name]) >= _LEAST_HOSTS}
+    weighted = {which: list(zip(answers, weights[which], strict=True)) for which, answers in gathered.items()}
     maps = {
         candidates: {name: one for name, place in fitted.items() if (one := _map_of(answers, place)) is not None}
-        for candidates, answers in gathered.items()
+        for candidates, answers in weighted.items()
     }
     # Where nothing could be fitted: the source's own map with a list, or that of the best source; amounts as they are.
     listed = {SOURCES[0]: LogitMap()} | maps[True]
@@ -90,17 +95,24 @@ def calibrate_comparison(
     )
 
 
-def _map_of(answers: Sequence[RawAnswers], source: int) -> LogitMap | None:
-    """The map that fits the answers by one source best; None where all of them are right, or all wrong."""
-    of = [raw.source == source for raw in answers]
-    logit = np.concatenate([raw.logit[here] for raw, here in zip(answers, of, strict=True)] or [np.zeros(0)])
-    there = np.concatenate([raw.truth[here] > 0 for raw, here in zip(answers, of, strict=True)] or [logit > 0])
+def _map_of(answers: Sequence[tuple[RawAnswers, float]], source: int) -> LogitMap | None:
+    """The map that fits the answers by one source best; None where all of them are right, or all wrong.
+
+    What was sifted out before the network saw it has one logit, whether it is there or not, and would flatten the map.
+
+    Args:
+        answers: with the weight of each.
+    """
+    of = [(raw.source == source) & (raw.logit > SIFTED) for raw, _ in answers]
+    logit = np.concatenate([raw.logit[here] for (raw, _), here in zip(answers, of, strict=True)] or [np.zeros(0)])
+    there = np.concatenate([raw.truth[here] > 0 for (raw, _), here in zip(answers, of, strict=True)] or [logit > 0])
+    weight = np.concatenate([np.full(here.sum(), one) for (_, one), here in zip(answers, of, strict=True)] or [logit])
     if there.all() or not there.any():
         return None
 
     def loss(parameters: Floats) -> float:
         z = np.exp(parameters[0]) * logit + parameters[1]
-        return float(np.mean(np.logaddexp(0.0, z) - there * z))
+        return float(np.mean(weight * (np.logaddexp(0.0, z) - there * z)))
 
     found = minimize(loss, np.zeros(2), method="Nelder-Mead").x
     return LogitMap(slope=float(np.exp(found[0])), offset=float(found[1]))

@@ -15,9 +15,9 @@ from defectnet.model.comparison.calibration import ComparisonCalibration
 from defectnet.model.comparison.comparer import SOURCES, ComparerSettings
 from defectnet.model.comparison.hosts import source_class
 from defectnet.released import released_model
-from training.comparison.answers import Regime, judge, raw_answers
+from training.comparison.answers import SIFTED, RawAnswers, Regime, judge, raw_answers
 from training.comparison.batches import BatchMaker
-from training.comparison.evaluate import calibrate_comparison, evaluate_comparison
+from training.comparison.evaluate import _map_of, calibrate_comparison, evaluate_comparison
 from training.comparison.fit import comparison_loss, fit_comparer
 from training.comparison.lists import candidate_entries
 from training.comparison.mismatch import Mismatch, MismatchSettings, bent
@@ -113,6 +113,35 @@ def test_a_report_has_a_control_beside_each_regime(rows, tmp_path):
     assert {"hard_lists", "random_others", "guess_free"} <= set(report)
     for figures in report.values():
         assert {"headline", "control", "best_threshold_f1", "ece"} <= set(figures)
+
+
+def test_what_was_sifted_out_says_nothing_of_a_map():
+    rng = np.random.default_rng(0)
+    logit = rng.normal(scale=3.0, size=(400, 5))
+    truth = np.where(rng.random(logit.shape) < 1.0 / (1.0 + np.exp(-2.0 * logit)), 0.05, 0.0)
+
+    def answers(logit: np.ndarray, truth: np.ndarray) -> RawAnswers:
+        none = np.zeros_like(logit)
+        return RawAnswers(logit, none, none, none.astype(int), truth, none[:, 0], none.astype(int), fittable=None)
+
+    plain = _map_of([(answers(logit, truth), 1.0)], 0)
+    assert plain is not None
+    assert plain.slope == pytest.approx(2.0, rel=0.2)
+    sifted = np.concatenate([logit, np.full((400, 5), SIFTED)])
+    assert _map_of([(answers(sifted, np.concatenate([truth, truth])), 1.0)], 0) == plain
+
+
+def test_answers_that_weigh_twice_count_twice():
+    rng = np.random.default_rng(1)
+    shape = 200, 5
+    none = np.zeros(shape)
+    one, other = (
+        RawAnswers(rng.normal(size=shape), none, none, none.astype(int), truth, none[:, 0], none.astype(int), None)
+        for truth in (rng.random(shape) * (rng.random(shape) < share) for share in (0.1, 0.5))
+    )
+    assert _map_of([(one, 1.0), (other, 2.0)], 0).offset == pytest.approx(
+        _map_of([(one, 1.0), (other, 1.0), (other, 1.0)], 0).offset, abs=1e-3
+    )
 
 
 def test_a_loss_without_any_dopant_is_finite(in_training):
