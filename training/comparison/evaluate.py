@@ -52,22 +52,19 @@ def calibrate_comparison(
     dopants with a good source and some without, and a map fitted on either alone would be wrong for the other.
     """
     places = rows.of_split("validation")
-    gathered: dict[bool, list[RawAnswers]] = {True: [], False: []}
-    weights: dict[bool, list[float]] = {True: [], False: []}
+    gathered: dict[bool, list[tuple[RawAnswers, float]]] = {True: [], False: []}  # with their weights
     hosts: dict[str, set[str]] = {name: set() for name in SOURCES}
     for regime, spoilt in product(REGIMES.values(), (None,) if mismatch is None else (None, mismatch)):
         if chosen := answerable(rows, places, regime):
             raw = raw_answers(network, rows, chosen, regime, mismatch=spoilt)
-            gathered[regime.candidates].append(raw)
-            weights[regime.candidates].append(_AS_ASKED if regime.kind == "all_best" else 1.0)
+            gathered[regime.candidates].append((raw, _AS_ASKED if regime.kind == "all_best" else 1.0))
             for place, name in enumerate(SOURCES):
                 known = ((raw.source == place) & (raw.truth > 0)).any(axis=1)
                 hosts[name].update(rows.host[chosen[row]] for row in np.flatnonzero(known))
     fitted = {name: place for place, name in enumerate(SOURCES) if len(hosts[name]) >= _LEAST_HOSTS}
-    weighted = {which: list(zip(answers, weights[which], strict=True)) for which, answers in gathered.items()}
     maps = {
         candidates: {name: one for name, place in fitted.items() if (one := _map_of(answers, place)) is not None}
-        for candidates, answers in weighted.items()
+        for candidates, answers in gathered.items()
     }
     # Where nothing could be fitted: the source's own map with a list, or that of the best source; amounts as they are.
     listed = {SOURCES[0]: LogitMap()} | maps[True]
@@ -75,7 +72,7 @@ def calibrate_comparison(
         which: {name: found.get(name, listed.get(name, listed[SOURCES[0]])) for name in SOURCES}
         for which, found in maps.items()
     }
-    every = [*gathered[True], *gathered[False]]
+    every = [raw for answers in gathered.values() for raw, _ in answers]
     plain = [(raw.log_mean, raw.log_spread) for raw in every]
     shifts = {name: float(np.median(_errors(every, plain, place)[0])) for name, place in fitted.items()}
     found = ComparisonCalibration(with_candidates=maps[True], guess_free=maps[False], log_shifts=shifts)
@@ -83,13 +80,13 @@ def calibrate_comparison(
     amounts = [
         judged_amounts(raw, calibrated(raw, found, candidates=candidates), found)[1:]
         for candidates, answers in gathered.items()
-        for raw in answers
+        for raw, _ in answers
     ]
     factors = {}
     for name, place in fitted.items():
         away, spread = _errors(every, amounts, place)
         factors[name] = conformal_quantile(np.abs(away) / spread, COVERAGE)
-    unexplained = np.concatenate([raw.unexplained for raw in gathered[False]] or [np.ones(1)])
+    unexplained = np.concatenate([raw.unexplained for raw, _ in gathered[False]] or [np.ones(1)])
     return found.model_copy(
         update={"interval_factors": factors, "unexplained": float(np.quantile(unexplained, 0.99))},
     )
