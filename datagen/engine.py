@@ -125,7 +125,7 @@ class Workbench:
         """The best method that applies to every dopant of the plan.
 
         Raises:
-            SimulationError: none does.
+            SimulationError: none does, or only one that the settings do not allow.
         """
         rest = [(choice, share) for choice, share in plan.dopants if self._ends.of(choice) is None]
         if not rest:
@@ -137,6 +137,8 @@ class Workbench:
                 raise
             return "masses"
         dilute = sum(share for _, share in rest) <= _EMBEDDED_MAX_FRACTION and sum(strains) <= _EMBEDDED_MAX_STRAIN
+        if not dilute and not self._settings.allow_direct:
+            raise SimulationError(f"{self.parent.parent_id}: too much for fragments to be superposed")
         return "embedded" if dilute else "direct"
 
     def choose_size(self, plan: Plan, method: MethodName) -> int:

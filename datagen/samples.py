@@ -54,7 +54,7 @@ def simulate_parent(
                 f"{parent_id}: none of the dopants asked for is sensible in {parent.host.formula}; with the element "
                 "that they replace (sublattices) they are taken as they are"
             )
-        palette = _palette(bench, choices, potential, settings)
+        palette = _palette(bench, _likeliest(choices, settings.potential_likeliest), potential, settings)
     except DefectNetError as error:
         return [_failed(parent_id, index, settings, potential.name, "", str(error)) for index in indices]
     rows = []
@@ -71,6 +71,12 @@ def simulate_parent(
             message = f"{parent_id}: numerical failure ({type(error).__name__}: {error})"
             rows.append(_failed(parent_id, index, settings, bench.view.potential.name, parent.host.formula, message))
     return rows
+
+
+def _likeliest(choices: list[Replacement], most: int) -> list[Replacement]:
+    """Without those that need the potential and are not among the `most` likeliest of these; 0 leaves none out."""
+    computed = [choice for choice in choices if not choice.endmember]
+    return [choice for choice in choices if choice.endmember or not most or choice in computed[:most]]
 
 
 def _palette(

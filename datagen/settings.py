@@ -69,6 +69,17 @@ class SimulateSettings(Settings):
     potential_dopants: int = Field(
         20, ge=0, description="At most so many of a parent's dopants need the potential, which costs most of the time."
     )
+    potential_likeliest: int = Field(
+        0,
+        ge=0,
+        description="Draw the dopants that need the potential from so many of the host's likeliest, which are those "
+        "that a response library has of it; 0: from all.",
+    )
+    allow_direct: bool = Field(
+        True,
+        description="Compute a doped cell itself where fragments do not superpose; a costly potential takes hours over "
+        "it. Else such samples fail.",
+    )
     allow_masses: bool = Field(False, description="Fall back on masses alone where a gate fails, and mark the row.")
     max_basis: int = Field(20, ge=1, description="Parents with larger primitive cells are left out.")
     parents_per_shard: int = Field(4, ge=1, description="Parents written together; what a kill can lose.")
@@ -93,9 +104,11 @@ class SimulateSettings(Settings):
         # Neither which parents nor how many samples of each: a dataset can be grown without making it again.
         which = {"parents", "parent_ids", "max_parents", "max_basis", "samples_per_parent"}
         values = {"physics": _PHYSICS, **self.model_dump(mode="json", exclude=where | which)}
-        for later in ("sublattices", "second_potential", "quasirandom"):
-            if not values[later]:  # without it, samples are what they were before there was such a setting
-                del values[later]
+        later = {"sublattices": [], "second_potential": "", "quasirandom": 0}
+        later |= {"potential_likeliest": 0, "allow_direct": True}
+        for name, without in later.items():
+            if values[name] == without:  # samples are what they were before there was such a setting
+                del values[name]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

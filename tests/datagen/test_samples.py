@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 from numpy.typing import NDArray
 
+from datagen.dopants import replacements
 from datagen.parents import Parent, from_folder, packaged_folder
 from datagen.potentials import Potential
 from datagen.samples import rows_table, simulate_parent
@@ -78,6 +79,24 @@ def test_a_site_that_the_host_does_not_have_is_an_error(
     settings = small.model_copy(update={"dopants": ("Al",), "sublattices": ("Ga",)})
     rows = simulate_parent("Si", lambda: silicon, [0], potential, settings)
     assert "none of the dopants asked for" in rows[0]["error"]
+
+
+def test_only_the_likeliest_dopants_are_drawn_where_the_settings_say_so(
+    silicon: Parent, potential: Potential, small: SimulateSettings
+) -> None:
+    settings = small.model_copy(update={"pristine_share": 0.0, "potential_likeliest": 1, "max_concentration": 0.02})
+    rows = simulate_parent("Si", lambda: silicon, [0, 1, 2], potential, settings)
+    likeliest = replacements(silicon.host, potential)[0].element
+    assert {one["element"] for row in rows for one in row["defects"]} == {likeliest}
+    assert settings.digest() != small.digest() == small.model_copy(update={"potential_likeliest": 0}).digest()
+
+
+def test_a_concentrated_sample_fails_where_no_doped_cell_may_be_computed(
+    silicon: Parent, potential: Potential, small: SimulateSettings
+) -> None:
+    much = {"dopants": ("Ge",), "pristine_share": 0.0, "min_concentration": 0.1, "allow_direct": False}
+    (row,) = simulate_parent("Si", lambda: silicon, [0], potential, small.model_copy(update=much))
+    assert "too much for fragments to be superposed" in row["error"]
 
 
 class _Ignorant:
