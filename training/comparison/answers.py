@@ -67,6 +67,7 @@ class Regime:
 REGIMES: Mapping[str, Regime] = {
     "hard_lists": Regime("hard", "endmember"),
     "hard_lists_other_source": Regime("hard", "potential"),
+    "hard_lists_of_potential": Regime("hard", "potential", "potential"),
     "likely_springs": Regime("likely", "springs"),
     "near_springs": Regime("near", "springs"),
     "random_others": Regime("random", "springs"),

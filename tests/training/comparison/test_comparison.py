@@ -111,6 +111,7 @@ def test_a_report_has_a_control_beside_each_regime(rows, tmp_path):
     assert calibration.factor_of("springs") > 1.0
     report = evaluate_comparison(network, calibration, split)
     assert {"hard_lists", "random_others", "guess_free"} <= set(report)
+    assert "hard_lists_of_potential" not in report  # of such rows only pristine ones are there
     for figures in report.values():
         assert {"headline", "control", "best_threshold_f1", "ece"} <= set(figures)
 
