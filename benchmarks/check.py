@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pymatgen.core.periodic_table import Element
 from writing import write_result
 
 from datagen.answer_check import simulator_of
@@ -182,6 +183,18 @@ def _share_flagged(verdicts: list[dict[str, Any]], limit: float, rival_limit: fl
     return round(float(np.mean(flagged)), 4) if flagged else None
 
 
+def _by_swap(cases: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Wrong verdicts by whether the true main dopant and what stands in its place are both rare earths."""
+    found: dict[str, list[dict[str, Any]]] = {"of_rare_earths": [], "of_others": []}
+    for case in cases:
+        (main, _), *others = case["truth"]
+        for verdict in case["wrong"]:
+            swapped = {main, *verdict["answered"]} - {element for element, _ in others}
+            rare = all(Element(symbol).is_rare_earth for symbol in swapped)
+            found["of_rare_earths" if rare else "of_others"].append(verdict)
+    return found
+
+
 def _report() -> None:
     halves, without = {}, {}
     for half in WANTED:
@@ -234,6 +247,10 @@ def _report() -> None:
             for low, high in ((0.5, 1), (1, 2), (2, 5), (5, 10.1))
         },
         "by_number_of_dopants": {"1": of(counts == 1), "2": of(counts == 2), "3 and more": of(counts > 2)},
+        "wrong_caught_by_swap": {
+            name: {"wrong_caught": _share_flagged(some, limit, rival_limit), "n_wrong": len(some)}
+            for name, some in _by_swap(rows).items()
+        },
         # Median error of a concentration as a factor, before and after refinement, of the right answers.
         "concentration_factor_median": {k: round(float(np.exp(np.median(v))), 3) for k, v in errors.items()},
     }
