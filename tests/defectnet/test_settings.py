@@ -85,6 +85,7 @@ def test_the_configs_of_the_project_are_valid(config: Path) -> None:
         "score": ScoreSettings,
         "simulate": SimulateSettings,
         "dataset": SimulateSettings,
+        "dataset-nequix": SimulateSettings,
         "responses": PrepareSettings,
         "compare": CompareSettings,
     }
