@@ -104,11 +104,10 @@ class SimulateSettings(Settings):
         # Neither which parents nor how many samples of each: a dataset can be grown without making it again.
         which = {"parents", "parent_ids", "max_parents", "max_basis", "samples_per_parent"}
         values = {"physics": _PHYSICS, **self.model_dump(mode="json", exclude=where | which)}
-        later = {"sublattices": [], "second_potential": "", "quasirandom": 0}
-        later |= {"potential_likeliest": 0, "allow_direct": True}
-        for name, without in later.items():
-            if values[name] == without:  # samples are what they were before there was such a setting
-                del values[name]
+        # Left as they are, samples are what they were before there were such settings.
+        for later in ("sublattices", "second_potential", "quasirandom", "potential_likeliest", "allow_direct"):
+            if getattr(self, later) == type(self).model_fields[later].default:
+                del values[later]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
